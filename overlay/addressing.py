@@ -1,0 +1,186 @@
+"""From a network range and an index to prefixes, addresses and link names. The only user of netaddr.
+
+Every member of a tenant network has one index: its subnets are the index-th /24 of the IPv4 range
+and the index-th /64 of the network's ULA /48 (spec NET-010 .. NET-016).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from functools import lru_cache
+
+import netaddr
+
+from overlay.errors import Rejected
+from overlay.model import (
+    Address,
+    Endpoint,
+    InterfaceAddress,
+    NetworkId,
+    NodeId,
+    Prefix,
+)
+
+SUBNET_BITS_V4 = 24
+SUBNET_BITS_V6 = 64
+RANGE_BITS_MIN = 8  # a /8 holds 65 536 members, as many as a /48 holds /64s
+RANGE_BITS_MAX = 23  # a /23 holds two members; a network of one needs no overlay
+GATEWAY_HOST = 1  # .1 and ::1 of every subnet belong to the node
+FIRST_WORKLOAD_HOST = 2
+LAST_WORKLOAD_HOST = 254
+MTU_MIN_BYTES = 1280  # RFC 8200 section 5: the least an IPv6 link may have
+
+# Ranges that would take over what a workload needs to stay what it is (RFC 6890).
+_FORBIDDEN_V4 = netaddr.IPSet(
+    ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4"]
+)
+
+
+def parse_prefix(text: str, *, field: str | None = None) -> Prefix:
+    """Canonical text of a prefix. Raises Rejected when `text` is no prefix or not canonical."""
+    try:
+        network = netaddr.IPNetwork(text, flags=netaddr.INET_PTON)
+    except (netaddr.AddrFormatError, ValueError, TypeError) as exc:
+        raise Rejected(f"{text!r} is not a prefix", field=field, remedy="write it like 10.1.0.0/16") from exc
+    canonical = str(network.cidr)
+    if text != canonical:
+        raise Rejected(f"{text!r} is not canonical", field=field, remedy=f"write {canonical}")
+    return Prefix(canonical)
+
+
+def parse_address(text: str, *, field: str | None = None) -> Address:
+    """Canonical text of an address. Raises Rejected when `text` is no address or not canonical."""
+    try:
+        canonical = str(netaddr.IPAddress(text, flags=netaddr.INET_PTON))
+    except (netaddr.AddrFormatError, ValueError, TypeError) as exc:
+        raise Rejected(f"{text!r} is not an IP address", field=field) from exc
+    if text != canonical:
+        raise Rejected(f"{text!r} is not canonical", field=field, remedy=f"write {canonical}")
+    return Address(canonical)
+
+
+def parse_endpoint(text: str, *, field: str | None = None) -> Endpoint:
+    """"1.2.3.4:51820" or "[fd00::1]:51820". Raises Rejected with what is wrong."""
+    host, colon, port_text = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or (":" in host) != bracketed:
+        raise Rejected(
+            f"{text!r} is not an endpoint", field=field, remedy="write 1.2.3.4:51820 or [fd00::1]:51820"
+        )
+    if not (port_text.isascii() and port_text.isdigit() and str(int(port_text)) == port_text):
+        raise Rejected(f"{port_text!r} is not a port", field=field)
+    if not 1 <= (port := int(port_text)) <= 65535:
+        raise Rejected(f"port {port} is not between 1 and 65535", field=field)
+    return Endpoint(parse_address(host[1:-1] if bracketed else host, field=field), port)
+
+
+def parse_range(text: str, *, field: str | None = None) -> Prefix:
+    """An IPv4 range that a tenant network may use: /8 to /23, unicast, not reserved (NET-011)."""
+    prefix = parse_prefix(text, field=field)
+    network = netaddr.IPNetwork(prefix)
+    if network.version != 4:
+        raise Rejected("the range is IPv4; the IPv6 range follows from the network id", field=field)
+    if not RANGE_BITS_MIN <= network.prefixlen <= RANGE_BITS_MAX:
+        raise Rejected(
+            f"a /{network.prefixlen} range is not between /{RANGE_BITS_MIN} and /{RANGE_BITS_MAX}",
+            field=field,
+        )
+    if _FORBIDDEN_V4 & netaddr.IPSet([network]):
+        raise Rejected(f"{prefix} overlaps a reserved range", field=field, remedy="use 10.0.0.0/8")
+    return prefix
+
+
+@lru_cache(maxsize=4096)
+def index_count(range_v4: Prefix) -> int:
+    """How many members the range has room for; indexes run from 0 to this - 1."""
+    return 1 << (SUBNET_BITS_V4 - int(range_v4.rpartition("/")[2]))
+
+
+@lru_cache(maxsize=4096)
+def ula_range(network: NetworkId) -> Prefix:
+    """The IPv6 /48 of a network: fd + 40 bits of SHA-256 over its id (RFC 4193 section 3.2.2)."""
+    digest = hashlib.sha256(b"zos ula\x00" + network.encode()).digest()
+    return Prefix(str(netaddr.IPNetwork((int.from_bytes(b"\xfd" + digest[:5], "big") << 80, 48), version=6)))
+
+
+@lru_cache(maxsize=4096)
+def _first(prefix: Prefix) -> int:
+    return int(netaddr.IPNetwork(prefix).first)
+
+
+def subnet_v4(range_v4: Prefix, index: int) -> Prefix:
+    """The index-th /24 of the range."""
+    value = _first(range_v4) + (index << 8)
+    return Prefix(f"{value >> 24}.{value >> 16 & 255}.{value >> 8 & 255}.0/24")
+
+
+def subnet_v6(range_v6: Prefix, index: int) -> Prefix:
+    """The index-th /64 of the ULA /48."""
+    value = _first(range_v6) + (index << 64)
+    return Prefix(f"{netaddr.IPAddress(value, 6)}/64")
+
+
+def host_address(subnet: Prefix, host: int) -> InterfaceAddress:
+    """The host-th address of a subnet with the subnet's prefix length: 10.1.3.1/24."""
+    length = subnet.rpartition("/")[2]
+    version = 6 if ":" in subnet else 4
+    return InterfaceAddress(f"{netaddr.IPAddress(_first(subnet) + host, version)}/{length}")
+
+
+def address_of(interface_address: InterfaceAddress) -> Address:
+    return Address(interface_address.partition("/")[0])
+
+
+def contains(prefix: Prefix, address: Address) -> bool:
+    return netaddr.IPAddress(address) in netaddr.IPNetwork(prefix)
+
+
+def is_link_local(address: Address) -> bool:
+    return bool(netaddr.IPAddress(address).is_link_local())
+
+
+def overlaps(prefixes: Iterable[Prefix]) -> tuple[Prefix, Prefix] | None:
+    """The first two prefixes that share an address, or None when all are disjoint."""
+    ordered = sorted(map(netaddr.IPNetwork, prefixes))
+    for left, right in zip(ordered, ordered[1:], strict=False):
+        if left.version == right.version and left.last >= right.first:
+            return Prefix(str(left)), Prefix(str(right))
+    return None
+
+
+def resource_digest(network: NetworkId) -> str:
+    """13 characters of base32 naming a network outside its tenant netns (65 bits, NET-004)."""
+    digest = hashlib.sha256(b"zos resource\x00" + network.encode()).digest()
+    return base64.b32encode(digest).decode().lower()[:13]
+
+
+def netns_name(network: NetworkId) -> str:
+    """Name of the tenant netns: n- and 13 characters, 15 bytes like any link name."""
+    return f"n-{resource_digest(network)}"
+
+
+def birth_link_name(network: NetworkId) -> str:
+    """Name the WireGuard link has in the underlay netns while it is born and moved."""
+    return f"w-{resource_digest(network)}"
+
+
+def bridge_mac(network: NetworkId, node: NodeId) -> str:
+    """Locally administered unicast MAC of br0: the same after every restart."""
+    return _mac(hashlib.sha256(f"{network}\x00{node}".encode()).digest())
+
+
+def port_mac(network: NetworkId, address: Address) -> str:
+    """MAC of the workload that holds `address`: the same after every restart."""
+    return _mac(hashlib.sha256(f"{network}\x00{address}".encode()).digest())
+
+
+def port_link_name(address: Address) -> str:
+    """Name of a workload's port on br0, from its IPv4 host part: p-2 .. p-254 (NET-021)."""
+    return f"p-{address.rpartition('.')[2]}"
+
+
+def _mac(digest: bytes) -> str:
+    first = (digest[0] & 0xFC) | 0x02
+    return ":".join(f"{octet:02x}" for octet in (first, *digest[1:6]))

@@ -1,0 +1,359 @@
+"""What every kind of document says, and its strict parsing (specs DOC-020 .. DOC-039).
+
+A value of these types has been checked against itself: bounds, canonical text, names that refer
+to something, indexes that are disjoint. Who may say it, and whether it is new, is `trust`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Annotated, Literal, Union
+
+import msgspec
+from msgspec import Meta
+
+from overlay import addressing
+from overlay.documents.strict import parse_strict
+from overlay.errors import Rejected
+from overlay.keys import identity, wireguard
+from overlay.keys.identity import Kind
+from overlay.model import (
+    Candidate,
+    CandidateKind,
+    NetworkId,
+    Prefix,
+)
+
+MAX_NAMED_MEMBERS = 16_384
+MAX_FARM_NODES = 10_000
+MAX_INVITATIONS = 256
+MAX_INVITATION_USES = 65_536
+MAX_ACCESS_DEVICES = 1_024
+MAX_REVOKED = 16_384
+MAX_POLICY_RULES = 512
+MAX_NAMES_PER_RULE = 64
+MAX_PORTS_PER_RULE = 32
+MAX_OWNERS = 16
+MAX_CANDIDATES = 16
+MAX_REASON_CHARS = 512
+MAX_VERSION = 2**53 - 1  # what every JSON reader keeps exact (RFC 8259 section 6)
+
+# Largest payload of each kind, in bytes.
+MAX_BYTES = {
+    "farm": 1 << 20,
+    "node": 4_096,
+    "network": 2 << 20,
+    "member": 4_096,
+    "result": 4_096,
+}
+
+# RFC 1123 label; one-character names are names like any other.
+LABEL_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+_LABEL = re.compile(LABEL_PATTERN)
+
+Label = Annotated[str, Meta(pattern=LABEL_PATTERN, max_length=63)]
+Version = Annotated[int, Meta(ge=1, le=MAX_VERSION)]
+Index = Annotated[int, Meta(ge=0, le=65_535)]
+UnixTime = Annotated[int, Meta(ge=0, le=MAX_VERSION)]
+IdText = Annotated[str, Meta(max_length=90)]
+
+
+class Owners(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose signatures make a network document: `threshold` of `keys`. Part of the network's id."""
+
+    threshold: Annotated[int, Meta(ge=1, le=MAX_OWNERS)]
+    keys: Annotated[tuple[IdText, ...], Meta(min_length=1, max_length=MAX_OWNERS)]  # sorted tenant ids
+
+
+class NamedMember(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A node that the tenant lists."""
+
+    name: Label
+    node: IdText
+    index: Index
+
+
+class Invitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A key whose holder may join. Each use takes one index of [first_index, first_index + uses)."""
+
+    name: Label
+    key: IdText
+    first_index: Index
+    uses: Annotated[int, Meta(ge=1, le=MAX_INVITATION_USES)]
+    expires: UnixTime
+
+
+class AccessDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A device without zos (laptop, phone): a WireGuard peer of the node `via`."""
+
+    name: Label
+    public_key: Annotated[str, Meta(min_length=44, max_length=44)]  # base64
+    index: Index
+    via: IdText
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"source": "from"}):
+    """Traffic that is allowed. Names are members, access devices, invitations, or "*"."""
+
+    source: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MAX_NAMES_PER_RULE)]
+    to: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MAX_NAMES_PER_RULE)]
+    protocol: Literal["any", "tcp", "udp", "icmp"] = "any"
+    ports: Annotated[tuple[str, ...], Meta(max_length=MAX_PORTS_PER_RULE)] = ()  # "80", "8000-8100"
+
+
+class Farm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Signed by the operator: which nodes belong to the farm."""
+
+    farm: IdText
+    version: Version
+    name: Label
+    nodes: Annotated[tuple[IdText, ...], Meta(max_length=MAX_FARM_NODES)] = ()
+
+
+class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    cpus: Annotated[int, Meta(ge=1, le=1 << 16)]
+    memory_bytes: Annotated[int, Meta(ge=0, le=MAX_VERSION)]
+    disk_bytes: Annotated[int, Meta(ge=0, le=MAX_VERSION)]
+
+
+class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Signed by the node: what it is."""
+
+    node: IdText
+    version: Version
+    name: Label
+    software: Annotated[str, Meta(max_length=64)]
+    backend: Literal["kernel", "wireguard-go"]
+    capacity: Capacity
+    farm: IdText | None = None
+
+
+class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Signed by its owners: who is in the network, where, and what they may send each other."""
+
+    name: Label
+    version: Version
+    owners: Owners
+    range: Annotated[str, Meta(max_length=18)]
+    members: Annotated[tuple[NamedMember, ...], Meta(max_length=MAX_NAMED_MEMBERS)] = ()
+    invitations: Annotated[tuple[Invitation, ...], Meta(max_length=MAX_INVITATIONS)] = ()
+    access: Annotated[tuple[AccessDevice, ...], Meta(max_length=MAX_ACCESS_DEVICES)] = ()
+    policy: Annotated[tuple[Rule, ...], Meta(max_length=MAX_POLICY_RULES)] = ()  # empty: all allowed
+    revoked: Annotated[tuple[IdText, ...], Meta(max_length=MAX_REVOKED)] = ()
+    deleted: bool = False
+
+
+class EndpointCandidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    kind: CandidateKind
+    endpoint: Annotated[str, Meta(max_length=64)]
+
+
+class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Signed by node, device key, and the invitation key when joined by token."""
+
+    network: IdText
+    node: IdText
+    version: Version
+    name: Label
+    index: Index
+    device: IdText  # wg1...: the WireGuard public key is its X25519 form
+    joined: UnixTime  # of the first version; an invitation's expiry is compared with this
+    endpoints: Annotated[tuple[EndpointCandidate, ...], Meta(max_length=MAX_CANDIDATES)] = ()
+    invitation: IdText | None = None
+
+
+class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Signed by the node: what it did with which version of a network document."""
+
+    network: IdText
+    node: IdText
+    version: Version
+    document_version: Annotated[int, Meta(ge=0, le=MAX_VERSION)]
+    ok: bool
+    at: UnixTime
+    reason: Annotated[str, Meta(max_length=MAX_REASON_CHARS)] = ""
+
+
+Document = Union[Farm, Node, Network, Member, Result]
+
+KINDS: dict[str, type[Document]] = {
+    "farm": Farm,
+    "node": Node,
+    "network": Network,
+    "member": Member,
+    "result": Result,
+}
+
+
+def kind_of(document: Document) -> str:
+    return type(document).__name__.lower()
+
+
+def payload_type(kind: str) -> str:
+    return f"application/vnd.zos.{kind}+json"
+
+
+def encode(document: Document) -> bytes:
+    """The payload bytes to sign."""
+    return msgspec.json.encode(document)
+
+
+def parse_document(payload: bytes, payload_type_text: str) -> Document:
+    """A document that is consistent in itself. Raises Rejected naming the field; nothing else."""
+    kind = payload_type_text.removeprefix("application/vnd.zos.").removesuffix("+json")
+    if kind not in KINDS or payload_type_text != payload_type(kind):
+        raise Rejected(f"unknown payload type {payload_type_text[:80]!r}", field="payloadType")
+    document = parse_strict(payload, KINDS[kind], max_bytes=MAX_BYTES[kind], what=f"{kind} document")
+    _CHECKS[kind](document)
+    return document
+
+
+def check(document: Document) -> None:
+    """Raise Rejected, naming the field, unless the document is consistent in itself."""
+    _CHECKS[kind_of(document)](document)
+
+
+def parse_network_id(text: str, *, field: str | None = None) -> NetworkId:
+    """Raise Rejected unless `text` is net1 and 20 bytes."""
+    return NetworkId(identity.parse_network_id(text, field=field))
+
+
+def candidates(member: Member) -> tuple[Candidate, ...]:
+    """The member's endpoint candidates as values."""
+    return tuple(Candidate(c.kind, addressing.parse_endpoint(c.endpoint)) for c in member.endpoints)
+
+
+def names(network: Network) -> dict[str, range]:
+    """Every name a policy rule may use, with the indexes it stands for."""
+    single = ((m.name, range(m.index, m.index + 1)) for m in (*network.members, *network.access))
+    invited = ((i.name, range(i.first_index, i.first_index + i.uses)) for i in network.invitations)
+    return dict((*single, *invited))
+
+
+def _check_farm(farm: Farm) -> None:
+    _id(Kind.FARM, farm.farm, "farm")
+    for n, node in enumerate(farm.nodes):
+        _id(Kind.NODE, node, f"nodes[{n}]")
+    _distinct(farm.nodes, "nodes")
+
+
+def _check_node(node: Node) -> None:
+    _id(Kind.NODE, node.node, "node")
+    if node.farm is not None:
+        _id(Kind.FARM, node.farm, "farm")
+
+
+def _check_member(member: Member) -> None:
+    parse_network_id(member.network, field="network")
+    _id(Kind.NODE, member.node, "node")
+    _id(Kind.WG, member.device, "device")
+    if member.invitation is not None:
+        _id(Kind.INVITE, member.invitation, "invitation")
+    for n, candidate in enumerate(member.endpoints):
+        addressing.parse_endpoint(candidate.endpoint, field=f"endpoints[{n}].endpoint")
+    _distinct(((c.kind, c.endpoint) for c in member.endpoints), "endpoints")
+
+
+def _check_result(result: Result) -> None:
+    parse_network_id(result.network, field="network")
+    _id(Kind.NODE, result.node, "node")
+
+
+def _check_network(network: Network) -> None:
+    _check_owners(network.owners)
+    range_v4 = addressing.parse_range(network.range, field="range")
+    for n, member in enumerate(network.members):
+        _id(Kind.NODE, member.node, f"members[{n}].node")
+    for n, invitation in enumerate(network.invitations):
+        _id(Kind.INVITE, invitation.key, f"invitations[{n}].key")
+    for n, device in enumerate(network.access):
+        _id(Kind.NODE, device.via, f"access[{n}].via")
+        wireguard.parse_public_key(device.public_key, field=f"access[{n}].public_key")
+    for n, node in enumerate(network.revoked):
+        _id(Kind.NODE, node, f"revoked[{n}]")
+    _distinct((m.node for m in network.members), "members")
+    _distinct((i.key for i in network.invitations), "invitations")
+    _distinct((d.public_key for d in network.access), "access")
+    _distinct(network.revoked, "revoked")
+    _distinct((x.name for x in (*network.members, *network.invitations, *network.access)), "name")
+    if both := {m.node for m in network.members} & set(network.revoked):
+        raise Rejected(f"{min(both)} is named and revoked", field="revoked")
+    _check_indexes(network, range_v4)
+    _check_policy(network)
+
+
+def _check_owners(owners: Owners) -> None:
+    for n, key in enumerate(owners.keys):
+        _id(Kind.TENANT, key, f"owners.keys[{n}]")
+    if list(owners.keys) != sorted(set(owners.keys)):
+        raise Rejected("keys are not sorted and distinct", field="owners.keys")
+    if owners.threshold > len(owners.keys):
+        raise Rejected(
+            f"{owners.threshold} signatures of {len(owners.keys)} keys can never be given",
+            field="owners.threshold",
+        )
+
+
+def _check_indexes(network: Network, range_v4: Prefix) -> None:
+    """Members, invitations and access devices share one index space, without overlap (NET-012)."""
+    spans = sorted((r.start, r.stop, name) for name, r in names(network).items())
+    count = addressing.index_count(range_v4)
+    for start, stop, name in spans:
+        if stop > count:
+            raise Rejected(
+                f"index {stop - 1} of {name!r} does not fit into {range_v4} ({count} members)",
+                field="index",
+                remedy="use a larger range or a smaller index",
+            )
+    for (_, stop, left), (start, _, right) in zip(spans, spans[1:], strict=False):
+        if start < stop:
+            raise Rejected(f"{left!r} and {right!r} share index {start}", field="index")
+
+
+def _check_policy(network: Network) -> None:
+    known = names(network).keys() | {"*"}
+    for n, rule in enumerate(network.policy):
+        for name in (*rule.source, *rule.to):
+            if name not in known:
+                raise Rejected(f"{name[:80]!r} names nothing in this network", field=f"policy[{n}]")
+        if rule.ports and rule.protocol not in ("tcp", "udp"):
+            raise Rejected("ports need protocol tcp or udp", field=f"policy[{n}].ports")
+        for port in rule.ports:
+            parse_port_range(port, field=f"policy[{n}].ports")
+
+
+def parse_port_range(text: str, *, field: str | None = None) -> tuple[int, int]:
+    """"80" or "8000-8100" as (first, last). Raises Rejected."""
+    match = re.fullmatch(r"([1-9][0-9]{0,4})(?:-([1-9][0-9]{0,4}))?", text, re.ASCII)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= first <= last <= 65_535:
+        raise Rejected(f"{text[:32]!r} is no port or port range", field=field, remedy="write 80 or 8000-8100")
+    return first, last
+
+
+def is_label(text: str) -> bool:
+    """Whether `text` may be the name of a network, member, device or invitation."""
+    return _LABEL.fullmatch(text) is not None
+
+
+def _id(kind: Kind, text: str, field: str) -> None:
+    identity.parse_id(kind, text, field=field)
+
+
+def _distinct(values: Iterable[object], field: str) -> None:
+    seen: set[object] = set()
+    for value in values:
+        if value in seen:
+            raise Rejected(f"{value!s} stands there twice", field=field)
+        seen.add(value)
+
+
+_CHECKS: dict[str, Callable[..., None]] = {
+    "farm": _check_farm,
+    "node": _check_node,
+    "network": _check_network,
+    "member": _check_member,
+    "result": _check_result,
+}
+
