@@ -6,6 +6,7 @@ Nothing here parses or checks: values are made by `overlay.addressing`, `overlay
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Literal, NewType
 
@@ -85,3 +86,26 @@ class NetworkResource(msgspec.Struct, frozen=True):
     listen_port: int
     mtu_bytes: int
     policy: tuple[AllowRule, ...] | None = None  # None: everything inside the network
+
+
+class WgPeer(msgspec.Struct, frozen=True, gc=False):
+    """One peer. `latest_handshake` is Unix seconds, 0 for never; it is observed, never desired."""
+
+    public_key: WgPublicKey
+    allowed_ips: tuple[Prefix, ...]  # sorted as text
+    endpoint: Endpoint | None = None
+    keepalive_s: int = 0
+    latest_handshake: int = 0
+
+
+class PeerTraffic(msgspec.Struct, frozen=True, gc=False):
+    rx_bytes: int
+    tx_bytes: int
+
+
+class WgDevice(msgspec.Struct, frozen=True):
+    """The WireGuard configuration on a link."""
+
+    public_key: WgPublicKey | None  # None while no private key is set
+    listen_port: int
+    peers: Mapping[WgPublicKey, WgPeer]

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
-from overlay.model import WgPublicKey
-
-if TYPE_CHECKING:
-    from overlay.keys.wireguard import DeviceKey
-    from overlay.netns.state import PeerTraffic, WgDevice, WgPeer
+from overlay.model import PeerTraffic, WgDevice, WgPeer, WgPublicKey
 
 
 class Clock(Protocol):
@@ -23,6 +19,12 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Seconds that never go back."""
+
+
+class Secret(Protocol):
+    """A key that shows itself in one place only."""
+
+    def reveal(self) -> bytes: ...
 
 
 class DeviceRef(msgspec.Struct, frozen=True):
@@ -59,7 +61,7 @@ class WireGuard(Protocol):
         self,
         ref: DeviceRef,
         *,
-        private_key: DeviceKey | None = None,
+        private_key: Secret | None = None,
         listen_port: int | None = None,
         put: Sequence[WgPeer] = (),
         drop: Iterable[WgPublicKey] = (),

@@ -12,34 +12,11 @@ from enum import StrEnum
 
 import msgspec
 
-from overlay.model import Address, Endpoint, InterfaceAddress, Prefix, WgPublicKey
+from overlay.model import Address, InterfaceAddress, Prefix, WgDevice
 
 WG_LINK = "wg0"
 BRIDGE_LINK = "br0"
 ROUTE_PROTOCOL = 159  # marks routes as owned; unassigned in /etc/iproute2/rt_protos (NET-060)
-
-
-class WgPeer(msgspec.Struct, frozen=True, gc=False):
-    """One peer. `latest_handshake` is Unix seconds, 0 for never; it is observed, never desired."""
-
-    public_key: WgPublicKey
-    allowed_ips: tuple[Prefix, ...]  # sorted as text
-    endpoint: Endpoint | None = None
-    keepalive_s: int = 0
-    latest_handshake: int = 0
-
-
-class PeerTraffic(msgspec.Struct, frozen=True, gc=False):
-    rx_bytes: int
-    tx_bytes: int
-
-
-class WgDevice(msgspec.Struct, frozen=True):
-    """The WireGuard configuration on a link."""
-
-    public_key: WgPublicKey | None  # None while no private key is set
-    listen_port: int
-    peers: Mapping[WgPublicKey, WgPeer]
 
 
 class LinkKind(StrEnum):
