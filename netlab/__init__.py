@@ -1,0 +1,1 @@
+"""Labs: many nodes in namespaces on one machine, running the shipped code unchanged."""

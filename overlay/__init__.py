@@ -1,0 +1,1 @@
+"""The network: keys, signed documents, registry, peers, namespaces, WireGuard, firewall, exits."""

@@ -1,0 +1,1 @@
+"""Signed documents: strict parsing, envelopes, and who may say what."""

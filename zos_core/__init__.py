@@ -1,0 +1,1 @@
+"""The node: composition root, command line, and later bus, supervision, storage and compute."""
