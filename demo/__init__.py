@@ -1,0 +1,1 @@
+"""The main job, shown on one machine: from signed documents to encrypted packets."""
