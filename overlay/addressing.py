@@ -1,7 +1,7 @@
-"""From a network range and an index to prefixes, addresses and link names. The only user of netaddr.
+"""From a network range and an index to prefixes, addresses and link names.
 
 Every member of a tenant network has one index: its subnets are the index-th /24 of the IPv4 range
-and the index-th /64 of the network's ULA /48 (spec NET-010 .. NET-016).
+and the index-th /64 of the network's ULA /48 (spec NET-010 .. NET-016). The only user of netaddr.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import base64
 import hashlib
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import pairwise
 
 import netaddr
 
@@ -43,7 +44,9 @@ def parse_prefix(text: str, *, field: str | None = None) -> Prefix:
     try:
         network = netaddr.IPNetwork(text, flags=netaddr.INET_PTON)
     except (netaddr.AddrFormatError, ValueError, TypeError) as exc:
-        raise Rejected(f"{text!r} is not a prefix", field=field, remedy="write it like 10.1.0.0/16") from exc
+        raise Rejected(
+            f"{text!r} is not a prefix", field=field, remedy="write it like 10.1.0.0/16"
+        ) from exc
     canonical = str(network.cidr)
     if text != canonical:
         raise Rejected(f"{text!r} is not canonical", field=field, remedy=f"write {canonical}")
@@ -62,12 +65,14 @@ def parse_address(text: str, *, field: str | None = None) -> Address:
 
 
 def parse_endpoint(text: str, *, field: str | None = None) -> Endpoint:
-    """"1.2.3.4:51820" or "[fd00::1]:51820". Raises Rejected with what is wrong."""
+    """ "1.2.3.4:51820" or "[fd00::1]:51820". Raises Rejected with what is wrong."""
     host, colon, port_text = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or (":" in host) != bracketed:
         raise Rejected(
-            f"{text!r} is not an endpoint", field=field, remedy="write 1.2.3.4:51820 or [fd00::1]:51820"
+            f"{text!r} is not an endpoint",
+            field=field,
+            remedy="write 1.2.3.4:51820 or [fd00::1]:51820",
         )
     if not (port_text.isascii() and port_text.isdigit() and str(int(port_text)) == port_text):
         raise Rejected(f"{port_text!r} is not a port", field=field)
@@ -102,7 +107,9 @@ def index_count(range_v4: Prefix) -> int:
 def ula_range(network: NetworkId) -> Prefix:
     """The IPv6 /48 of a network: fd + 40 bits of SHA-256 over its id (RFC 4193 section 3.2.2)."""
     digest = hashlib.sha256(b"zos ula\x00" + network.encode()).digest()
-    return Prefix(str(netaddr.IPNetwork((int.from_bytes(b"\xfd" + digest[:5], "big") << 80, 48), version=6)))
+    return Prefix(
+        str(netaddr.IPNetwork((int.from_bytes(b"\xfd" + digest[:5], "big") << 80, 48), version=6))
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -144,7 +151,7 @@ def is_link_local(address: Address) -> bool:
 def overlaps(prefixes: Iterable[Prefix]) -> tuple[Prefix, Prefix] | None:
     """The first two prefixes that share an address, or None when all are disjoint."""
     ordered = sorted(map(netaddr.IPNetwork, prefixes))
-    for left, right in zip(ordered, ordered[1:], strict=False):
+    for left, right in pairwise(ordered):
         if left.version == right.version and left.last >= right.first:
             return Prefix(str(left)), Prefix(str(right))
     return None

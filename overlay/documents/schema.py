@@ -7,8 +7,9 @@ to something, indexes that are disjoint. Who may say it, and whether it is new, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import Annotated, Literal, Union
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -63,7 +64,9 @@ class Owners(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whose signatures make a network document: `threshold` of `keys`. Part of the network's id."""
 
     threshold: Annotated[int, Meta(ge=1, le=MAX_OWNERS)]
-    keys: Annotated[tuple[IdText, ...], Meta(min_length=1, max_length=MAX_OWNERS)]  # sorted tenant ids
+    keys: Annotated[
+        tuple[IdText, ...], Meta(min_length=1, max_length=MAX_OWNERS)
+    ]  # sorted tenant ids
 
 
 class NamedMember(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -75,7 +78,7 @@ class NamedMember(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=Fa
 
 
 class Invitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """A key whose holder may join. Each use takes one index of [first_index, first_index + uses)."""
+    """A key whose holder may join. Each use takes one of the indexes from `first_index` on."""
 
     name: Label
     key: IdText
@@ -139,7 +142,9 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     members: Annotated[tuple[NamedMember, ...], Meta(max_length=MAX_NAMED_MEMBERS)] = ()
     invitations: Annotated[tuple[Invitation, ...], Meta(max_length=MAX_INVITATIONS)] = ()
     access: Annotated[tuple[AccessDevice, ...], Meta(max_length=MAX_ACCESS_DEVICES)] = ()
-    policy: Annotated[tuple[Rule, ...], Meta(max_length=MAX_POLICY_RULES)] = ()  # empty: all allowed
+    policy: Annotated[
+        tuple[Rule, ...], Meta(max_length=MAX_POLICY_RULES)
+    ] = ()  # empty: all allowed
     revoked: Annotated[tuple[IdText, ...], Meta(max_length=MAX_REVOKED)] = ()
     deleted: bool = False
 
@@ -175,7 +180,7 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: Annotated[str, Meta(max_length=MAX_REASON_CHARS)] = ""
 
 
-Document = Union[Farm, Node, Network, Member, Result]
+Document = Farm | Node | Network | Member | Result
 
 KINDS: dict[str, type[Document]] = {
     "farm": Farm,
@@ -204,7 +209,9 @@ def parse_document(payload: bytes, payload_type_text: str) -> Document:
     kind = payload_type_text.removeprefix("application/vnd.zos.").removesuffix("+json")
     if kind not in KINDS or payload_type_text != payload_type(kind):
         raise Rejected(f"unknown payload type {payload_type_text[:80]!r}", field="payloadType")
-    document = parse_strict(payload, KINDS[kind], max_bytes=MAX_BYTES[kind], what=f"{kind} document")
+    document = parse_strict(
+        payload, KINDS[kind], max_bytes=MAX_BYTES[kind], what=f"{kind} document"
+    )
     _CHECKS[kind](document)
     return document
 
@@ -226,9 +233,17 @@ def candidates(member: Member) -> tuple[Candidate, ...]:
 
 def names(network: Network) -> dict[str, range]:
     """Every name a policy rule may use, with the indexes it stands for."""
-    single = ((m.name, range(m.index, m.index + 1)) for m in (*network.members, *network.access))
-    invited = ((i.name, range(i.first_index, i.first_index + i.uses)) for i in network.invitations)
-    return dict((*single, *invited))
+    return dict(_named_indexes(network))
+
+
+def _named_indexes(network: Network) -> Iterator[tuple[str, range]]:
+    for member in network.members:
+        yield member.name, range(member.index, member.index + 1)
+    for invitation in network.invitations:
+        first = invitation.first_index
+        yield invitation.name, range(first, first + invitation.uses)
+    for device in network.access:
+        yield device.name, range(device.index, device.index + 1)
 
 
 def _check_farm(farm: Farm) -> None:
@@ -276,7 +291,7 @@ def _check_network(network: Network) -> None:
     _distinct((i.key for i in network.invitations), "invitations")
     _distinct((d.public_key for d in network.access), "access")
     _distinct(network.revoked, "revoked")
-    _distinct((x.name for x in (*network.members, *network.invitations, *network.access)), "name")
+    _distinct((name for name, _ in _named_indexes(network)), "name")
     if both := {m.node for m in network.members} & set(network.revoked):
         raise Rejected(f"{min(both)} is named and revoked", field="revoked")
     _check_indexes(network, range_v4)
@@ -299,14 +314,14 @@ def _check_indexes(network: Network, range_v4: Prefix) -> None:
     """Members, invitations and access devices share one index space, without overlap (NET-012)."""
     spans = sorted((r.start, r.stop, name) for name, r in names(network).items())
     count = addressing.index_count(range_v4)
-    for start, stop, name in spans:
+    for _, stop, name in spans:
         if stop > count:
             raise Rejected(
                 f"index {stop - 1} of {name!r} does not fit into {range_v4} ({count} members)",
                 field="index",
                 remedy="use a larger range or a smaller index",
             )
-    for (_, stop, left), (start, _, right) in zip(spans, spans[1:], strict=False):
+    for (_, stop, left), (start, _, right) in pairwise(spans):
         if start < stop:
             raise Rejected(f"{left!r} and {right!r} share index {start}", field="index")
 
@@ -324,11 +339,13 @@ def _check_policy(network: Network) -> None:
 
 
 def parse_port_range(text: str, *, field: str | None = None) -> tuple[int, int]:
-    """"80" or "8000-8100" as (first, last). Raises Rejected."""
+    """ "80" or "8000-8100" as (first, last). Raises Rejected."""
     match = re.fullmatch(r"([1-9][0-9]{0,4})(?:-([1-9][0-9]{0,4}))?", text, re.ASCII)
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not 1 <= first <= last <= 65_535:
-        raise Rejected(f"{text[:32]!r} is no port or port range", field=field, remedy="write 80 or 8000-8100")
+        raise Rejected(
+            f"{text[:32]!r} is no port or port range", field=field, remedy="write 80 or 8000-8100"
+        )
     return first, last
 
 
@@ -356,4 +373,3 @@ _CHECKS: dict[str, Callable[..., None]] = {
     "member": _check_member,
     "result": _check_result,
 }
-

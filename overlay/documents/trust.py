@@ -114,7 +114,7 @@ def claim_rank(network: NetworkId, node: str) -> bytes:
 class Roster:
     """Who is a member of one network, by one version of its document. Immutable."""
 
-    __slots__ = ("id", "network", "_by_node", "_by_invitation", "_revoked", "_names", "_access")
+    __slots__ = ("_access", "_by_invitation", "_by_node", "_names", "_revoked", "id", "network")
 
     def __init__(self, network: Network) -> None:
         self.id: NetworkId = network_id(network.owners, network.name)
@@ -181,21 +181,26 @@ class Roster:
 
 def _check_signers(document: Document, signers: frozenset[str]) -> None:
     if isinstance(document, Network):
-        return _check_owners(document.owners, signers)
-    match document:
-        case Farm():
-            entitled = {document.farm}
-        case Node() | Result():
-            entitled = {document.node}
-        case Member():
-            entitled = {document.node, document.device}
-            if document.invitation is not None:
-                entitled.add(document.invitation)
+        _check_owners(document.owners, signers)
+        return
+    entitled = _speakers(document)
     if missing := entitled - signers:
         raise Refused(f"no signature by {min(missing)}", field="signatures")
     if strangers := signers - entitled:
         raise Refused(f"{min(strangers)} may not sign this", field="signatures")
-    return None
+
+
+def _speakers(document: Farm | Node | Member | Result) -> set[str]:
+    match document:
+        case Farm():
+            return {document.farm}
+        case Node() | Result():
+            return {document.node}
+        case Member(invitation=None):
+            return {document.node, document.device}
+        case Member(invitation=str(invitation)):
+            return {document.node, document.device, invitation}
+    raise AssertionError(document)
 
 
 def _check_owners(owners: Owners, signers: frozenset[str]) -> None:
