@@ -1,7 +1,7 @@
-"""Bech32m text (BIP-350): bytes behind a readable prefix, with a checksum that catches typing errors.
+"""Bech32m text (BIP-350): bytes behind a readable prefix, with a checksum against typing errors.
 
-An id is compared as text all over the project, so `parse` takes exactly one spelling of it; `decode`
-is the format itself, which also knows an all-upper-case form.
+An id is compared as text all over the project, so `parse` takes exactly one spelling of it;
+`decode` is the format itself, which also knows an all-upper-case form.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ MAX_QUOTED_CHARS = 20  # how much of a wrong text an error repeats
 _SEPARATOR = "1"
 _CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _VALUES = {char: value for value, char in enumerate(_CHARSET)}
+_DIGITS = bytes.maketrans(bytes(range(32)), b"0123456789abcdefghijklmnopqrstuv")
 _FINAL = 0x2BC830A3  # BIP-350; Bech32 (BIP-173) ends in 1
 _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _FEEDBACK = tuple(
@@ -40,7 +41,7 @@ def parse(text: str, *, prefix: str, size_bytes: int) -> bytes:
 
 
 def encode(prefix: str, payload: bytes) -> str:
-    """Lower-case text of `payload`. Raises Rejected when it would be longer than the format allows."""
+    """Lower-case text of `payload`. Raises Rejected when the format has no room for it."""
     return encode_groups(prefix, _to_groups(payload))
 
 
@@ -74,7 +75,9 @@ def decode_groups(text: str) -> tuple[str, bytes]:
         raise Rejected(f"{quoted(text)} is cut short")
     values = _symbol_values(symbols, offset=len(prefix) + 1)
     if (residue := _polymod([*_expand(prefix), *values]) ^ _FINAL) != 0:
-        raise Rejected(f"the checksum of {quoted(text)} does not match", remedy=_hint(text, residue))
+        raise Rejected(
+            f"the checksum of {quoted(text)} does not match", remedy=_hint(text, residue)
+        )
     return prefix, bytes(values[:-CHECKSUM_CHARS])
 
 
@@ -93,7 +96,7 @@ def _symbol_values(symbols: str, *, offset: int) -> list[int]:
         return [_VALUES[symbol] for symbol in symbols]
     except KeyError:
         at, wrong = next((i, s) for i, s in enumerate(symbols) if s not in _VALUES)
-        raise Rejected(f"character {offset + at + 1}, {ascii(wrong)}, is never used here") from None
+        raise Rejected(f"character {offset + at + 1}, {wrong!a}, is never used here") from None
 
 
 def _expand(prefix: str) -> list[int]:
@@ -131,7 +134,7 @@ def _to_groups(payload: bytes) -> bytes:
 
 def _to_bytes(groups: bytes) -> bytes:
     size, spare_bits = divmod(len(groups) * 5, 8)
-    number = reduce(lambda high, group: high << 5 | group, groups, 0)
+    number = int(groups.translate(_DIGITS) or b"0", 32)
     if spare_bits >= 5 or number & ((1 << spare_bits) - 1):
         raise Rejected("the payload is not a whole number of bytes")
     return (number >> spare_bits).to_bytes(size, "big")

@@ -1,7 +1,7 @@
 """Ed25519 identities: ids as text, signatures, and the private keys that make them.
 
-A public key is checked when its id is parsed (canonical, prime-order subgroup), so whoever holds a
-parsed id may rely on it. Randomness comes in as an argument.
+A public key is checked when its id is parsed, so that one id is one key and no id is a key for
+which anybody can sign. Randomness comes in as an argument.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from functools import lru_cache
 from typing import Final, NoReturn, Protocol, final
 
 from nacl.bindings import (
-    crypto_core_ed25519_is_valid_point,
     crypto_sign,
     crypto_sign_open,
     crypto_sign_seed_keypair,
@@ -27,6 +26,13 @@ SIGNATURE_BYTES = 64
 NETWORK_ID_BYTES = 20
 NETWORK_PREFIX = "net"
 MAX_CACHED_IDS = 32_768  # three times the members of the largest network; some 8 MB
+
+
+_FIELD_PRIME = 2**255 - 19
+_ORDER_8 = int("05fc536d880238b13933c6d305acdfd5f098eff289f4c345b027b2c28f95e826", 16)
+# The y coordinates of the eight points whose order divides 8 (RFC 7748 section 6.1 calls for the
+# check; the points are those of the curve's cofactor): signatures for them can be made by anybody.
+_SMALL_ORDER_Y = frozenset({0, 1, _FIELD_PRIME - 1, _ORDER_8, _FIELD_PRIME - _ORDER_8})
 
 
 class Kind(StrEnum):
@@ -57,14 +63,14 @@ def parse_id(kind: Kind, text: str, *, field: str | None = None) -> bytes:
         raise Rejected(exc.message, field=field, remedy=exc.remedy) from exc
 
 
-def kind_of(text: str) -> Kind:
+def kind_of(text: str, *, field: str | None = None) -> Kind:
     """The kind that the prefix of an id says. Raises Rejected for an unknown prefix."""
     prefix = text[: bech32m.MAX_TEXT_CHARS].rpartition("1")[0]
     try:
         return Kind(prefix)
     except ValueError:
         known = ", ".join(f"{kind}1..." for kind in Kind)
-        raise Rejected(f"{bech32m.quoted(text)} is none of {known}") from None
+        raise Rejected(f"{bech32m.quoted(text)} is none of {known}", field=field) from None
 
 
 def format_id(kind: Kind, public_key: bytes) -> str:
@@ -89,8 +95,8 @@ def format_network_id(digest: bytes) -> str:
 def verify(signer: str, message: bytes, signature: bytes) -> None:
     """Returns when `signature` is the signer's under `message`, else raises Rejected.
 
-    One signature has one encoding (KEY-004): libsodium refuses an S above the group order, and small
-    orders in R and in the key, so no second signature can be made from a known one.
+    No second signature can be made from a known one (KEY-004): libsodium refuses an S that is not
+    below the group order, and small orders in R and in the key.
     """
     public_key = parse_id(kind_of(signer), signer)
     _checked_size(signature, SIGNATURE_BYTES, "signature")
@@ -137,9 +143,8 @@ class Identity:
 @lru_cache(maxsize=MAX_CACHED_IDS)
 def _public_key(kind: Kind, text: str) -> bytes:
     public_key = bech32m.parse(text, prefix=kind, size_bytes=PUBLIC_KEY_BYTES)
-    # Also refuses the mixed-order keys that a signature check alone lets through: with them two
-    # ids would answer to one private key.
-    if not crypto_core_ed25519_is_valid_point(public_key):
+    y = int.from_bytes(public_key, "little") & (1 << 255) - 1
+    if y >= _FIELD_PRIME or y in _SMALL_ORDER_Y:
         raise Rejected(f"{bech32m.quoted(text)} is no ed25519 public key")
     return public_key
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from typing import Final, NamedTuple, final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from nacl import pwhash
 from nacl.exceptions import CryptoError
@@ -52,21 +53,20 @@ class Cost(NamedTuple):
 COST: Final = Cost(pwhash.argon2id.OPSLIMIT_MODERATE, pwhash.argon2id.MEMLIMIT_MODERATE)
 
 
-@final
+@dataclass(frozen=True, slots=True)
 class SealedKey:
     """A private key that only its passphrase opens."""
 
-    __slots__ = ("box", "cost", "id", "kind", "salt")
-
-    def __init__(self, kind: Kind, id: str, *, cost: Cost, salt: bytes, box: bytes) -> None:
-        self.kind: Final = kind
-        self.id: Final = id
-        self.cost: Final = cost
-        self.salt: Final = salt
-        self.box: Final = box
+    kind: Kind
+    id: str
+    cost: Cost
+    salt: bytes = field(repr=False)
+    box: bytes = field(repr=False)
 
 
-def seal(identity: Identity, passphrase: str, *, salt: bytes, nonce: bytes, cost: Cost = COST) -> SealedKey:
+def seal(
+    identity: Identity, passphrase: str, *, salt: bytes, nonce: bytes, cost: Cost = COST
+) -> SealedKey:
     """The key under a passphrase. `salt` and `nonce` must be random and never used before."""
     secret = _stretch(passphrase, salt=salt, cost=cost)
     box = bytes(SecretBox(secret).encrypt(identity.reveal(), nonce))
@@ -94,13 +94,13 @@ def parse_key_file(raw: bytes) -> Identity | SealedKey:
     match = _HEADER.fullmatch(header)
     if match is None or match[1] not in list(Kind):
         raise _damaged("the first line is not that of a key file of this version")
-    kind, id = Kind(match[1]), match[2]
+    kind, public_id = Kind(match[1]), match[2]
     if plain := _PLAIN.fullmatch(secret):
-        return _matching(Identity(kind, bytes.fromhex(plain[1])), id)
+        return _matching(Identity(kind, bytes.fromhex(plain[1])), public_id)
     if sealed := _SEALED.fullmatch(secret):
         cost = _checked_cost(Cost(int(sealed[1]), int(sealed[2])))
         salt, box = bytes.fromhex(sealed[3]), bytes.fromhex(sealed[4])
-        return SealedKey(kind, id, cost=cost, salt=salt, box=box)
+        return SealedKey(kind, public_id, cost=cost, salt=salt, box=box)
     raise _damaged("the second line holds no key")
 
 
@@ -118,7 +118,9 @@ def _checked_lines(raw: bytes) -> tuple[str, str]:
 def _secret_line(key: Identity | SealedKey) -> str:
     if isinstance(key, Identity):
         return f"seed {key.reveal().hex()}"
-    return f"sealed argon2id {key.cost.ops} {key.cost.memory_bytes} {key.salt.hex()} {key.box.hex()}"
+    return (
+        f"sealed argon2id {key.cost.ops} {key.cost.memory_bytes} {key.salt.hex()} {key.box.hex()}"
+    )
 
 
 def _stretch(passphrase: str, *, salt: bytes, cost: Cost) -> bytes:
@@ -152,8 +154,8 @@ def _checked_cost(cost: Cost) -> Cost:
     return cost
 
 
-def _matching(identity: Identity, id: str) -> Identity:
-    if identity.id != id:
+def _matching(identity: Identity, public_id: str) -> Identity:
+    if identity.id != public_id:
         raise _damaged("its private key is not that of its id")
     return identity
 

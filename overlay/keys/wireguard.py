@@ -36,7 +36,10 @@ def wireguard_public_key(device: str, *, field: str | None = None) -> WgPublicKe
     A point and its negative share one X25519 form, so two ids may give one key: whether two members
     use the same key is decided on the result, never on the ids (KEY-008).
     """
-    return _montgomery_form(parse_id(Kind.WG, device, field=field))
+    try:
+        return _montgomery_form(parse_id(Kind.WG, device, field=field))
+    except CryptoError:
+        raise Rejected(f"{device} is no ed25519 public key", field=field) from None
 
 
 def parse_public_key(text: str, *, field: str | None = None) -> WgPublicKey:
@@ -130,6 +133,7 @@ class DeviceKey:
 
 @lru_cache(maxsize=MAX_CACHED_IDS)
 def _montgomery_form(ed25519_public_key: bytes) -> WgPublicKey:
+    # libsodium refuses what is not on the curve and outside its prime-order subgroup.
     return WgPublicKey(crypto_sign_ed25519_pk_to_curve25519(ed25519_public_key))
 
 
