@@ -1,0 +1,65 @@
+# One front door. Every target installs first what it needs and is not there yet (tools/setup.sh).
+# `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+PYTEST := $(BIN)/pytest
+SOURCES := overlay zos_core netlab
+# The least that must run: a suite that loses its tests fails instead of passing empty.
+KERNEL_TESTS ?= 1
+LAB_TESTS ?= 1
+
+.PHONY: help demo test check kernel lab test-vm bench man lock setup format clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: ## install what a node needs, and the Python environment
+	@tools/setup.sh venv node
+
+demo: setup ## a registry, nodes and two tenants on this machine, end to end (root)
+	@$(BIN)/python -m demo
+
+test: check kernel lab test-vm ## everything that CI runs (root)
+
+check: ## format, lint, types, architecture, unit and property tests (no root)
+	@tools/setup.sh venv
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PYTEST) -q -n 2 -m "not kernel and not lab and not vm"
+
+kernel: setup ## the suite on real namespaces and links (root)
+	$(PYTEST) -q -m kernel --must-run $(KERNEL_TESTS)
+
+lab: setup ## the suite on several nodes (root)
+	$(PYTEST) -q -m lab --must-run $(LAB_TESTS)
+
+test-vm: ## the kernel suite on a real Debian kernel in QEMU (root)
+	@tools/setup.sh venv node vm
+	@tools/test_vm.sh
+
+bench: setup ## every figure we claim; JSON in build/bench
+	@tools/setup.sh bench
+	@$(BIN)/python -m bench
+
+man: ## man pages of the zos command, in build/man
+	@tools/setup.sh venv
+	@mkdir -p build/man
+	$(BIN)/click-man --target build/man zos
+
+format: ## rewrite the sources in the house format
+	@tools/setup.sh venv
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: ## resolve the dependencies anew
+	@tools/lock.sh --upgrade
+
+clean: ## remove what was built and installed below this directory
+	rm -rf build .venv *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find $(SOURCES) tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,199 @@
+#!/usr/bin/env bash
+# Installs what this tree needs and is not there yet. Parts, any number of them:
+#   venv   .venv from requirements/dev.lock, this tree in it as an editable install
+#   node   Debian packages that a node, a lab and their tests run
+#   vm     QEMU and a Debian kernel, unpacked below build/ and not installed
+#   bench  the other overlays that bench/ measures beside ours
+# A part that is complete costs milliseconds. Nothing but Debian packages leaves this directory.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive
+exec </dev/null
+
+NODE_PACKAGES=(wireguard-go wireguard-tools nftables libnftables1 iproute2 iputils-ping util-linux)
+VM_PACKAGES=(qemu-system-x86 kmod file)
+BENCH_PACKAGES=(nebula tinc)
+NEXT_SUITE=trixie              # the first Debian whose wireguard-go has segmentation offload,
+FAST_WIREGUARD_GO=0.0.20230101 # that is, from this version on
+DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+ROOT=$PWD
+STAMPS=$ROOT/build/stamps
+LOG=$ROOT/build/setup.log
+
+say() { printf 'setup: %s\n' "$*"; }
+die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+# Runs quietly; the log is shown only when the command fails.
+logged() {
+    printf '\n$ %s\n' "$*" >>"$LOG"
+    if ! "$@" >>"$LOG" 2>&1; then
+        tail -n 30 "$LOG" >&2
+        return 1
+    fi
+}
+
+# --- Debian packages ---
+
+missing() {
+    local package
+    for package in "$@"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
+            printf '%s\n' "$package"
+    done
+}
+
+apt_install() {
+    apt-get -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install --no-install-recommends "$@"
+}
+
+# The lists may be absent or too old to download from, so one update and a second try.
+install_packages() {
+    local wanted
+    mapfile -t wanted < <(missing "$@")
+    [ ${#wanted[@]} -gt 0 ] || return 0
+    command -v apt-get >/dev/null || die "needs Debian or a relative; install by hand: ${wanted[*]}"
+    [ "$(id -u)" = 0 ] || die "needs root to install: ${wanted[*]}
+setup: run it as root, or: sudo apt-get install ${wanted[*]}"
+    say "installing ${wanted[*]}"
+    apt_install "${wanted[@]}" >>"$LOG" 2>&1 && return 0
+    logged apt-get -o DPkg::Lock::Timeout=300 update || say "apt-get update failed; trying all the same"
+    logged apt_install "${wanted[@]}" || die "apt-get could not install ${wanted[*]}; see $LOG"
+}
+
+# --- stamps: the hash of all that a part is made from ---
+
+recipe() { { pwd; cat tools/setup.sh "$@"; } | sha256sum | cut -d' ' -f1; }
+is_done() { [ "$(cat "$STAMPS/$1" 2>/dev/null)" = "$2" ]; }
+mark() { printf '%s\n' "$2" >"$STAMPS/$1"; }
+
+# --- parts ---
+
+find_python() {
+    local candidate
+    for candidate in python3 /usr/bin/python3; do
+        command -v "$candidate" >/dev/null || continue
+        "$candidate" -c 'import sys; raise SystemExit(sys.version_info < (3, 11))' && break
+        candidate=
+    done
+    [ -n "${candidate:-}" ] || die "needs Python 3.11 or newer; python3 here is $(python3 -V 2>&1 || true)"
+    printf '%s\n' "$candidate"
+}
+
+setup_venv() {
+    local hash python
+    hash=$(recipe requirements/dev.lock pyproject.toml)
+    is_done venv "$hash" && [ -x .venv/bin/zos ] && return 0
+    command -v python3 >/dev/null || install_packages python3 python3-venv
+    python=$(find_python)
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
+    if ! .venv/bin/python -c 'import sys; raise SystemExit(sys.version_info < (3, 11))' 2>/dev/null ||
+        ! grep -qxF "# $PWD" .venv/.zos 2>/dev/null; then
+        rm -rf .venv
+        logged "$python" -m venv .venv
+        printf '# %s\n' "$PWD" >.venv/.zos
+    fi
+    say "installing $(grep -c '^[a-z]' requirements/dev.lock) locked Python packages into .venv"
+    logged .venv/bin/pip install --disable-pip-version-check --no-input --require-hashes \
+        -r requirements/dev.lock || die "pip could not install the locked packages; see $LOG"
+    # No index and no isolation: the build backend comes from the lock as well.
+    logged .venv/bin/pip install --disable-pip-version-check --no-input --no-index --no-deps \
+        --no-build-isolation --editable . || die "pip could not install this tree; see $LOG"
+    mark venv "$hash"
+}
+
+# apt-get expands the names in the format, not the shell.
+# shellcheck disable=SC2016
+debian_mirror() {
+    apt-get indextargets 'Created-By: Packages' --format '$(REPO_URI) $(RELEASE)' |
+        awk -v release="$1" '$2 == release { print $1; exit }'
+}
+
+# apt with a configuration of its own, so that the machine's sources stay as they are.
+private_apt() {
+    apt-get -o Dir::Etc::sourcelist="$ROOT/build/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+        -o Dir::State::lists="$ROOT/build/apt/lists" -o Dir::Cache="$ROOT/build/apt/cache" \
+        -o APT::Sandbox::User=root -o APT::Update::Error-Mode=any -o Acquire::Languages=none "$@"
+}
+
+# apt checks the suite's signature against Debian's keyring and the package against the suite.
+fetch_next_wireguard_go() {
+    local mirror
+    # shellcheck source=/dev/null
+    mirror=$(debian_mirror "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")")
+    [ -n "$mirror" ] && [ -f "$DEBIAN_KEYRING" ] || return 1
+    rm -rf build/apt build/wireguard-go
+    mkdir -p build/apt/lists/partial build/apt/cache/archives/partial
+    echo "deb [signed-by=$DEBIAN_KEYRING] $mirror $NEXT_SUITE main" >build/apt/sources.list
+    private_apt update && (cd build/apt && private_apt download wireguard-go) &&
+        dpkg -x build/apt/wireguard-go_*.deb build/wireguard-go && rm -rf build/apt
+}
+
+setup_node() {
+    local installed hash
+    install_packages "${NODE_PACKAGES[@]}"
+    hash=$(recipe)
+    is_done wireguard-go "$hash" && return 0
+    installed=$(dpkg-query -W -f '${Version}' wireguard-go)
+    if dpkg --compare-versions "$installed" ge "$FAST_WIREGUARD_GO"; then
+        say "wireguard-go $installed is recent enough"
+    elif fetch_next_wireguard_go >>"$LOG" 2>&1; then
+        say "unpacked the faster wireguard-go of Debian $NEXT_SUITE into build/wireguard-go"
+    else
+        rm -rf build/apt build/wireguard-go
+        say "Debian $NEXT_SUITE is out of reach: using wireguard-go $installed, about 5 times slower;" \
+            "'make clean' has the next run try again"
+    fi
+    mark wireguard-go "$hash"
+}
+
+setup_vm() {
+    local hash kernel
+    install_packages "${VM_PACKAGES[@]}"
+    hash=$(recipe)
+    is_done vm "$hash" && return 0
+    rm -rf build/vm/kernel build/vm/download
+    mkdir -p build/vm/download
+    kernel=$(kernel_package)
+    if [ -z "$kernel" ]; then
+        logged apt-get -o DPkg::Lock::Timeout=300 update || die "apt-get update failed; see $LOG"
+        kernel=$(kernel_package)
+    fi
+    [ -n "$kernel" ] || die "found no Debian kernel package"
+    say "unpacking $kernel into build/vm/kernel"
+    download_kernel "$kernel" || die "could not download $kernel; see $LOG"
+    dpkg -x build/vm/download/"$kernel"_*.deb build/vm/kernel
+    rm -rf build/vm/download
+    depmod -b build/vm/kernel "${kernel#linux-image-}"
+    mark vm "$hash"
+}
+
+kernel_package() {
+    apt-cache depends linux-image-amd64 2>/dev/null |
+        sed -n 's/^ *Depends: \(linux-image-[0-9][^ ]*\)$/\1/p' | head -n 1
+}
+
+# The pool drops old kernels, so lists of last week may name a file that is gone.
+download_kernel() {
+    (cd build/vm/download && apt-get -o APT::Sandbox::User=root download "$1") >>"$LOG" 2>&1 && return 0
+    logged apt-get -o DPkg::Lock::Timeout=300 update || return 1
+    (cd build/vm/download && logged apt-get -o APT::Sandbox::User=root download "$1")
+}
+
+setup_bench() { install_packages "${BENCH_PACKAGES[@]}"; }
+
+main() {
+    local part
+    [ $# -gt 0 ] || die "name the parts: venv node vm bench"
+    mkdir -p "$STAMPS"
+    # Two runs at once would install into each other's half-made environment.
+    exec 9>build/setup.lock
+    flock -w 900 9 || die "another set-up has been running for 15 minutes"
+    for part in "$@"; do
+        case $part in
+            venv | node | vm | bench) "setup_$part" ;;
+            *) die "no such part: $part" ;;
+        esac
+    done
+}
+
+main "$@"
