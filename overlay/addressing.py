@@ -42,7 +42,7 @@ _FORBIDDEN_V4 = netaddr.IPSet(
 def parse_prefix(text: str, *, field: str | None = None) -> Prefix:
     """Canonical text of a prefix. Raises Rejected when `text` is no prefix or not canonical."""
     try:
-        network = netaddr.IPNetwork(text, flags=netaddr.INET_PTON)
+        network = netaddr.IPNetwork(text)
     except (netaddr.AddrFormatError, ValueError, TypeError) as exc:
         raise Rejected(
             f"{text!r} is not a prefix", field=field, remedy="write it like 10.1.0.0/16"
