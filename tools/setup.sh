@@ -146,12 +146,14 @@ setup_node() {
     mark wireguard-go "$hash"
 }
 
+# Unpacked only: a kernel must not touch the machine's boot loader, and busybox-static would
+# take the place of busybox.
 setup_vm() {
-    local hash kernel
+    local hash kernel package
     install_packages "${VM_PACKAGES[@]}"
     hash=$(recipe)
     is_done vm "$hash" && return 0
-    rm -rf build/vm/kernel build/vm/download
+    rm -rf build/vm/root build/vm/download
     mkdir -p build/vm/download
     kernel=$(kernel_package)
     if [ -z "$kernel" ]; then
@@ -159,11 +161,11 @@ setup_vm() {
         kernel=$(kernel_package)
     fi
     [ -n "$kernel" ] || die "found no Debian kernel package"
-    say "unpacking $kernel into build/vm/kernel"
-    download_kernel "$kernel" || die "could not download $kernel; see $LOG"
-    dpkg -x build/vm/download/"$kernel"_*.deb build/vm/kernel
+    say "unpacking $kernel and busybox-static into build/vm/root"
+    download "$kernel" busybox-static || die "could not download $kernel; see $LOG"
+    for package in build/vm/download/*.deb; do dpkg -x "$package" build/vm/root; done
     rm -rf build/vm/download
-    depmod -b build/vm/kernel "${kernel#linux-image-}"
+    /sbin/depmod -b build/vm/root "${kernel#linux-image-}"
     mark vm "$hash"
 }
 
@@ -173,11 +175,12 @@ kernel_package() {
 }
 
 # The pool drops old kernels, so lists of last week may name a file that is gone.
-download_kernel() {
-    (cd build/vm/download && apt-get -o APT::Sandbox::User=root download "$1") >>"$LOG" 2>&1 && return 0
-    logged apt-get -o DPkg::Lock::Timeout=300 update || return 1
-    (cd build/vm/download && logged apt-get -o APT::Sandbox::User=root download "$1")
-}
+download() (
+    fetch() { apt-get -o APT::Sandbox::User=root download "$@"; }
+    cd build/vm/download
+    fetch "$@" >>"$LOG" 2>&1 && return 0
+    logged apt-get -o DPkg::Lock::Timeout=300 update && logged fetch "$@"
+)
 
 setup_bench() { install_packages "${BENCH_PACKAGES[@]}"; }
 
