@@ -143,6 +143,11 @@ def _check(envelope: Envelope) -> None:
         identity.parse_id(
             identity.kind_of(signature.keyid, field=field), signature.keyid, field=field
         )
+        if len(signature.sig) != SIGNATURE_BYTES:
+            raise Rejected(
+                f"is not of {SIGNATURE_BYTES} bytes but of {len(signature.sig)}",
+                field=f"signatures[{n}].sig",
+            )
         if signature.keyid in seen:
             raise Rejected("signed twice", field=field)
         seen.add(signature.keyid)

@@ -279,6 +279,9 @@ def _explained(path: Path) -> Iterator[None]:
             raise Refused(f"{path} is a symbolic link or no directory") from exc
         if exc.errno == errno.ENXIO:
             raise Refused(f"{path} is not a regular file", remedy="put the key file there") from exc
+        if exc.errno in (errno.EACCES, errno.EPERM):
+            reason = f"user {os.geteuid()} has no permission for {path}"
+            raise Refused(reason, remedy="run this as the user who owns the key") from exc
         raise Unavailable(f"{path}: {exc.strerror}") from exc
 
 
