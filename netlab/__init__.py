@@ -1,1 +1,4 @@
-"""Labs: many nodes in namespaces on one machine, running the shipped code unchanged."""
+"""Labs: many nodes on one machine, each in namespaces of its own, running shipped code unchanged.
+
+This package imports nothing here: the keeper's start is part of the price of every lab.
+"""

@@ -1,0 +1,187 @@
+"""The keeper: PID 1 of a lab's own PID namespace, holder of all that the lab consists of.
+
+Every namespace is a file descriptor here and every process a descendant: its end, however it comes,
+is the end of the lab, and it ends when its owner does. Single-threaded on purpose: it moves itself
+from namespace to namespace, and nothing else may be looking. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+from netlab import cell as cells
+from netlab import control, linux, nftables
+from netlab import rtnetlink as nl
+
+TYPE_CHECKING = False  # as typing has it, without the price of importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+_READ_BYTES = 1 << 20
+
+
+class Keeper:
+    """Answers requests one at a time, in order, and reports the end of processes."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._home = cells.Home()
+        self._cells: dict[str, cells.Cell] = {}
+        self._processes: set[int] = set()
+        self._verbs: dict[str, Callable[..., tuple[object, list[int]]]] = {
+            "build": self._build,
+            "program": self._program,
+            "spawn": self._spawn,
+            "workload": self._workload,
+        }
+
+    def serve(self, *, child_ended: int) -> None:
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        poll.register(child_ended, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if child_ended in ready:
+                os.read(child_ended, _READ_BYTES)
+                self._report_ended()
+            if self._channel.fileno() in ready:
+                request = control.receive(self._channel)
+                if request is None:
+                    return
+                self._answer(*request)
+
+    def _answer(self, request: control.Message, fds: list[int]) -> None:
+        number, verb, *arguments = request
+        granted: list[int] = []
+        try:
+            answer, granted = self._verbs[str(verb)](*arguments, *fds)
+            message = control.encode((number, True, answer))
+        except (OSError, KeyError, ValueError) as exc:
+            message = control.encode((number, False, f"{type(exc).__name__}: {exc}"))
+        finally:
+            self._home.enter()
+            for fd in fds:
+                os.close(fd)
+        control.send(self._channel, message, tuple(granted))
+        for fd in granted:
+            os.close(fd)
+
+    def _build(self, specification: int) -> tuple[object, list[int]]:
+        """Namespaces, then cables, then what is inside. Answers with the descriptors' numbers."""
+        namespaces, pairs = control.decode(_read_all(specification))
+        programs = []
+        for name, program, sysctls, ruleset, furniture in namespaces:
+            self._cells[name] = cell = cells.create_cell(sysctls=sysctls)
+            if ruleset:
+                nftables.load(ruleset)
+            if furniture is not None:
+                hostname, files, state = furniture
+                cells.furnish(cell, hostname=hostname, files=files, state=state)
+                linux.setns(self._home.mounts, linux.CLONE_NEWNS)
+            programs.append((cell, program))
+        self._lay_cables(pairs)
+        for cell, program in programs:
+            nl.send(cell.route_socket, program)
+        return {name: (cell.netns, cell.root) for name, cell in self._cells.items()}, []
+
+    def _lay_cables(self, pairs: dict[str, list[tuple[str, dict[str, Any]]]]) -> None:
+        """`pairs`: by the name of the namespace of one end, then that of the other."""
+        for far, cables in pairs.items():
+            messages = [
+                nl.veth(**ends, peer_netns_fd=self._cells[near].netns) for near, ends in cables
+            ]
+            nl.send(self._cells[far].route_socket, b"".join(messages))
+
+    def _program(self, name: str, program: bytes) -> tuple[object, list[int]]:
+        nl.send(self._cells[name].route_socket, program)
+        return None, []
+
+    def _workload(self, name: str, workload: str) -> tuple[object, list[int]]:
+        return cells.add_workload(self._cells[name], workload), []
+
+    def _spawn(
+        self,
+        name: str,
+        workload: str,
+        argv: tuple[str, ...],
+        env: dict[str, str],
+        cwd: str,
+        *standard: int,
+    ) -> tuple[object, list[int]]:
+        """`standard`: input, output, error. Answers with the pid and a pidfd."""
+        cells.enter(self._cells[name], workload=workload)
+        os.chdir(cwd)
+        pid = os.posix_spawn(
+            _find_program(argv[0], env),
+            argv,
+            env,
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(standard)],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
+        )
+        self._processes.add(pid)
+        return pid, [os.pidfd_open(pid)]
+
+    def _report_ended(self) -> None:
+        """Reap everything, as PID 1 must; report what was started by request."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid in self._processes:
+                self._processes.discard(pid)
+                code = os.waitstatus_to_exitcode(status)
+                control.send(self._channel, control.encode((0, True, (pid, code))))
+
+
+def main() -> None:
+    """Become a keeper. The owner has put this process into a PID namespace of its own."""
+    # An owner that ended before the next line has closed its end of the channel: seen as its end.
+    linux.die_with_parent(signal.SIGKILL)
+    if os.getpid() != 1:
+        sys.exit("a keeper must be PID 1 of a PID namespace of its own")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    linux.unshare(linux.CLONE_NEWNS)
+    linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
+    linux.mount("proc", "/proc", kind="proc")
+    child_ended, wake_up = os.pipe()
+    os.set_blocking(wake_up, False)
+    signal.set_wakeup_fd(wake_up, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    os.set_inheritable(control.KEEPER_FD, False)
+    try:
+        Keeper(socket.socket(fileno=control.KEEPER_FD)).serve(child_ended=child_ended)
+    except (BrokenPipeError, ConnectionResetError):
+        return  # the owner is gone
+
+
+def _find_program(name: str, env: dict[str, str]) -> str:
+    """As execvp would, but with the node's files and the program's own PATH."""
+    if "/" in name:
+        return name
+    for directory in env.get("PATH", os.defpath).split(os.pathsep):
+        candidate = f"{directory}/{name}"
+        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+            return candidate
+    raise FileNotFoundError(f"no program {name!r} in PATH")
+
+
+def _read_all(fd: int) -> bytes:
+    with os.fdopen(os.dup(fd), "rb") as file:
+        file.seek(0)
+        return file.read()
+
+
+if __name__ == "__main__":
+    main()

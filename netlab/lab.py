@@ -1,0 +1,324 @@
+"""A running lab: nodes in which programs run, sockets open, workloads live and links fail.
+
+Everything is held by a keeper process and ends with it, with the owner's thread, or with the
+`async with` block, whichever comes first. Nothing global is touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import difflib
+import marshal
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path, PurePosixPath
+
+from netlab import linux
+from netlab.cell import STATE_DIRECTORY
+from netlab.owner import Owner
+from netlab.process import CommandFailed, Completed, LabProcess
+from netlab.realize import Build, plug_in, realize, unplug
+from netlab.topology import Topology
+from netlab.wiring import Cable, Subnet, Wiring, wire
+from overlay.errors import Rejected, Unavailable
+
+TIMEOUT_S = 30.0
+
+_STATE = "state"
+
+
+class Lab:
+    """Made by `Lab.create`; usable inside its `async with` block only."""
+
+    def __init__(self, wiring: Wiring, *, owner: Owner, workdir: Path) -> None:
+        self.topology = wiring.topology
+        self.workdir = workdir
+        self._wiring = wiring
+        self._owner = owner
+        self._nodes: dict[str, LabNode] = {}
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def create(cls, topology: Topology, *, workdir: Path) -> AsyncIterator[Lab]:
+        """Build it, lend it, end it: no process is left when the block is.
+
+        `workdir` keeps logs and the nodes' state directories; it must be the lab's alone.
+        """
+        _create_directories(workdir, topology)
+        owner = Owner(log=workdir / "keeper.log")
+        try:
+            # The keeper's interpreter starts meanwhile.
+            lab = cls(wire(topology), owner=owner, workdir=workdir)
+            await lab._build()
+            yield lab
+        finally:
+            await owner.end()
+
+    @property
+    def nodes(self) -> Mapping[str, LabNode]:
+        return self._nodes
+
+    @property
+    def keeper_pid(self) -> int:
+        return self._owner.keeper_pid
+
+    def node(self, name: str) -> LabNode:
+        if name not in self._nodes:
+            nearest = difflib.get_close_matches(name, self._nodes, n=1, cutoff=0.0)
+            raise Rejected(f"no node {name!r}", remedy=f"did you mean {nearest}?")
+        return self._nodes[name]
+
+    async def add_namespace(self, node: LabNode, name: str) -> None:
+        """An empty network namespace, loopback up, at /run/netns/NAME inside the node."""
+        await node.add_namespace(name)
+
+    async def set_link(self, name: str, *, up: bool, link: str | None = None) -> None:
+        """Pull or plug cables of a node (all, or the one named) or of a router (its uplink).
+
+        The node keeps its addresses and routes and sees the carrier go.
+        """
+        for cable in self._wiring.cables_of(name):
+            if link in (None, cable.near.name):
+                program = b"".join(plug_in(cable, behind=self._behind(cable)))
+                await self._owner.request(
+                    "program", cable.far.netns, program if up else unplug(cable)
+                )
+
+    @contextlib.asynccontextmanager
+    async def cut_off(self, *names: str) -> AsyncIterator[None]:
+        """Nodes or routers without their cables for the length of the block."""
+        try:
+            for name in names:
+                await self.set_link(name, up=False)
+            yield
+        finally:
+            for name in names:
+                await self.set_link(name, up=True)
+
+    def _behind(self, cable: Cable) -> Subnet | None:
+        behind = (each for each in self._wiring.subnets if each.netns == cable.near.netns)
+        return next(behind, None)
+
+    async def _build(self) -> None:
+        with _anonymous_file(_pack(realize(self._wiring), workdir=self.workdir)) as fd:
+            held = await self._owner.request("build", fds=(fd,))
+        for node in self.topology.nodes:
+            netns, root = held[node.name]
+            self._nodes[node.name] = LabNode(
+                node.name,
+                cables=self._wiring.cables_of(node.name),
+                owner=self._owner,
+                directory=self.workdir / node.name,
+                netns=netns,
+                root=root,
+            )
+
+
+class LabNode:
+    """A machine of its own as far as network, host name, /run, /etc and /var/lib go."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        cables: tuple[Cable, ...],
+        owner: Owner,
+        directory: Path,
+        netns: int,
+        root: int,
+    ) -> None:
+        self.name = name
+        self.directory = directory
+        self._cables = cables
+        self._owner = owner
+        self._root = root
+        self._netns = {"": netns}
+
+    @property
+    def ipv4(self) -> str | None:
+        """The underlay address of the first link that has one."""
+        return next((str(cable.ipv4.ip) for cable in self._cables if cable.ipv4), None)
+
+    @property
+    def ipv6(self) -> str | None:
+        return next((str(cable.ipv6.ip) for cable in self._cables if cable.ipv6), None)
+
+    @property
+    def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """Of all links, in order; link-local ones aside."""
+        interfaces = (each for cable in self._cables for each in (cable.ipv4, cable.ipv6))
+        return tuple(interface.ip for interface in interfaces if interface is not None)
+
+    @property
+    def netns_path(self) -> Path:
+        return self._held(self._netns[""])
+
+    def workload_netns_path(self, name: str) -> Path:
+        """Where the owner finds a workload's namespace; the node has it in /run/netns."""
+        return self._held(self._netns[name])
+
+    def path(self, inside: str | PurePosixPath) -> Path:
+        """Where the owner finds a file of the node.
+
+        Links with absolute targets lead out of the node: write /run, not /var/run.
+        """
+        inside = PurePosixPath(inside)
+        if inside.is_relative_to(STATE_DIRECTORY):
+            return self.directory / _STATE / inside.relative_to(STATE_DIRECTORY)
+        return self._held(self._root) / inside.relative_to("/")
+
+    async def run(
+        self,
+        *argv: str,
+        timeout_s: float = TIMEOUT_S,
+        input: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str = "/",
+        netns: str = "",
+        check: bool = True,
+    ) -> Completed:
+        """Run a program to its end. `env` is added to the owner's environment.
+
+        Raises CommandFailed when `check` is set and it fails, Unavailable when it does not start or
+        not end in time. It is killed when it is late and when the caller is cancelled.
+        """
+        with (
+            _anonymous_file(input or b"") as stdin,
+            _anonymous_file() as stdout,
+            _anonymous_file() as stderr,
+        ):
+            process = await self._start(argv, (stdin, stdout, stderr), env, cwd, netns, None)
+            returncode = await self._end_of(process, timeout_s=timeout_s)
+            completed = Completed(argv, returncode, _read_all(stdout), _read_all(stderr))
+        if check and returncode != 0:
+            raise CommandFailed(self.name, completed)
+        return completed
+
+    async def spawn(
+        self,
+        *argv: str,
+        log: str,
+        env: Mapping[str, str] | None = None,
+        cwd: str = "/",
+        netns: str = "",
+    ) -> LabProcess:
+        """Start a program and leave it running, its output appended to LOG.log of the node."""
+        path = self.directory / f"{log}.log"
+        with _anonymous_file() as nothing, _opened_log(path) as out:
+            return await self._start(argv, (nothing, out, out), env, cwd, netns, path)
+
+    @contextlib.contextmanager
+    def in_netns(self, netns: str = "") -> Iterator[None]:
+        """The calling thread is in the node's (or a workload's) network namespace.
+
+        For sockets, which stay there. Never await inside: other tasks share the thread.
+        """
+        with _inside(self._held(self._netns[netns])):
+            yield
+
+    async def add_namespace(self, name: str) -> None:
+        """An empty network namespace, loopback up, at /run/netns/NAME inside the node."""
+        if name != PurePosixPath(name).name:
+            raise Rejected(f"{name!r} is no file name")
+        self._netns[name] = await self._owner.request("workload", self.name, name)
+
+    async def _start(
+        self,
+        argv: tuple[str, ...],
+        fds: tuple[int, int, int],
+        env: Mapping[str, str] | None,
+        cwd: str,
+        netns: str,
+        log: Path | None,
+    ) -> LabProcess:
+        environment = {**os.environ, **(env or {})}
+        pid, pidfd = await self._owner.request_fd(
+            "spawn", self.name, netns, argv, environment, cwd, fds=fds
+        )
+        return LabProcess(self._owner, argv=argv, pid=pid, pidfd=pidfd, log=log)
+
+    async def _end_of(self, process: LabProcess, *, timeout_s: float) -> int:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await process.wait()
+        except TimeoutError as exc:
+            raise Unavailable(f"{self.name}: {process.argv[0]}: no end in {timeout_s} s") from exc
+        finally:
+            process.kill()
+
+    def _held(self, fd: int) -> Path:
+        """By way of the keeper, so that the owner never holds what must die with the keeper."""
+        return Path(f"/proc/{self._owner.keeper_pid}/fd/{fd}")
+
+
+def _create_directories(workdir: Path, topology: Topology) -> None:
+    workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for node in topology.nodes:
+        (workdir / node.name / _STATE).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _pack(build: Build, *, workdir: Path) -> bytes:
+    """The form in which the keeper takes it (see keeper.Keeper)."""
+    namespaces = []
+    for each in build.namespaces:
+        furniture = None
+        if each.files is not None:
+            furniture = (each.name, each.files, str((workdir / each.name / _STATE).resolve()))
+        namespaces.append((each.name, each.program, each.sysctls, each.ruleset, furniture))
+    cables: dict[str, list[tuple[str, dict[str, str | int | bytes]]]] = {}
+    for cable in build.cables:
+        ends: dict[str, str | int | bytes] = {
+            "name": cable.far.name,
+            "ifindex": cable.far.ifindex,
+            "mac": cable.far.mac,
+            "peer_name": cable.near.name,
+            "peer_ifindex": cable.near.ifindex,
+            "peer_mac": cable.near.mac,
+            "mtu_bytes": cable.mtu_bytes,
+        }
+        cables.setdefault(cable.far.netns, []).append((cable.near.netns, ends))
+    return marshal.dumps((namespaces, cables))
+
+
+@contextlib.contextmanager
+def _inside(netns: Path) -> Iterator[None]:
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        there = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            linux.setns(there, linux.CLONE_NEWNET)
+        finally:
+            os.close(there)
+        try:
+            yield
+        finally:
+            linux.setns(own, linux.CLONE_NEWNET)
+    finally:
+        os.close(own)
+
+
+@contextlib.contextmanager
+def _anonymous_file(content: bytes = b"") -> Iterator[int]:
+    """A file in memory: a program's output is there when it ends, with no reader in between."""
+    fd = os.memfd_create("netlab", os.MFD_CLOEXEC)
+    try:
+        with open(fd, "r+b", closefd=False) as file:
+            file.write(content)
+        os.lseek(fd, 0, os.SEEK_SET)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _opened_log(path: Path) -> Iterator[int]:
+    with path.open("ab") as log:
+        yield log.fileno()
+
+
+def _read_all(fd: int) -> bytes:
+    with open(fd, "rb", closefd=False) as file:
+        file.seek(0)
+        return file.read()

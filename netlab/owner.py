@@ -1,0 +1,195 @@
+"""The owner's end of a lab: starts the keeper, talks to it, learns of its end.
+
+Everything here happens in the event loop's thread. Its end, too, is the end of the lab: the
+kernel sends a parent-death signal when the *thread* that started a process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from netlab import control, linux
+from overlay.errors import Rejected, Unavailable
+
+_PACKAGES = str(Path(__file__).resolve().parent.parent)
+# -I and -S: nothing of the environment, and none of the time that site-packages would take.
+_KEEPER = (
+    "-I",
+    "-S",
+    "-c",
+    f"import sys; sys.path.append({_PACKAGES!r}); import netlab.keeper as k; k.main()",
+)
+
+
+class Owner:
+    """One keeper. Requests are answered in order; the end of processes is reported in between."""
+
+    def __init__(self, *, log: Path) -> None:
+        """Start a keeper in a PID namespace of its own, its output appended to `log`."""
+        self._loop = asyncio.get_running_loop()
+        self._log = log
+        self._requests = 0
+        self._answers: dict[int, asyncio.Future[tuple[Any, list[int]]]] = {}
+        self._exits: dict[int, asyncio.Future[int]] = {}
+        self._unsent: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self._channel, theirs = control.pair()
+        self._channel.setblocking(False)
+        with theirs:
+            self.keeper_pid = _start_keeper(theirs, log=log)
+        self._pidfd = os.pidfd_open(self.keeper_pid)
+        self._ended = self._loop.create_future()
+        self._loop.add_reader(self._pidfd, self._bury)
+        self._loop.add_reader(self._channel, self._receive)
+
+    @property
+    def is_alive(self) -> bool:
+        return not self._ended.done()
+
+    async def request(self, verb: str, *arguments: Any, fds: tuple[int, ...] = ()) -> Any:
+        answer, granted = await self._exchange(verb, arguments, fds)
+        for fd in granted:
+            os.close(fd)
+        return answer
+
+    async def request_fd(self, verb: str, *arguments: Any, fds: tuple[int, ...]) -> tuple[Any, int]:
+        """For a verb that answers with one descriptor, which is the caller's to close."""
+        answer, granted = await self._exchange(verb, arguments, fds)
+        return answer, granted[0]
+
+    def exit_code(self, pid: int) -> asyncio.Future[int]:
+        """Done when this process, started by request, has ended; negative for a signal."""
+        return self._exits.setdefault(pid, self._loop.create_future())
+
+    def forget(self, pid: int) -> None:
+        self._exits.pop(pid, None)
+
+    async def end(self) -> None:
+        """Kill the keeper and with it everything. Returns when no process of the lab is left."""
+        if self.is_alive:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            await asyncio.shield(self._ended)
+
+    async def _exchange(
+        self, verb: str, arguments: tuple[Any, ...], fds: tuple[int, ...]
+    ) -> tuple[Any, list[int]]:
+        if not self.is_alive:
+            raise self._gone()
+        self._requests += 1
+        number = self._requests
+        try:
+            encoded = control.encode((number, verb, *arguments))
+        except ValueError as exc:
+            raise Rejected(f"{verb}: {exc}") from exc
+        answer = self._answers[number] = self._loop.create_future()
+        # Duplicates, because the caller may close its own before the queue is empty.
+        self._unsent.append((encoded, tuple(os.dup(fd) for fd in fds)))
+        self._send()
+        try:
+            return await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            answer.add_done_callback(_close_granted)
+            raise
+
+    def _send(self) -> None:
+        while self._unsent:
+            encoded, fds = self._unsent[0]
+            try:
+                control.send(self._channel, encoded, fds)
+            except BlockingIOError:
+                self._loop.add_writer(self._channel, self._send)
+                return
+            except (BrokenPipeError, ConnectionResetError):
+                return  # the keeper is gone; its end is reported elsewhere
+            self._unsent.popleft()
+            _close(fds)
+        self._loop.remove_writer(self._channel)
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                received = control.receive(self._channel)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                received = None
+            if received is None:
+                self._loop.remove_reader(self._channel)
+                return
+            self._accept(*received)
+
+    def _accept(self, message: tuple[Any, ...], fds: list[int]) -> None:
+        number, is_answered, content = message
+        if number == 0:
+            pid, code = content
+            self.exit_code(pid).set_result(code)
+            return
+        answer = self._answers.pop(number)
+        if is_answered:
+            answer.set_result((content, fds))
+        else:
+            answer.set_exception(Unavailable(f"keeper: {content}"))
+
+    def _bury(self) -> None:
+        """The keeper has ended and, with PID 1, every process of the lab."""
+        os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+        self._receive()
+        self._loop.remove_reader(self._pidfd)
+        self._loop.remove_reader(self._channel)
+        self._loop.remove_writer(self._channel)
+        os.close(self._pidfd)
+        self._channel.close()
+        for _, fds in self._unsent:
+            _close(fds)
+        waiting: list[asyncio.Future[Any]] = [*self._answers.values(), *self._exits.values()]
+        for each in waiting:
+            if not each.done():
+                each.set_exception(self._gone())
+                each.exception()  # nobody may be waiting
+        self._ended.set_result(None)
+
+    def _gone(self) -> Unavailable:
+        return Unavailable("the lab's keeper is gone", remedy=f"see {self._log}")
+
+
+def _start_keeper(channel: socket.socket, *, log: Path) -> int:
+    """PID 1 of a new PID namespace, a child of the calling thread."""
+    own = os.open("/proc/thread-self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        linux.unshare(linux.CLONE_NEWPID)  # for children only, and only this thread's
+        return os.posix_spawn(
+            sys.executable,
+            (sys.executable, *_KEEPER),
+            {},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, fd, target)
+                for target, fd in (
+                    (0, null),
+                    (1, out),
+                    (2, out),
+                    (control.KEEPER_FD, channel.fileno()),
+                )
+            ],
+            setsid=True,
+        )
+    finally:
+        linux.setns(own, linux.CLONE_NEWPID)
+        _close((own, out, null))
+
+
+def _close_granted(answer: asyncio.Future[tuple[Any, list[int]]]) -> None:
+    if not answer.cancelled() and answer.exception() is None:
+        _close(answer.result()[1])
+
+
+def _close(fds: tuple[int, ...] | list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
