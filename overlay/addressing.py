@@ -18,6 +18,7 @@ from overlay.errors import Rejected
 from overlay.model import (
     Address,
     Endpoint,
+    Family,
     InterfaceAddress,
     NetworkId,
     NodeId,
@@ -129,11 +130,29 @@ def subnet_v6(range_v6: Prefix, index: int) -> Prefix:
     return Prefix(f"{netaddr.IPAddress(value, 6)}/64")
 
 
+def merged_subnets(
+    range_v4: Prefix, range_v6: Prefix, spans: Iterable[range]
+) -> tuple[Prefix, ...]:
+    """The subnets of all indexes in `spans`, as few prefixes of both families, sorted as text."""
+    prefixes = []
+    for prefix, bits in ((range_v4, 8), (range_v6, 64)):
+        first, version = _first(prefix), _family(prefix)
+        networks = netaddr.IPSet(
+            netaddr.IPRange(
+                netaddr.IPAddress(first + (span.start << bits), version),
+                netaddr.IPAddress(first + (span.stop << bits) - 1, version),
+            )
+            for span in spans
+        )
+        prefixes += [Prefix(str(network)) for network in networks.iter_cidrs()]
+    return tuple(sorted(prefixes))
+
+
 def host_address(subnet: Prefix, host: int) -> InterfaceAddress:
     """The host-th address of a subnet with the subnet's prefix length: 10.1.3.1/24."""
     length = subnet.rpartition("/")[2]
-    version = 6 if ":" in subnet else 4
-    return InterfaceAddress(f"{netaddr.IPAddress(_first(subnet) + host, version)}/{length}")
+    value = netaddr.IPAddress(_first(subnet) + host, _family(subnet))
+    return InterfaceAddress(f"{value}/{length}")
 
 
 def address_of(interface_address: InterfaceAddress) -> Address:
@@ -142,6 +161,16 @@ def address_of(interface_address: InterfaceAddress) -> Address:
 
 def contains(prefix: Prefix, address: Address) -> bool:
     return netaddr.IPAddress(address) in netaddr.IPNetwork(prefix)
+
+
+def packed(address: Address) -> bytes:
+    """The address as it is in a packet: 4 or 16 bytes."""
+    return bytes(netaddr.IPAddress(address).packed)
+
+
+def link_local(mac: str) -> Address:
+    """The link-local address that a link with this MAC gives itself (RFC 4291 appendix A)."""
+    return Address(str(netaddr.EUI(mac).ipv6_link_local()))
 
 
 def is_link_local(address: Address) -> bool:
@@ -186,6 +215,10 @@ def port_mac(network: NetworkId, address: Address) -> str:
 def port_link_name(address: Address) -> str:
     """Name of a workload's port on br0, from its IPv4 host part: p-2 .. p-254 (NET-021)."""
     return f"p-{address.rpartition('.')[2]}"
+
+
+def _family(text: str) -> Family:
+    return 6 if ":" in text else 4
 
 
 def _mac(digest: bytes) -> str:

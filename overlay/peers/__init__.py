@@ -1,0 +1,1 @@
+"""Who the peers of a network resource are, and by which path they are reached."""

@@ -1,0 +1,384 @@
+"""From verified documents to the peers of one network resource (specs DOC-050 .. DOC-059).
+
+A change of one member costs the same in a network of ten and of ten thousand, and what comes out
+is what all documents together would give, in whatever order they came: refusals included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import TypeVar
+
+import msgspec
+
+from overlay import addressing
+from overlay.documents import schema, trust
+from overlay.documents.schema import AccessDevice, Member, Network, Rule
+from overlay.documents.trust import Roster
+from overlay.errors import Refused
+from overlay.keys import wireguard
+from overlay.model import (
+    AllowRule,
+    NetworkId,
+    NetworkResource,
+    NodeId,
+    Prefix,
+    WgPeer,
+    WgPublicKey,
+)
+
+K = TypeVar("K")
+
+MAX_MEMBERS = 65_536  # as many as the largest range has indexes
+
+
+class PeerDelta(msgspec.Struct, frozen=True):
+    """What changes on the device. `drop` comes first, and no key is in both."""
+
+    put: tuple[WgPeer, ...] = ()
+    drop: tuple[WgPublicKey, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.put or self.drop)
+
+
+class RefusedPeer(msgspec.Struct, frozen=True, gc=False):
+    """Who is no peer, although a verified document speaks of it, and why."""
+
+    key: str  # "member/net1.../node1...", "access/laptop"
+    reason: str
+    field: str | None = None
+    remedy: str | None = None
+
+
+class Selection:
+    """The peers of one network on one node, kept as documents come and go.
+
+    Peers have neither endpoint nor keepalive here: which path leads to a peer is `paths`' matter.
+    """
+
+    def __init__(self, own: NodeId, *, own_key: WgPublicKey) -> None:
+        self._own = own
+        self._own_key = own_key
+        self._roster: Roster | None = None
+        self._ranges: tuple[Prefix, Prefix] | None = None
+        self._access: Mapping[WgPublicKey, AccessDevice] = {}
+        self._members: dict[str, Member] = {}
+        # Claimants are admitted members; nearly always there is one, so no sets (48 bytes a peer).
+        self._by_index: dict[int, tuple[str, ...]] = {}
+        self._by_key: dict[WgPublicKey, tuple[str, ...]] = {}
+        self._peers: dict[WgPublicKey, WgPeer] = {}
+        self._refusals: dict[str, RefusedPeer] = {}
+
+    @property
+    def peers(self) -> Mapping[WgPublicKey, WgPeer]:
+        return MappingProxyType(self._peers)
+
+    @property
+    def refusals(self) -> Mapping[str, RefusedPeer]:
+        """By node id, or by "access/<name>"."""
+        return MappingProxyType(self._refusals)
+
+    @property
+    def roster(self) -> Roster | None:
+        return self._roster
+
+    @property
+    def members(self) -> Mapping[str, Member]:
+        """Every member document held, admitted or not, by node id; our own among them."""
+        return MappingProxyType(self._members)
+
+    @property
+    def own_index(self) -> int | None:
+        """Our place in the network; None when we have none (not named, not invited, deleted)."""
+        if self._roster is None:
+            return None
+        if (named := self._roster.named(self._own)) is not None:
+            return named.index
+        own = self._members.get(self._own)
+        return own.index if own is not None and self._admission(own) is None else None
+
+    def peer_of(self, node: str) -> WgPeer | None:
+        member = self._members.get(node)
+        if member is None or node in self._refusals:
+            return None
+        return self._peers.get(wireguard.wireguard_public_key(member.device))
+
+    def member_at(self, key: WgPublicKey) -> Member | None:
+        """Whose peer this is; None for an access device."""
+        for node in self._by_key.get(key, ()):
+            if node != self._own and node not in self._refusals:
+                return self._members[node]
+        return None
+
+    def access_at(self, key: WgPublicKey) -> AccessDevice | None:
+        return self._access.get(key) if key in self._peers else None
+
+    def put_network(self, network: Network) -> PeerDelta:
+        """Act on another version of the network document: everything is decided anew."""
+        before = self._peers
+        self._roster = Roster(network)
+        self._ranges = (Prefix(network.range), addressing.ula_range(self._roster.id))
+        self._access = (
+            {}
+            if network.deleted
+            else {
+                wireguard.parse_public_key(device.public_key): device
+                for device in self._roster.access_via(self._own)
+            }
+        )
+        self._by_index, self._by_key, self._peers, self._refusals = {}, {}, {}, {}
+        for member in self._members.values():
+            self._claim(member)
+        for node in self._members:
+            self._judge(node)
+        for key in (*self._by_key, *self._access):
+            self._resolve(key)
+        return diff_peers(desired=self._peers, actual=before)
+
+    def put_member(self, member: Member) -> PeerDelta:
+        """A member joined or changed. Raises Refused when the network is full."""
+        if member.node not in self._members and len(self._members) >= MAX_MEMBERS:
+            raise Refused(f"more than {MAX_MEMBERS} member documents", field="node")
+        return self._replace(member.node, member)
+
+    def drop_member(self, node: str) -> PeerDelta:
+        """A member's document is no longer held. Nothing changes when it was not."""
+        return self._replace(node, None)
+
+    def network_resource(self, *, listen_port: int, mtu_bytes: int) -> NetworkResource | None:
+        """Our part of the network; None while we have no index in it."""
+        index = self.own_index
+        if index is None or self._roster is None or self._ranges is None:
+            return None
+        range_v4, range_v6 = self._ranges
+        subnet_v4, subnet_v6 = self._subnets(index)
+        network = NetworkId(self._roster.id)
+        return NetworkResource(
+            network=network,
+            name=self._roster.network.name,
+            netns=addressing.netns_name(network),
+            index=index,
+            range_v4=range_v4,
+            range_v6=range_v6,
+            subnet_v4=subnet_v4,
+            subnet_v6=subnet_v6,
+            gateway_v4=addressing.host_address(subnet_v4, addressing.GATEWAY_HOST),
+            gateway_v6=addressing.host_address(subnet_v6, addressing.GATEWAY_HOST),
+            bridge_mac=addressing.bridge_mac(network, self._own),
+            listen_port=listen_port,
+            mtu_bytes=mtu_bytes,
+            policy=self._policy(index),
+        )
+
+    def access_subnets(self) -> tuple[Prefix, ...]:
+        """Subnets of the access devices that hang on us."""
+        return tuple(
+            sorted(
+                prefix for device in self._access.values() for prefix in self._subnets(device.index)
+            )
+        )
+
+    def _replace(self, node: str, member: Member | None) -> PeerDelta:
+        nodes, keys = {node}, set[WgPublicKey]()
+        for touched in (self._members.get(node), member):
+            if touched is not None:
+                key = wireguard.wireguard_public_key(touched.device)
+                keys.add(key)
+                nodes.update(self._by_index.get(touched.index, ()), self._by_key.get(key, ()))
+        own_index = self.own_index
+        self._unclaim(node)
+        if member is None:
+            self._members.pop(node, None)
+        else:
+            self._members[node] = member
+            self._claim(member)
+        if node == self._own and self.own_index != own_index:
+            # Whom we refuse for our own index follows from where we are: rare, so in full.
+            return self._decide_all()
+        for touched_node in nodes:
+            self._judge(touched_node)
+            if (other := self._members.get(touched_node)) is not None:
+                keys.add(wireguard.wireguard_public_key(other.device))
+        before = {key: self._peers[key] for key in keys if key in self._peers}
+        for key in keys:
+            self._resolve(key)
+        after = {key: self._peers[key] for key in keys if key in self._peers}
+        return diff_peers(desired=after, actual=before)
+
+    def _decide_all(self) -> PeerDelta:
+        if self._roster is None:
+            return PeerDelta()
+        return self.put_network(self._roster.network)
+
+    def _claim(self, member: Member) -> None:
+        if self._roster is None or self._admission(member) is not None:
+            return
+        key = wireguard.wireguard_public_key(member.device)
+        self._by_index[member.index] = (*self._by_index.get(member.index, ()), member.node)
+        self._by_key[key] = (*self._by_key.get(key, ()), member.node)
+
+    def _unclaim(self, node: str) -> None:
+        if (member := self._members.get(node)) is None:
+            return
+        key = wireguard.wireguard_public_key(member.device)
+        _remove(self._by_index, member.index, node)
+        _remove(self._by_key, key, node)
+
+    def _judge(self, node: str) -> None:
+        """Note why `node` is no peer, or that nothing speaks against it."""
+        self._refusals.pop(node, None)
+        member = self._members.get(node)
+        if member is None or self._roster is None:
+            return
+        refusal = self._admission(member) or self._lost_claim(member)
+        if refusal is not None:
+            self._refusals[node] = refusal
+
+    def _admission(self, member: Member) -> RefusedPeer | None:
+        if self._roster is None:
+            return None
+        try:
+            self._roster.admit(member)
+        except Refused as exc:
+            return RefusedPeer(trust.document_key(member), exc.message, exc.field, exc.remedy)
+        return None
+
+    def _lost_claim(self, member: Member) -> RefusedPeer | None:
+        document = trust.document_key(member)
+        key = wireguard.wireguard_public_key(member.device)
+        holder = min(self._by_index[member.index], key=self._rank)
+        if member.node != self._own and member.index == self.own_index:
+            holder = self._own
+        if holder != member.node:
+            return RefusedPeer(
+                document,
+                f"index {member.index} is held by {holder}",
+                "index",
+                "the node joins again and takes another index",
+            )
+        holder = min(self._by_key[key], key=self._rank)
+        if member.node != self._own and key == self._own_key:
+            holder = self._own
+        if holder != member.node:
+            return RefusedPeer(document, f"its WireGuard key is the key of {holder}", "device")
+        return None
+
+    def _rank(self, node: str) -> bytes:
+        if self._roster is None:
+            return b""
+        return trust.claim_rank(self._roster.id, node)
+
+    def _resolve(self, key: WgPublicKey) -> None:
+        """Set or remove the one peer that may have this key."""
+        peer = self._access_peer(key) or self._member_peer(key)
+        if peer is None:
+            self._peers.pop(key, None)
+        else:
+            self._peers[key] = peer
+
+    def _member_peer(self, key: WgPublicKey) -> WgPeer | None:
+        member = self.member_at(key)
+        return None if member is None else WgPeer(key, self._allowed_ips(member))
+
+    def _allowed_ips(self, member: Member) -> tuple[Prefix, ...]:
+        """Exactly the member's subnets and those of the access devices that hang on it."""
+        if self._roster is None:
+            return ()
+        devices = self._roster.access_via(member.node)
+        indexes = (member.index, *(device.index for device in devices))
+        return tuple(sorted(prefix for index in indexes for prefix in self._subnets(index)))
+
+    def _access_peer(self, key: WgPublicKey) -> WgPeer | None:
+        device = self._access.get(key)
+        if device is None:
+            return None
+        label = f"access/{device.name}"
+        self._refusals.pop(label, None)
+        # A member has proven that the key is its own; for a device only the tenant says so.
+        if key in self._by_key or key == self._own_key:
+            self._refusals[label] = RefusedPeer(
+                label, f"the key of {device.name} is a member's", "public_key"
+            )
+            return None
+        return WgPeer(key, tuple(sorted(self._subnets(device.index))))
+
+    def _subnets(self, index: int) -> tuple[Prefix, Prefix]:
+        if self._ranges is None:
+            raise AssertionError("no network document")
+        range_v4, range_v6 = self._ranges
+        return addressing.subnet_v4(range_v4, index), addressing.subnet_v6(range_v6, index)
+
+    def _policy(self, index: int) -> tuple[AllowRule, ...] | None:
+        if self._roster is None or self._ranges is None:
+            return None
+        network = self._roster.network
+        own = {index, *(device.index for device in self._access.values())}
+        return resolve_policy(network, ranges=self._ranges, own=own)
+
+
+def diff_peers(
+    *, desired: Mapping[WgPublicKey, WgPeer], actual: Mapping[WgPublicKey, WgPeer]
+) -> PeerDelta:
+    """What makes `desired` out of `actual`, in the order of the keys."""
+    return PeerDelta(
+        put=tuple(peer for key, peer in sorted(desired.items()) if actual.get(key) != peer),
+        drop=tuple(sorted(key for key in actual if key not in desired)),
+    )
+
+
+def select_all(
+    own: NodeId, *, own_key: WgPublicKey, network: Network, members: Iterable[Member]
+) -> Selection:
+    """The selection that all documents give: the full form of what the deltas lead to."""
+    selection = Selection(own, own_key=own_key)
+    for member in members:
+        selection.put_member(member)
+    selection.put_network(network)
+    return selection
+
+
+def resolve_policy(
+    network: Network, *, ranges: tuple[Prefix, Prefix], own: Iterable[int]
+) -> tuple[AllowRule, ...] | None:
+    """The rules that concern the indexes `own`, names resolved; None when there is no policy."""
+    if not network.policy:
+        return None
+    spans = schema.names(network)
+    here = frozenset(own)
+    return tuple(
+        rule
+        for written in network.policy
+        if (rule := _allow_rule(written, spans=spans, ranges=ranges, own=here)) is not None
+    )
+
+
+def _allow_rule(
+    rule: Rule, *, spans: Mapping[str, range], ranges: tuple[Prefix, Prefix], own: frozenset[int]
+) -> AllowRule | None:
+    to = [range(index, index + 1) for index in own if _covers(rule.to, index, spans)]
+    if not to:
+        return None
+    return AllowRule(
+        source=(
+            tuple(sorted(ranges))
+            if "*" in rule.source
+            else addressing.merged_subnets(*ranges, (spans[name] for name in rule.source))
+        ),
+        to=addressing.merged_subnets(*ranges, to),
+        protocol=rule.protocol,
+        ports=tuple(sorted(map(schema.parse_port_range, rule.ports))),
+    )
+
+
+def _covers(names: Iterable[str], index: int, spans: Mapping[str, range]) -> bool:
+    return any(name == "*" or index in spans[name] for name in names)
+
+
+def _remove(claims: dict[K, tuple[str, ...]], key: K, node: str) -> None:
+    left = tuple(other for other in claims.get(key, ()) if other != node)
+    if left:
+        claims[key] = left
+    else:
+        claims.pop(key, None)

@@ -1,0 +1,168 @@
+"""Laws of peer selection: incremental equals full, allowed IPs are disjoint (ARC-010, DOC-055)."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from overlay import addressing
+from overlay.documents import schema, trust
+from overlay.documents.schema import AccessDevice, Invitation, Member, NamedMember, Network, Owners
+from overlay.keys import wireguard
+from overlay.keys.identity import Identity, Kind
+from overlay.keys.wireguard import DeviceKey, WireGuardKey
+from overlay.model import NodeId
+from overlay.peers.selection import PeerDelta, Selection, select_all
+
+NODES = 6
+INDEXES = 10
+
+
+def _seed(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+@cache
+def _id(kind: Kind, n: int) -> str:
+    return Identity.from_seed(kind, _seed(f"{kind} {n}")).id
+
+
+@cache
+def _device(n: int) -> DeviceKey:
+    return DeviceKey.from_seed(_seed(f"device {n}"))
+
+
+@cache
+def _access_key(n: int) -> str:
+    # Keys 0 .. 2 are those of members' devices: a tenant who signs somebody's key in.
+    if n < 3:
+        return wireguard.format_key(_device(n).public_key)
+    return wireguard.format_key(WireGuardKey(_seed(f"laptop {n}")).public_key)
+
+
+OWN = NodeId(_id(Kind.NODE, 0))
+OWNERS = Owners(threshold=1, keys=(_id(Kind.TENANT, 0),))
+NETWORK = trust.network_id(OWNERS, "home")
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Network:
+    """Any consistent document over few nodes and few indexes, so that things collide."""
+    indexes = iter(draw(st.permutations(range(INDEXES))))
+    named = draw(st.lists(st.integers(0, NODES - 1), unique=True, max_size=4))
+    members = tuple(NamedMember(f"n{n}", _id(Kind.NODE, n), next(indexes)) for n in named)
+    invitations = tuple(
+        Invitation(f"i{n}", _id(Kind.INVITE, n), next(indexes), 1, 1000)
+        for n in range(draw(st.integers(0, 3)))
+    )
+    access = tuple(
+        AccessDevice(
+            f"a{n}", _access_key(n), next(indexes), _id(Kind.NODE, draw(st.integers(0, NODES - 1)))
+        )
+        for n in draw(st.lists(st.integers(0, 5), unique=True, max_size=3))
+    )
+    left = [n for n in range(NODES) if n not in named]
+    revoked = draw(st.lists(st.sampled_from(left), unique=True, max_size=2)) if left else []
+    network = Network(
+        name="home",
+        version=draw(st.integers(1, 9)),
+        owners=OWNERS,
+        range="10.1.0.0/16",
+        members=members,
+        invitations=invitations,
+        access=access,
+        revoked=tuple(_id(Kind.NODE, n) for n in revoked),
+        deleted=draw(st.sampled_from([False, False, False, True])),
+    )
+    schema.check(network)
+    return network
+
+
+@st.composite
+def member_documents(draw: st.DrawFn) -> Member:
+    n = draw(st.integers(0, NODES - 1))
+    return Member(
+        network=NETWORK,
+        node=_id(Kind.NODE, n),
+        version=1,
+        name=f"n{n}",
+        index=draw(st.integers(0, INDEXES - 1)),
+        # Mostly its own key; now and then one that two of its nodes share.
+        device=_device(draw(st.sampled_from([n, n, n, 1, 2]))).id,
+        joined=draw(st.sampled_from([1, 2000])),
+        invitation=draw(st.sampled_from([None, *(_id(Kind.INVITE, i) for i in range(4))])),
+    )
+
+
+steps = st.lists(
+    st.one_of(networks(), member_documents(), st.integers(0, NODES - 1)), min_size=1, max_size=30
+)
+
+
+def _apply(peers: dict[bytes, object], delta: PeerDelta) -> None:
+    for key in delta.drop:
+        del peers[key]
+    for peer in delta.put:
+        assert peers.get(peer.public_key) != peer, "a put that changes nothing"
+        peers[peer.public_key] = peer
+
+
+@given(steps)
+def test_deltas_lead_where_all_documents_lead(steps: list[Network | Member | int]) -> None:
+    # ARC-010
+    selection = Selection(OWN, own_key=_device(0).public_key)
+    device: dict[bytes, object] = {}
+    network: Network | None = None
+    members: dict[str, Member] = {}
+    for step in steps:
+        match step:
+            case Network():
+                network = step
+                _apply(device, selection.put_network(step))
+            case Member():
+                members[step.node] = step
+                _apply(device, selection.put_member(step))
+            case int(n):
+                members.pop(_id(Kind.NODE, n), None)
+                _apply(device, selection.drop_member(_id(Kind.NODE, n)))
+        assert device == dict(selection.peers)
+    if network is None:
+        assert device == {}
+        return
+    full = select_all(
+        OWN, own_key=_device(0).public_key, network=network, members=reversed(members.values())
+    )
+    assert dict(selection.peers) == dict(full.peers)
+    assert dict(selection.refusals) == dict(full.refusals)
+    assert selection.own_index == full.own_index
+
+
+@given(networks(), st.lists(member_documents(), max_size=20))
+def test_allowed_ips_are_disjoint_and_never_ours(network: Network, members: list[Member]) -> None:
+    # DOC-055
+    full = select_all(OWN, own_key=_device(0).public_key, network=network, members=members)
+    prefixes = [prefix for peer in full.peers.values() for prefix in peer.allowed_ips]
+    resource = full.network_resource(listen_port=51820, mtu_bytes=1420)
+    if resource is not None:
+        prefixes += [resource.subnet_v4, resource.subnet_v6]
+    assert addressing.overlaps(prefixes) is None
+    assert _device(0).public_key not in full.peers
+
+
+@given(networks(), st.lists(member_documents(), max_size=20))
+def test_every_peer_was_admitted_and_every_other_member_has_a_reason(
+    network: Network, members: list[Member]
+) -> None:
+    # DOC-052
+    full = select_all(OWN, own_key=_device(0).public_key, network=network, members=members)
+    roster = trust.Roster(network)
+    for node, member in full.members.items():
+        if node == OWN:
+            continue
+        is_peer = full.peer_of(node) is not None
+        assert is_peer != (node in full.refusals)
+        if is_peer:
+            roster.admit(member)
