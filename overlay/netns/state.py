@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 
 import msgspec
 
@@ -16,7 +17,12 @@ from overlay.model import Address, InterfaceAddress, Prefix, WgDevice
 
 WG_LINK = "wg0"
 BRIDGE_LINK = "br0"
+LOOPBACK_LINK = "lo"
+NETNS_PREFIX = "n-"
+BIRTH_PREFIX = "w-"
+PORT_PREFIX = "p-"
 ROUTE_PROTOCOL = 159  # marks routes as owned; unassigned in /etc/iproute2/rt_protos (NET-060)
+LOOPBACK_MTU_BYTES = 65536  # what the kernel gives lo
 
 
 class LinkKind(StrEnum):
@@ -24,6 +30,7 @@ class LinkKind(StrEnum):
     BRIDGE = "bridge"
     PORT = "port"  # the tenant side of a workload's veth pair
     LOOPBACK = "loopback"
+    FOREIGN = "foreign"  # holds one of our names and is something else
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -35,7 +42,7 @@ class Link(msgspec.Struct, frozen=True):
     addresses: frozenset[InterfaceAddress] = frozenset()
 
 
-class Route(msgspec.Struct, frozen=True):
+class Route(msgspec.Struct, frozen=True, order=True):
     """An owned route in the main table of the tenant netns."""
 
     prefix: Prefix
@@ -62,18 +69,36 @@ class Attachment(msgspec.Struct, frozen=True):
 
 
 class Firewall(msgspec.Struct, frozen=True):
-    """The nftables tables of a tenant netns, in the kernel's own normal form (see nft.py)."""
+    """The nftables tables of a tenant netns.
+
+    `listing` is the kernel's own normal form (see nft.py) and is what is compared. `ruleset` is
+    what has to be loaded to get it; the actual state has none.
+    """
 
     listing: str
+    ruleset: str = ""
 
 
 class Resource(msgspec.Struct, frozen=True):
     """One tenant netns: what should be in it, or what is."""
 
     netns: str  # n-<13 characters>
-    device: WgDevice | None
-    links: Mapping[str, Link]
-    routes: frozenset[Route]
-    sysctls: Mapping[str, str]  # "net/ipv4/ip_forward" -> "1"; only those we own
-    firewall: Firewall | None
-    attachments: Mapping[str, Attachment]  # by port link name
+    present: bool = True  # the netns is pinned under its name
+    newborn: bool = False  # a WireGuard link still has its birth name in the underlay netns
+    device: WgDevice | None = None
+    links: Mapping[str, Link] = MappingProxyType({})
+    routes: frozenset[Route] = frozenset()
+    sysctls: Mapping[str, str] = MappingProxyType({})  # "net/ipv4/ip_forward" -> "1"; owned ones
+    firewall: Firewall | None = None
+    attachments: Mapping[str, Attachment] = MappingProxyType({})  # by port link name
+    foreign: frozenset[str] = frozenset()  # links of others, left alone and reported; never desired
+
+
+def absent_resource(netns: str) -> Resource:
+    """Nothing of the resource is left."""
+    return Resource(netns=netns, present=False)
+
+
+def birth_link(netns: str) -> str:
+    """Name that the WireGuard link of a tenant netns has in the underlay netns (NET-004)."""
+    return BIRTH_PREFIX + netns.removeprefix(NETNS_PREFIX)

@@ -1,0 +1,223 @@
+"""The nftables ruleset of a tenant netns, as data (libnftables JSON schema). Touches no kernel.
+
+`inet zos` says who may talk to whom; `bridge zos` holds every workload to the MAC and the addresses
+it was given. What is refused is counted by name, so that a person can be told why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from overlay.addressing import SUBNET_BITS_V4, SUBNET_BITS_V6, overlaps
+from overlay.model import AllowRule, NetworkResource, Prefix
+from overlay.netns import antispoof
+from overlay.netns.nftjson import (
+    ACCEPT,
+    DROP,
+    Command,
+    Rule,
+    Statement,
+    base_chain,
+    chain,
+    concat,
+    counter,
+    goto,
+    meta,
+    one_of,
+    payload,
+    prefix,
+    refuse,
+    rules,
+    table,
+    verdicts,
+    when,
+)
+from overlay.netns.state import BRIDGE_LINK, LOOPBACK_LINK, WG_LINK, Attachment
+
+FAMILY = "inet"
+# Discard (RFC 863): a new peer is poked there to start a handshake; it expects no answer.
+POKE_PORT = 9
+_REFUSALS = {
+    "refused_invalid": "belongs to no connection that this node has seen",
+    "refused_source": "the source address is not one that may come from there",
+    "refused_policy": "the network's policy does not allow it",
+    "refused_forward": "it is not between the overlay and this node's workloads",
+    "refused_input": "it is for the node itself, which answers ping only",
+}
+REFUSALS = {**_REFUSALS, **antispoof.REFUSALS}  # counter -> what a person is told
+
+
+def ruleset(
+    nr: NetworkResource, *, attachments: Iterable[Attachment], devices: Iterable[Prefix]
+) -> str:
+    """JSON that replaces both tables in one transaction.
+
+    `devices` are the subnets of access devices behind this node: the only ones between which and
+    other nodes a packet may go in and out by WireGuard.
+    """
+    tables = (_inet_table(nr, tuple(sorted(devices))), antispoof.bridge_table(attachments))
+    return msgspec.json.encode({"nftables": [cmd for t in tables for cmd in t]}).decode()
+
+
+def _inet_table(nr: NetworkResource, devices: Sequence[Prefix]) -> list[Command]:
+    chains: dict[str, Iterable[Rule]] = {
+        "policy": _policy(nr, devices),
+        "overlay_in": _overlay_in(nr),
+        "workload_out": _workload_out(nr, devices),
+        "overlay_transit": _overlay_transit(nr, devices),
+    }
+    return [
+        *table(FAMILY),
+        *(counter(FAMILY, name) for name in _REFUSALS),
+        *(chain(FAMILY, name) for name in chains),
+        base_chain(FAMILY, "forward", hook="forward", priority=0),
+        base_chain(FAMILY, "input", hook="input", priority=0),
+        *(cmd for name, lines in chains.items() for cmd in rules(FAMILY, name, lines)),
+        *rules(FAMILY, "forward", _forward()),
+        *rules(FAMILY, "input", _input(nr)),
+    ]
+
+
+def _forward() -> Iterable[Rule]:
+    # Frames between two ports of the bridge come by here where br_netfilter is on. Policy speaks
+    # of network resources, not of workloads inside one.
+    yield [_from(BRIDGE_LINK), _to(BRIDGE_LINK), ACCEPT]
+    yield [
+        when(payload("tcp", "flags"), "syn", op="in"),
+        {
+            "mangle": {
+                "key": {"tcp option": {"name": "maxseg", "field": "size"}},
+                "value": {"rt": {"key": "mtu"}},
+            }
+        },
+    ]
+    yield from _tracked()
+    yield [
+        verdicts(
+            concat(meta("iifname"), meta("oifname")),
+            {
+                (WG_LINK, BRIDGE_LINK): goto("overlay_in"),
+                (BRIDGE_LINK, WG_LINK): goto("workload_out"),
+                (WG_LINK, WG_LINK): goto("overlay_transit"),
+            },
+        )
+    ]
+    yield refuse("refused_forward")
+
+
+def _tracked() -> Iterable[Rule]:
+    """Answers, and ICMP errors about what was let through (conntrack calls them related)."""
+    yield [when({"ct": {"key": "state"}}, ["established", "related"], op="in"), ACCEPT]
+    yield [when({"ct": {"key": "state"}}, "invalid", op="in"), *refuse("refused_invalid")]
+
+
+def _overlay_in(nr: NetworkResource) -> Iterable[Rule]:
+    # WireGuard gives no peer our own subnet; this holds even if a device were set up by hand.
+    for own in (nr.subnet_v4, nr.subnet_v6):
+        yield [_within("saddr", [own]), *refuse("refused_source")]
+    yield [goto("policy")]
+
+
+def _workload_out(nr: NetworkResource, devices: Sequence[Prefix]) -> Iterable[Rule]:
+    for own, whole in ((nr.subnet_v4, nr.range_v4), (nr.subnet_v6, nr.range_v6)):
+        yield [_within("saddr", [own], op="!="), *refuse("refused_source")]
+        # A device enforces nothing itself: its node does what other nodes do at their bridge.
+        if local := _of_family(devices, own):
+            yield [_within("daddr", local), goto("policy")]
+        yield [_within("daddr", [whole]), ACCEPT]
+    yield refuse("refused_forward")
+
+
+def _overlay_transit(nr: NetworkResource, devices: Sequence[Prefix]) -> Iterable[Rule]:
+    for whole in (nr.range_v4, nr.range_v6):
+        if local := _of_family(devices, whole):
+            yield [_within("daddr", local), goto("policy")]
+            yield [_within("saddr", local), _within("daddr", [whole]), ACCEPT]
+    yield refuse("refused_forward")
+
+
+def _policy(nr: NetworkResource, devices: Sequence[Prefix]) -> Iterable[Rule]:
+    if nr.policy is None:
+        for whole in (nr.range_v4, nr.range_v6):
+            yield [_within("saddr", [whole]), _within("daddr", [whole]), ACCEPT]
+    else:
+        local = frozenset((nr.subnet_v4, nr.subnet_v6, *devices))
+        for allow in nr.policy:
+            yield from _allow(allow, local)
+    yield refuse("refused_policy")
+
+
+def _allow(allow: AllowRule, local: frozenset[Prefix]) -> Iterable[Rule]:
+    for example in ("0.0.0.0/0", "::/0"):
+        source = _of_family(allow.source, Prefix(example))
+        to = [p for p in _of_family(allow.to, Prefix(example)) if _is_here(p, local)]
+        if source and to:
+            yield [
+                _within("saddr", source),
+                _within("daddr", to),
+                *_transport(allow, v6=":" in example),
+                ACCEPT,
+            ]
+
+
+def _is_here(prefix: Prefix, local: frozenset[Prefix]) -> bool:
+    if prefix in local:
+        return True
+    # Members have whole subnets, so only a shorter prefix can cover one without being one.
+    bits = SUBNET_BITS_V6 if ":" in prefix else SUBNET_BITS_V4
+    shorter = int(prefix.rpartition("/")[2]) < bits
+    return shorter and any(overlaps((prefix, mine)) for mine in local)
+
+
+def _transport(allow: AllowRule, *, v6: bool) -> Sequence[Statement]:
+    # `meta l4proto` looks behind IPv6 extension headers; `ip6 nexthdr` would be fooled by them.
+    # Fragments arrive here whole: conntrack puts them together first.
+    if allow.protocol == "any":
+        return ()
+    if allow.protocol == "icmp":
+        return (when(meta("l4proto"), "ipv6-icmp" if v6 else "icmp"),)
+    if allow.ports:
+        return (when(payload(allow.protocol, "dport"), _ports(allow.ports)),)
+    return (when(meta("l4proto"), allow.protocol),)
+
+
+def _ports(ranges: Sequence[tuple[int, int]]) -> Any:
+    values = [low if low == high else {"range": [low, high]} for low, high in ranges]
+    return values[0] if len(values) == 1 else {"set": values}
+
+
+def _input(nr: NetworkResource) -> Iterable[Rule]:
+    yield [when(meta("iifname"), LOOPBACK_LINK), ACCEPT]
+    yield from _tracked()
+    for whole, echo in (
+        (nr.range_v4, when(payload("icmp", "type"), "echo-request")),
+        (nr.range_v6, when(payload("icmpv6", "type"), "echo-request")),
+    ):
+        yield [_within("saddr", [whole]), echo, ACCEPT]
+    yield [
+        _from(BRIDGE_LINK),
+        when(payload("icmpv6", "type"), {"set": ["nd-neighbor-solicit", "nd-neighbor-advert"]}),
+        ACCEPT,
+    ]
+    yield [when(payload("udp", "dport"), POKE_PORT), DROP]
+    yield refuse("refused_input")
+
+
+def _from(link: str) -> Statement:
+    return when(meta("iifname"), link)
+
+
+def _to(link: str) -> Statement:
+    return when(meta("oifname"), link)
+
+
+def _within(field: str, prefixes: Sequence[Prefix], *, op: str = "==") -> Statement:
+    protocol = "ip6" if ":" in prefixes[0] else "ip"
+    return when(payload(protocol, field), one_of([prefix(p) for p in prefixes]), op=op)
+
+
+def _of_family(prefixes: Iterable[Prefix], like: str) -> list[Prefix]:
+    return [p for p in prefixes if (":" in p) == (":" in like)]

@@ -1,0 +1,99 @@
+"""Words of the libnftables JSON schema, libnftables-json(5): rulesets then read as sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Statement = dict[str, Any]
+Rule = Sequence[Statement]
+Command = dict[str, Any]
+
+TABLE = "zos"
+ACCEPT: Statement = {"accept": None}
+DROP: Statement = {"drop": None}
+
+
+def table(family: str) -> list[Command]:
+    """An empty table, whatever was there before."""
+    it = {"table": {"family": family, "name": TABLE}}
+    return [{"add": it}, {"delete": it}, {"add": it}]
+
+
+def counter(family: str, name: str) -> Command:
+    return {"add": {"counter": {"family": family, "table": TABLE, "name": name}}}
+
+
+def chain(family: str, name: str) -> Command:
+    return {"add": {"chain": {"family": family, "table": TABLE, "name": name}}}
+
+
+def base_chain(
+    family: str, name: str, *, hook: str, priority: int, policy: str = "drop"
+) -> Command:
+    where = {"type": "filter", "hook": hook, "prio": priority, "policy": policy}
+    return {"add": {"chain": {"family": family, "table": TABLE, "name": name, **where}}}
+
+
+def named_set(
+    family: str, name: str, *, types: Sequence[str], elements: Iterable[Sequence[str]]
+) -> Command:
+    """A set of concatenations; libnftables takes no empty list of elements."""
+    members = [{"concat": element} for element in sorted(map(list, elements))]
+    content = {"elem": members} if members else {}
+    what = {"family": family, "table": TABLE, "name": name, "type": list(types)}
+    return {"add": {"set": {**what, **content}}}
+
+
+def rules(family: str, chain_name: str, lines: Iterable[Rule]) -> list[Command]:
+    where = {"family": family, "table": TABLE, "chain": chain_name}
+    return [{"add": {"rule": {**where, "expr": list(line)}}} for line in lines]
+
+
+def when(left: Any, right: Any, *, op: str = "==") -> Statement:
+    return {"match": {"op": op, "left": left, "right": right}}
+
+
+def one_of(values: Sequence[Any]) -> Any:
+    """A single value, or an anonymous set of several."""
+    return values[0] if len(values) == 1 else {"set": list(values)}
+
+
+def meta(key: str) -> Statement:
+    return {"meta": {"key": key}}
+
+
+def payload(protocol: str, field: str) -> Statement:
+    return {"payload": {"protocol": protocol, "field": field}}
+
+
+def transport_bits(*, offset: int, length: int) -> Statement:
+    """Bits of the transport header, for fields that libnftables 1.0 has no name for."""
+    return {"payload": {"base": "th", "offset": offset, "len": length}}
+
+
+def concat(*parts: Any) -> Statement:
+    return {"concat": list(parts)}
+
+
+def verdicts(key: Any, branches: Mapping[Any, Statement]) -> Statement:
+    """An anonymous verdict map; keys are plain values, or tuples where `key` is a concatenation."""
+    pairs = [
+        [concat(*value) if isinstance(value, tuple) else value, verdict]
+        for value, verdict in sorted(branches.items())
+    ]
+    return {"vmap": {"key": key, "data": {"set": pairs}}}
+
+
+def goto(chain_name: str) -> Statement:
+    return {"goto": {"target": chain_name}}
+
+
+def refuse(counter_name: str) -> Rule:
+    """Drop, and remember why."""
+    return [{"counter": counter_name}, DROP]
+
+
+def prefix(text: str) -> Any:
+    address, _, length = text.partition("/")
+    return {"prefix": {"addr": address, "len": int(length)}}

@@ -1,0 +1,122 @@
+"""What a network resource should look like in the kernel. Decides; touches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from overlay.addressing import (
+    FIRST_WORKLOAD_HOST,
+    LAST_WORKLOAD_HOST,
+    address_of,
+    host_address,
+    port_link_name,
+    port_mac,
+)
+from overlay.errors import Rejected
+from overlay.model import NetworkResource, Prefix, WgDevice, WgPeer, WgPublicKey
+from overlay.netns.firewall import ruleset
+from overlay.netns.state import (
+    BRIDGE_LINK,
+    LOOPBACK_LINK,
+    LOOPBACK_MTU_BYTES,
+    WG_LINK,
+    Attachment,
+    Firewall,
+    Link,
+    LinkKind,
+    Resource,
+    Route,
+)
+
+# Written in this order. A change of ip_forward resets other settings of every link
+# (Documentation/networking/ip-sysctl.rst), so the two forwarding switches come first.
+SYSCTLS: Mapping[str, str] = {
+    "net/ipv4/ip_forward": "1",
+    "net/ipv6/conf/all/forwarding": "1",
+    # A source that is not routed back to where it came from is forged (RFC 3704 section 2.2);
+    # nftables holds the same for IPv6, which has no such switch.
+    "net/ipv4/conf/all/rp_filter": "1",
+    "net/ipv4/conf/all/accept_redirects": "0",
+    # Sending redirects is on when either "all" or the link says so.
+    "net/ipv4/conf/all/send_redirects": "0",
+    f"net/ipv4/conf/{BRIDGE_LINK}/send_redirects": "0",
+    f"net/ipv4/conf/{WG_LINK}/send_redirects": "0",
+    f"net/ipv6/conf/{BRIDGE_LINK}/accept_ra": "0",
+    f"net/ipv6/conf/{BRIDGE_LINK}/accept_redirects": "0",
+    # The gateway's addresses are usable at once: nobody else can hold them (anti-spoofing).
+    f"net/ipv6/conf/{BRIDGE_LINK}/accept_dad": "0",
+    # wg0 is unnumbered; without this a TUN link would give itself a link-local address.
+    f"net/ipv6/conf/{WG_LINK}/addr_gen_mode": "1",
+}
+
+
+def desired_resource(
+    nr: NetworkResource,
+    *,
+    device_key: WgPublicKey,
+    peers: Mapping[WgPublicKey, WgPeer],
+    attachments: Iterable[Attachment] = (),
+    devices: Iterable[Prefix] = (),
+) -> Resource:
+    """The whole state of `nr`. `devices` are the subnets of access devices that join here.
+
+    The firewall's listing is empty: only a kernel can say what a ruleset looks like in its own
+    normal form, so whoever converges fills it in.
+    """
+    ports = {attachment.port: attachment for attachment in attachments}
+    return Resource(
+        netns=nr.netns,
+        device=WgDevice(public_key=device_key, listen_port=nr.listen_port, peers=peers),
+        links=_links(nr, ports),
+        # One route for any number of peers. The own subnet is more specific through br0; what no
+        # peer may receive is refused by WireGuard itself (ENOKEY), so nothing loops.
+        routes=frozenset(Route(prefix, WG_LINK) for prefix in (nr.range_v4, nr.range_v6)),
+        sysctls=SYSCTLS,
+        firewall=Firewall("", ruleset(nr, attachments=ports.values(), devices=devices)),
+        attachments=ports,
+    )
+
+
+def workload_attachment(
+    nr: NetworkResource, *, name: str, netns: str, link: str, host: int
+) -> Attachment:
+    """The attachment of the workload with the host-th address of this node's subnets.
+
+    Raises Rejected when `host` is no workload's (NET-021).
+    """
+    if not FIRST_WORKLOAD_HOST <= host <= LAST_WORKLOAD_HOST:
+        raise Rejected(
+            f"host {host} is not between {FIRST_WORKLOAD_HOST} and {LAST_WORKLOAD_HOST}",
+            field="host",
+        )
+    address_v4 = host_address(nr.subnet_v4, host)
+    return Attachment(
+        name=name,
+        netns=netns,
+        link=link,
+        address_v4=address_v4,
+        address_v6=host_address(nr.subnet_v6, host),
+        gateway_v4=address_of(nr.gateway_v4),
+        gateway_v6=address_of(nr.gateway_v6),
+        mac=port_mac(nr.network, address_of(address_v4)),
+        port=port_link_name(address_of(address_v4)),
+        mtu_bytes=nr.mtu_bytes,
+    )
+
+
+def _links(nr: NetworkResource, ports: Mapping[str, Attachment]) -> dict[str, Link]:
+    return {
+        LOOPBACK_LINK: Link(LinkKind.LOOPBACK, up=True, mtu_bytes=LOOPBACK_MTU_BYTES),
+        WG_LINK: Link(LinkKind.WIREGUARD, up=True, mtu_bytes=nr.mtu_bytes),
+        BRIDGE_LINK: Link(
+            LinkKind.BRIDGE,
+            up=True,
+            mtu_bytes=nr.mtu_bytes,
+            mac=nr.bridge_mac,
+            addresses=frozenset((nr.gateway_v4, nr.gateway_v6)),
+        ),
+        **{
+            port: Link(LinkKind.PORT, up=True, mtu_bytes=attachment.mtu_bytes, master=BRIDGE_LINK)
+            for port, attachment in ports.items()
+        },
+    }
