@@ -1,0 +1,297 @@
+"""The difference between two states of a network resource, as ordered changes. Pure.
+
+Order: make room, add, then delete. Every prefix of a plan leaves a state from which the next plan
+reaches the goal, so a pass may die anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+
+from overlay.addressing import SUBNET_BITS_V4, SUBNET_BITS_V6, overlaps
+from overlay.errors import Rejected
+from overlay.model import Endpoint, Prefix, WgDevice, WgPeer, WgPublicKey
+from overlay.netns.changes import (
+    AddAddress,
+    AddRoute,
+    Attach,
+    Change,
+    CreateBridge,
+    CreateDevice,
+    CreateNetns,
+    DeleteAddress,
+    DeleteLink,
+    DeleteRoute,
+    DropNewborn,
+    DropPeer,
+    LoadFirewall,
+    MoveDevice,
+    PutPeer,
+    RemoveNetns,
+    RetireDevice,
+    SetKey,
+    SetLink,
+    SetListenPort,
+    SetSysctl,
+    SetUp,
+)
+from overlay.netns.state import (
+    BRIDGE_LINK,
+    WG_LINK,
+    Link,
+    LinkKind,
+    Resource,
+    absent_resource,
+    birth_link,
+)
+
+# REJECT_AFTER_TIME of the WireGuard paper, section 6.1: a session lives no longer than this.
+HANDSHAKE_FRESH_S = 180
+_EMPTY_DEVICE = WgDevice(public_key=None, listen_port=0, peers={})
+_DEFAULT_ROUTES = frozenset((Prefix("0.0.0.0/0"), Prefix("::/0")))
+
+
+def plan(*, desired: Resource, actual: Resource, now: int) -> tuple[Change, ...]:
+    """Changes after which `actual` is `desired`; none when it is already.
+
+    `now` is Unix seconds: an endpoint whose handshake is fresh is left alone. Raises Rejected when
+    `desired` gives one prefix to two peers.
+    """
+    if not desired.present:
+        return tuple(_teardown(actual))
+    if desired.device is not None:
+        refuse_overlap(desired.device.peers.values())
+    found = (
+        actual
+        if actual.present
+        else msgspec.structs.replace(absent_resource(actual.netns), newborn=actual.newborn)
+    )
+    misfits = _misfits(desired, found)
+    rest = _without_links(found, misfits)
+    return (
+        *(() if actual.present else (CreateNetns(desired.netns),)),
+        *_firewall(desired, rest),
+        *map(DeleteLink, sorted(misfits)),
+        *_device(desired, rest, now=now),
+        *_bridge(desired, rest),
+        *_link_attributes(desired, rest),
+        *_sysctls(desired, rest),
+        *_ups(desired, rest),
+        *_missing_addresses(desired, rest),
+        *map(AddRoute, sorted(desired.routes - rest.routes)),
+        *_attachments(desired, rest),
+        *_stale_addresses(desired, rest),
+        *map(DeleteRoute, sorted(r for r in rest.routes - desired.routes)),
+        *map(DeleteLink, sorted(rest.links.keys() - desired.links.keys())),
+    )
+
+
+def plan_peers(
+    *, desired: Mapping[WgPublicKey, WgPeer], actual: Mapping[WgPublicKey, WgPeer], now: int
+) -> Iterator[Change]:
+    """Drop, then shrink, then put: no prefix is given away before its holder has let go of it."""
+    for key in sorted(actual.keys() - desired.keys()):
+        yield DropPeer(key)
+    puts = [
+        put
+        for key, peer in desired.items()
+        if (put := _peer_difference(peer, actual.get(key), now=now)) is not None
+    ]
+    puts.sort(key=lambda put: put.peer.public_key)
+    yield from _shrinks(puts, actual)
+    yield from puts
+
+
+def plan_peer_delta(*, put: Iterable[WgPeer], drop: Iterable[WgPublicKey]) -> tuple[Change, ...]:
+    """Changes for peers of which it is known what happened to them, without looking at the rest.
+
+    The caller vouches that the allowed IPs of `put` belong to no peer outside of `drop`.
+    """
+    peers = sorted(put, key=lambda peer: peer.public_key)
+    refuse_overlap(peers)
+    return (*map(DropPeer, sorted(drop)), *(PutPeer(peer, known=False) for peer in peers))
+
+
+def refuse_overlap(peers: Iterable[WgPeer]) -> None:
+    """Allowed IPs of one device are disjoint, default routes aside. Raises Rejected (NET-044)."""
+    seen: dict[Prefix, WgPublicKey] = {}
+    odd: list[Prefix] = []
+    for peer in peers:
+        for prefix in peer.allowed_ips:
+            if seen.setdefault(prefix, peer.public_key) != peer.public_key:
+                raise Rejected(f"{prefix} is given to two peers", field="allowed_ips")
+            if not prefix.endswith(_SUBNET_ENDS):
+                odd.append(prefix)
+    # Different prefixes of one length are disjoint, and subnets are all but always all there is.
+    if (odd := [prefix for prefix in odd if prefix not in _DEFAULT_ROUTES]) and (
+        clash := overlaps(seen.keys() - _DEFAULT_ROUTES)
+    ):
+        raise Rejected(f"{clash[0]} and {clash[1]} overlap", field="allowed_ips")
+
+
+_SUBNET_ENDS = (f"/{SUBNET_BITS_V4}", f"/{SUBNET_BITS_V6}")
+
+
+def _teardown(actual: Resource) -> Iterator[Change]:
+    birth_name = birth_link(actual.netns)
+    if actual.newborn:
+        yield DropNewborn(birth_name)
+    # A process inside keeps a netns alive; without these two it is an island.
+    for name in (WG_LINK, BRIDGE_LINK):
+        if name in actual.links:
+            yield DeleteLink(name)
+    if actual.newborn or actual.present:
+        yield RetireDevice(birth_name)
+    if actual.present:
+        yield RemoveNetns(actual.netns)
+
+
+def _misfits(desired: Resource, actual: Resource) -> frozenset[str]:
+    """Links with a name that we need, that cannot become what we need."""
+    wrong_kind = {
+        name
+        for name, link in desired.links.items()
+        if name in actual.links and actual.links[name].kind is not link.kind
+    }
+    dead_device = {WG_LINK} if WG_LINK in actual.links and actual.device is None else set()
+    cut_off = {
+        port
+        for port in desired.attachments
+        if port in actual.links and port not in actual.attachments
+    }
+    return frozenset(wrong_kind | dead_device | cut_off)
+
+
+def _without_links(actual: Resource, gone: frozenset[str]) -> Resource:
+    """What the kernel leaves when links are deleted: nothing on them, no slaves, no routes."""
+    if not gone:
+        return actual
+    return msgspec.structs.replace(
+        actual,
+        device=None if WG_LINK in gone else actual.device,
+        links={
+            name: msgspec.structs.replace(link, master=None) if link.master in gone else link
+            for name, link in actual.links.items()
+            if name not in gone
+        },
+        routes=frozenset(route for route in actual.routes if route.link not in gone),
+        sysctls={k: v for k, v in actual.sysctls.items() if not gone & frozenset(k.split("/"))},
+        attachments={k: v for k, v in actual.attachments.items() if k not in gone},
+    )
+
+
+def _firewall(desired: Resource, actual: Resource) -> Iterator[Change]:
+    if desired.firewall is None:
+        return
+    if actual.firewall is None or actual.firewall.listing != desired.firewall.listing:
+        yield LoadFirewall(desired.netns, desired.firewall.ruleset)
+
+
+def _device(desired: Resource, actual: Resource, *, now: int) -> Iterator[Change]:
+    if desired.device is None:
+        return
+    birth_name = birth_link(desired.netns)
+    born = actual.device is None
+    if born:
+        yield CreateDevice(birth_name)
+    elif actual.newborn:
+        yield DropNewborn(birth_name)
+    device = actual.device or _EMPTY_DEVICE
+    if desired.device.public_key is not None and device.public_key != desired.device.public_key:
+        yield SetKey(desired.device.public_key)
+    if device.listen_port != desired.device.listen_port:
+        yield SetListenPort(desired.device.listen_port)
+    yield from plan_peers(desired=desired.device.peers, actual=device.peers, now=now)
+    if born:
+        yield MoveDevice(birth_name, desired.netns)
+
+
+def _peer_difference(desired: WgPeer, actual: WgPeer | None, *, now: int) -> PutPeer | None:
+    if actual is None:
+        return PutPeer(desired, known=False)
+    endpoint = _endpoint(desired.endpoint, actual, now=now)
+    same = desired.allowed_ips == actual.allowed_ips and desired.keepalive_s == actual.keepalive_s
+    if same and endpoint is None:
+        return None
+    if endpoint is not desired.endpoint:
+        desired = msgspec.structs.replace(desired, endpoint=endpoint)
+    return PutPeer(desired, known=True)
+
+
+def _endpoint(desired: Endpoint | None, actual: WgPeer, *, now: int) -> Endpoint | None:
+    """The endpoint to write: none while the one in use is proven by a fresh handshake."""
+    if desired == actual.endpoint or now - actual.latest_handshake < HANDSHAKE_FRESH_S:
+        return None
+    return desired
+
+
+def _shrinks(puts: Iterable[PutPeer], actual: Mapping[WgPublicKey, WgPeer]) -> Iterator[PutPeer]:
+    """Peers that hold what another is about to get: without it, until their own turn comes."""
+    known = {put.peer.public_key: put.peer for put in puts if put.known}
+    gained = {prefix for put in puts for prefix in put.peer.allowed_ips}
+    for key, peer in known.items():
+        kept = tuple(prefix for prefix in actual[key].allowed_ips if prefix in peer.allowed_ips)
+        if kept != peer.allowed_ips and gained.intersection(actual[key].allowed_ips) - {*kept}:
+            shrunk = msgspec.structs.replace(peer, allowed_ips=kept, endpoint=None)
+            yield PutPeer(shrunk, known=True)
+
+
+def _bridge(desired: Resource, actual: Resource) -> Iterator[Change]:
+    for name, link in sorted(desired.links.items()):
+        if link.kind is LinkKind.BRIDGE and name not in actual.links:
+            yield CreateBridge(name)
+
+
+def _link_attributes(desired: Resource, actual: Resource) -> Iterator[Change]:
+    for name, link in sorted(desired.links.items()):
+        if link.kind is LinkKind.PORT and name not in actual.links:
+            continue  # Attach makes it whole
+        change = _attribute_difference(name, link, actual.links.get(name))
+        if change != SetLink(name):
+            yield change
+
+
+def _attribute_difference(name: str, desired: Link, actual: Link | None) -> SetLink:
+    if actual is None:
+        return SetLink(name, desired.mtu_bytes, desired.mac, desired.master)
+    return SetLink(
+        name,
+        desired.mtu_bytes if desired.mtu_bytes != actual.mtu_bytes else None,
+        desired.mac if desired.mac != actual.mac else None,
+        desired.master if desired.master != actual.master else None,
+    )
+
+
+def _sysctls(desired: Resource, actual: Resource) -> Iterator[Change]:
+    for key, value in desired.sysctls.items():
+        if actual.sysctls.get(key) != value:
+            yield SetSysctl(key, value)
+
+
+def _ups(desired: Resource, actual: Resource) -> Iterator[Change]:
+    for name, link in sorted(desired.links.items()):
+        known = actual.links.get(name)
+        if link.up and not (known.up if known else link.kind is LinkKind.PORT):
+            yield SetUp(name)
+
+
+def _missing_addresses(desired: Resource, actual: Resource) -> Iterator[Change]:
+    for name, link in sorted(desired.links.items()):
+        known = actual.links[name].addresses if name in actual.links else frozenset()
+        for address in sorted(link.addresses - known):
+            yield AddAddress(name, address)
+
+
+def _stale_addresses(desired: Resource, actual: Resource) -> Iterator[Change]:
+    for name, link in sorted(actual.links.items()):
+        if name in desired.links:
+            for address in sorted(link.addresses - desired.links[name].addresses):
+                yield DeleteAddress(name, address)
+
+
+def _attachments(desired: Resource, actual: Resource) -> Iterator[Change]:
+    for port, attachment in sorted(desired.attachments.items()):
+        if actual.attachments.get(port) != attachment:
+            yield Attach(attachment)
