@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -46,7 +46,7 @@ class Person:
     async def zos(self, *argv: str, timeout_s: float = 30.0) -> Answer:
         """One command in this person's name. Raises CommandFailed when it fails."""
         env = {"ZOS_HOME": self.home}
-        return await self.fleet.zos(self.at, *argv, env=env, timeout_s=timeout_s)
+        return await self.fleet.zos(self.at, *argv, speaker=self.name, env=env, timeout_s=timeout_s)
 
     async def try_zos(self, *argv: str, timeout_s: float = 30.0) -> Completed:
         """The same, with the exit code and the words instead of an exception."""
@@ -63,17 +63,21 @@ class Fleet:
     registry_at: str = "registry"
     registry_ref: str = ""
     node_ids: dict[str, str] = field(default_factory=dict)
-    narrate: bool = False
+    on_command: Callable[[str, tuple[str, ...]], None] = lambda _speaker, _argv: None
     _registry: LabProcess | None = None
     _nodes: dict[str, LabProcess] = field(default_factory=dict)
 
     async def zos(
-        self, node: LabNode | str, *argv: str, timeout_s: float = 30.0, **options: Any
+        self,
+        node: LabNode | str,
+        *argv: str,
+        speaker: str = "",
+        timeout_s: float = 30.0,
+        **options: Any,
     ) -> Answer:
         """What `zos ARGV --json` printed on a node. Raises CommandFailed when it fails."""
         at = self.lab.node(node) if isinstance(node, str) else node
-        if self.narrate:
-            print(f"  {at.name}$ zos {' '.join(map(_shortened, argv))}", flush=True)
+        self.on_command(speaker or at.name, argv)
         completed = await at.run(ZOS, *_with_json(argv), timeout_s=timeout_s, **options)
         answer: Answer = json.loads(completed.stdout or b"{}")
         return answer
@@ -155,6 +159,14 @@ class Fleet:
             await asyncio.sleep(POLL_S)
 
 
+async def until_says(process: LabProcess, word: str) -> None:
+    """Returns when the word stands in the log of a program that was spawned."""
+    for _ in _attempts(process.argv[0], process):
+        if process.log is not None and word in process.log.read_text():
+            return
+        await asyncio.sleep(POLL_S)
+
+
 def _attempts(what: str, process: LabProcess) -> Iterator[None]:
     began = time.monotonic()
     while time.monotonic() - began < STARTUP_TIMEOUT_S:
@@ -181,7 +193,3 @@ def _with_json(argv: tuple[str, ...]) -> tuple[str, ...]:
 
 def _host_port(address: str) -> str:
     return f"[{address}]:{REGISTRY_PORT}" if ":" in address else f"{address}:{REGISTRY_PORT}"
-
-
-def _shortened(word: str) -> str:
-    return f"{word[:20]}..." if len(word) > 48 else word
