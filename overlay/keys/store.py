@@ -210,7 +210,7 @@ def _read(directory: int, path: Path) -> bytes | None:
 def _write(directory: int, path: Path, raw: bytes) -> None:
     """Put `raw` at `path`. At any moment a crash leaves what was there before, or all of `raw`."""
     unfinished = _unfinished(path)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with _explained(path):
         # The lock says that nobody is writing: what is there was left by a crash.
         _unlink(directory, unfinished)

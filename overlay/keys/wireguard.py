@@ -48,7 +48,7 @@ def parse_public_key(text: str, *, field: str | None = None) -> WgPublicKey:
     if len(text) != KEY_CHARS:
         raise Rejected(f"a WireGuard key has {KEY_CHARS} characters", field=field, remedy=remedy)
     try:
-        raw = binascii.a2b_base64(text, strict_mode=True)
+        raw = binascii.a2b_base64(text)
     except ValueError as exc:
         raise Rejected("this WireGuard key is not base64", field=field, remedy=remedy) from exc
     if format_key(raw) != text:

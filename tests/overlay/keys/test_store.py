@@ -84,7 +84,8 @@ def test_looser_permissions_are_refused_with_the_remedy(path: Path, mode: int) -
 def test_a_looser_directory_is_refused_with_the_remedy(path: Path, mode: int) -> None:
     store.load_or_create(path, Kind.NODE)
     path.parent.chmod(mode)
-    for attempt in [*_every_read(path), partial(store.save, path, Identity(Kind.NODE, SEED))]:
+    save: Callable[[], object] = partial(store.save, path, Identity(Kind.NODE, SEED))
+    for attempt in [*_every_read(path), save]:
         with pytest.raises(Refused, match="open to others") as caught:
             attempt()
         assert caught.value.remedy == f"chmod 700 {path.parent}"
