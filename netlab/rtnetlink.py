@@ -73,7 +73,7 @@ def veth(
         + _link_attributes(name=peer_name, mac=peer_mac, mtu_bytes=mtu_bytes)
         + _attribute(IFLA_NET_NS_FD, _U32.pack(peer_netns_fd))
     )
-    kind = _attribute(IFLA_INFO_KIND, b"veth") + _attribute(
+    kind = _attribute(IFLA_INFO_KIND, b"veth\0") + _attribute(
         IFLA_INFO_DATA, _attribute(VETH_INFO_PEER, peer)
     )
     return _message(
@@ -96,7 +96,7 @@ def bridge(*, name: str, ifindex: int, mac: bytes) -> bytes:
             _attribute(IFLA_BR_NF_CALL_ARPTABLES, _U8.pack(0)),
         )
     )
-    kind = _attribute(IFLA_INFO_KIND, b"bridge") + _attribute(IFLA_INFO_DATA, options)
+    kind = _attribute(IFLA_INFO_KIND, b"bridge\0") + _attribute(IFLA_INFO_DATA, options)
     return _message(
         RTM_NEWLINK,
         _CREATE,

@@ -1,0 +1,261 @@
+"""Our packed messages are byte for byte what a general encoder makes of the same request."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from socket import AF_INET, AF_INET6
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from netlab import rtnetlink as nl
+
+CREATE = nl.NLM_F_REQUEST | nl.NLM_F_CREATE | nl.NLM_F_EXCL
+REPLACE = nl.NLM_F_REQUEST | nl.NLM_F_CREATE | nl.NLM_F_REPLACE
+MAC = bytes.fromhex("026c00010002")
+MAC_TEXT = "02:6c:00:01:00:02"
+
+
+def reference(message, *, kind, flags, attrs=(), **fields) -> bytes:
+    for name, value in fields.items():
+        message[name] = value
+    message["attrs"] = [list(each) for each in attrs]
+    message["header"]["type"] = kind
+    message["header"]["flags"] = flags
+    message.encode()
+    return bytes(message.data)
+
+
+def link_attributes(name: str, mac: str, mtu: int):
+    return [
+        ["IFLA_IFNAME", name],
+        ["IFLA_MTU", mtu],
+        ["IFLA_ADDRESS", mac],
+        ["IFLA_NUM_TX_QUEUES", 1],
+        ["IFLA_NUM_RX_QUEUES", 1],
+    ]
+
+
+@pytest.mark.parametrize("name", ["p1", "p22", "p333", "p4444"])  # every padding
+def test_veth_is_encoded_as_the_reference_does(name):  # LAB-012
+    peer = {
+        "index": 2,
+        "attrs": [*link_attributes("eth0", MAC_TEXT, 1400), ["IFLA_NET_NS_FD", 17]],
+    }
+    expected = reference(
+        ifinfmsg(),
+        kind=nl.RTM_NEWLINK,
+        flags=CREATE,
+        index=10,
+        attrs=[
+            *link_attributes(name, "02:6c:00:00:00:0a", 1400),
+            [
+                "IFLA_LINKINFO",
+                {
+                    "attrs": [
+                        ["IFLA_INFO_KIND", "veth"],
+                        ["IFLA_INFO_DATA", {"attrs": [["VETH_INFO_PEER", peer]]}],
+                    ]
+                },
+            ],
+        ],
+    )
+    assert expected == nl.veth(
+        name=name,
+        ifindex=10,
+        mac=bytes.fromhex("026c0000000a"),
+        peer_name="eth0",
+        peer_ifindex=2,
+        peer_mac=MAC,
+        peer_netns_fd=17,
+        mtu_bytes=1400,
+    )
+
+
+def test_bridge_is_encoded_as_the_reference_does():
+    options = [
+        ["IFLA_BR_STP_STATE", 0],
+        ["IFLA_BR_MCAST_SNOOPING", 0],
+        ["IFLA_BR_NF_CALL_IPTABLES", 0],
+        ["IFLA_BR_NF_CALL_IP6TABLES", 0],
+        ["IFLA_BR_NF_CALL_ARPTABLES", 0],
+    ]
+    expected = reference(
+        ifinfmsg(),
+        kind=nl.RTM_NEWLINK,
+        flags=CREATE,
+        index=3,
+        attrs=[
+            ["IFLA_IFNAME", "lan"],
+            ["IFLA_ADDRESS", MAC_TEXT],
+            [
+                "IFLA_LINKINFO",
+                {"attrs": [["IFLA_INFO_KIND", "bridge"], ["IFLA_INFO_DATA", {"attrs": options}]]},
+            ],
+        ],
+    )
+    assert expected == nl.bridge(name="lan", ifindex=3, mac=MAC)
+
+
+@pytest.mark.parametrize(("ours", "flags"), [(nl.link_up(7), 1), (nl.link_down(7), 0)])
+def test_link_state_is_encoded_as_the_reference_does(ours, flags):
+    message = ifinfmsg()
+    message["index"], message["flags"], message["change"] = 7, flags, 1
+    expected = reference(message, kind=nl.RTM_SETLINK, flags=nl.NLM_F_REQUEST)
+    assert ours == expected
+
+
+def test_link_master_is_encoded_as_the_reference_does():
+    expected = reference(
+        ifinfmsg(),
+        kind=nl.RTM_SETLINK,
+        flags=nl.NLM_F_REQUEST,
+        index=11,
+        attrs=[["IFLA_MASTER", 3]],
+    )
+    assert expected == nl.link_master(11, master=3)
+
+
+def test_no_generated_addresses_is_encoded_as_the_reference_does():
+    specification = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", 1]]}]]}
+    expected = reference(
+        ifinfmsg(),
+        kind=nl.RTM_SETLINK,
+        flags=nl.NLM_F_REQUEST,
+        index=2,
+        attrs=[["IFLA_AF_SPEC", specification]],
+    )
+    assert expected == nl.no_generated_addresses(2)
+
+
+@given(address=st.ip_addresses(), ifindex=st.integers(1, 2**31 - 1), data=st.data())
+def test_address_is_encoded_as_the_reference_does(address, ifindex, data):
+    prefix_length = data.draw(st.integers(0, address.max_prefixlen))
+    message = ifaddrmsg()
+    message["flags"] = nl.IFA_F_NODAD if address.version == 6 else 0
+    expected = reference(
+        message,
+        kind=nl.RTM_NEWADDR,
+        flags=REPLACE,
+        family=family_of(address),
+        prefixlen=prefix_length,
+        index=ifindex,
+        attrs=[["IFA_LOCAL", str(address)], ["IFA_ADDRESS", str(address)]],
+    )
+    ours = nl.address(ifindex, packed=address.packed, prefix_length=prefix_length)
+    assert ours == expected
+
+
+@given(address=st.ip_addresses(), data=st.data())
+def test_route_is_encoded_as_the_reference_does(address, data):
+    prefix_length = data.draw(st.integers(0, address.max_prefixlen))
+    gateway = data.draw(st.none() | st.ip_addresses(v=address.version))
+    metric = data.draw(st.integers(0, 2**32 - 1))
+    attrs = [["RTA_DST", str(address)]] if prefix_length else []
+    attrs += [["RTA_GATEWAY", str(gateway)]] if gateway else []
+    attrs += [["RTA_OIF", 9]]
+    attrs += [["RTA_PRIORITY", metric]] if metric else []
+    message = rtmsg()
+    message["flags"] = nl.RTNH_F_ONLINK if gateway else 0
+    expected = reference(
+        message,
+        kind=nl.RTM_NEWROUTE,
+        flags=REPLACE,
+        family=family_of(address),
+        dst_len=prefix_length,
+        table=nl.RT_TABLE_MAIN,
+        proto=nl.RTPROT_STATIC,
+        scope=nl.RT_SCOPE_LINK if address.version == 4 and not gateway else 0,
+        type=nl.RTN_UNICAST,
+        attrs=attrs,
+    )
+    assert expected == nl.route(
+        9,
+        destination=address.packed,
+        prefix_length=prefix_length,
+        gateway=gateway.packed if gateway else b"",
+        metric=metric,
+    )
+
+
+@pytest.mark.parametrize("address", ["198.18.0.1", "fe80::1"])
+def test_neighbour_is_encoded_as_the_reference_does(address):
+    expected = reference(
+        ndmsg(),
+        kind=nl.RTM_NEWNEIGH,
+        flags=REPLACE,
+        family=family_of(ip_address(address)),
+        ifindex=4,
+        state=nl.NUD_PERMANENT,
+        attrs=[["NDA_DST", address], ["NDA_LLADDR", MAC_TEXT]],
+    )
+    assert expected == nl.neighbour(4, packed=ip_address(address).packed, mac=MAC)
+
+
+def family_of(address) -> int:
+    return AF_INET6 if address.version == 6 else AF_INET
+
+
+class Recorder:
+    """A kernel that acknowledges what asks for it, and refuses one message when told to."""
+
+    def __init__(self, refused: int | None = None) -> None:
+        self.chunks: list[bytes] = []
+        self._refused = refused
+        self._answers = b""
+
+    def send(self, chunk: bytes) -> None:
+        self.chunks.append(chunk)
+        position = 0
+        while position < len(chunk):
+            length, kind, flags, sequence, _ = nl._HEADER.unpack_from(chunk, position)
+            if sequence == self._refused:
+                self._answers += self.answer(-17, kind, sequence)
+            elif flags & nl.NLM_F_ACK:
+                self._answers += self.answer(0, kind, sequence)
+            position += length
+
+    def recv(self, _: int) -> bytes:
+        answers, self._answers = self._answers, b""
+        return answers
+
+    @staticmethod
+    def answer(code: int, kind: int, sequence: int) -> bytes:
+        return (
+            nl._HEADER.pack(36, nl.NLMSG_ERROR, 0, sequence, 0)
+            + nl._ERROR.pack(code)
+            + nl._HEADER.pack(16, kind, 0, sequence, 0)
+        )
+
+
+def test_send_cuts_between_messages_and_asks_for_one_answer_a_chunk(monkeypatch):
+    message = nl.link_up(1)
+    monkeypatch.setattr(nl, "SEND_BYTES_MAX", 3 * len(message))
+    kernel = Recorder()
+    nl.send(kernel, message * 7)
+    assert [len(chunk) // len(message) for chunk in kernel.chunks] == [3, 3, 1]
+    headers = [
+        nl._HEADER.unpack_from(chunk, position)
+        for chunk in kernel.chunks
+        for position in range(0, len(chunk), len(message))
+    ]
+    assert [header[3] for header in headers] == [1, 2, 3, 4, 5, 6, 7]
+    assert [bool(header[2] & nl.NLM_F_ACK) for header in headers] == [
+        False, False, True, False, False, True, True,
+    ]  # fmt: skip
+
+
+def test_send_of_an_empty_program_sends_nothing():
+    kernel = Recorder()
+    nl.send(kernel, b"")
+    assert kernel.chunks == []
+
+
+def test_send_names_the_message_that_was_refused():
+    with pytest.raises(nl.NetlinkError, match="message 2 of type 19: File exists"):
+        nl.send(Recorder(refused=2), nl.link_up(1) * 3)

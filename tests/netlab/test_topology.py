@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+
+from netlab import topology as limits
+from netlab.topology import Lan, Link, Node, Router, Topology
+from overlay.errors import Rejected
+
+
+def refusal(*nodes: Node, routers=(), lans=(), name="lab") -> Rejected:
+    with pytest.raises(Rejected) as caught:
+        Topology(nodes=nodes, routers=routers, lans=lans, name=name)
+    return caught.value
+
+
+@pytest.mark.parametrize("name", ["", "N1", "-a", "a-", "a.b", "a_b", "n" * 64, "ä", "a\n"])
+def test_topology_refuses_names_that_are_no_dns_labels(name):  # LAB-001
+    assert refusal(Node(name)).field == f"node.{name}"
+    assert refusal(routers=(Router(name),)).field == f"router.{name}"
+    assert refusal(lans=(Lan(name),)).field == f"lan.{name}"
+    assert refusal(name=name).field == "name"
+
+
+def test_topology_takes_the_longest_name():
+    Topology(nodes=(Node("n" * 63),))
+
+
+def test_topology_refuses_a_name_given_twice_whatever_bears_it():  # LAB-001
+    assert refusal(Node("a"), Node("a")).field == "a"
+    assert refusal(Node("a"), routers=(Router("a"),)).field == "a"
+    assert refusal(routers=(Router("a"),), lans=(Lan("a"),)).field == "a"
+
+
+def test_topology_keeps_the_name_of_the_internet():
+    assert refusal(Node("internet")).field == "node.internet"
+
+
+def test_topology_names_the_nearest_thing_a_link_could_lead_to():  # LAB-002
+    error = refusal(Node("a", (Link(to="hom-a"),)), routers=(Router("home-a"), Router("office")))
+    assert error.field == "node.a.links.eth0.to"
+    assert "'home-a'" in str(error)
+    assert "'internet'" in str(refusal(Node("a", (Link(to="b"),)), Node("b")))
+
+
+def test_topology_names_the_nearest_kind_of_nat_and_firewall():
+    error = refusal(routers=(Router("r", nat="restricted"),))
+    assert (error.field, "'port-restricted'" in str(error)) == ("router.r.nat", True)
+    error = refusal(routers=(Router("r", firewall="statefull"),))
+    assert (error.field, "'stateful'" in str(error)) == ("router.r.firewall", True)
+
+
+@pytest.mark.parametrize("name", ["lo", "", "Eth0", "0eth", "e" * 16, "a/b", "a b", "."])
+def test_topology_refuses_link_names_that_the_kernel_would(name):
+    assert refusal(Node("a", (Link(name=name),))).field == f"node.a.links.{name}"
+
+
+def test_topology_refuses_a_link_given_twice():
+    assert refusal(Node("a", (Link(), Link()))).field == "node.a.links.eth0"
+
+
+def test_topology_refuses_a_link_without_any_family():
+    assert refusal(Node("a", (Link(ipv4=False, ipv6=False),))).field == "node.a.links.eth0"
+
+
+@pytest.mark.parametrize(
+    ("ipv6", "lowest"), [(False, limits.MTU_BYTES_MIN_IPV4), (True, limits.MTU_BYTES_MIN_IPV6)]
+)
+def test_topology_bounds_the_mtu_by_family(ipv6, lowest):
+    for allowed in (lowest, limits.MTU_BYTES_MAX):
+        Topology(nodes=(Node("a", (Link(mtu_bytes=allowed, ipv6=ipv6),)),))
+    for refused in (lowest - 1, limits.MTU_BYTES_MAX + 1, 0, -1):
+        error = refusal(Node("a", (Link(mtu_bytes=refused, ipv6=ipv6),)))
+        assert error.field == "node.a.links.eth0.mtu_bytes"
+
+
+def test_topology_bounds_links_roles_and_fan_out():  # LAB-003
+    def links(count: int) -> tuple[Link, ...]:
+        return tuple(Link(name=f"eth{number}") for number in range(count))
+
+    def nodes(count: int, to: str) -> tuple[Node, ...]:
+        return tuple(Node(f"n{number}", (Link(to=to),)) for number in range(count))
+
+    Topology(nodes=(Node("a", links(limits.NODE_LINKS_MAX), role="r" * limits.ROLE_LENGTH_MAX),))
+    assert refusal(Node("a", links(limits.NODE_LINKS_MAX + 1))).field == "node.a.links"
+    assert refusal(Node("a", role="r" * (limits.ROLE_LENGTH_MAX + 1))).field == "node.a.role"
+
+    home = (Router("home"),)
+    Topology(nodes=nodes(limits.LAN_LINKS_MAX, "home"), routers=home)
+    assert refusal(*nodes(limits.LAN_LINKS_MAX + 1, "home"), routers=home).field == "home"
+    Topology(nodes=nodes(limits.INTERNET_LINKS_MAX - 1, "internet"), routers=home)
+    assert refusal(*nodes(limits.INTERNET_LINKS_MAX, "internet"), routers=home).field == "internet"
+
+    many = tuple(Lan(f"l{number}") for number in range(limits.LANS_MAX))
+    Topology(nodes=(), lans=many)
+    assert refusal(lans=many, routers=home).field == "router"
