@@ -187,16 +187,12 @@ class Selection:
                 key = wireguard.wireguard_public_key(touched.device)
                 keys.add(key)
                 nodes.update(self._by_index.get(touched.index, ()), self._by_key.get(key, ()))
-        own_index = self.own_index
         self._unclaim(node)
         if member is None:
             self._members.pop(node, None)
         else:
             self._members[node] = member
             self._claim(member)
-        if node == self._own and self.own_index != own_index:
-            # Whom we refuse for our own index follows from where we are: rare, so in full.
-            return self._decide_all()
         for touched_node in nodes:
             self._judge(touched_node)
             if (other := self._members.get(touched_node)) is not None:
@@ -206,11 +202,6 @@ class Selection:
             self._resolve(key)
         after = {key: self._peers[key] for key in keys if key in self._peers}
         return diff_peers(desired=after, actual=before)
-
-    def _decide_all(self) -> PeerDelta:
-        if self._roster is None:
-            return PeerDelta()
-        return self.put_network(self._roster.network)
 
     def _claim(self, member: Member) -> None:
         if self._roster is None or self._admission(member) is not None:
