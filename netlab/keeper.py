@@ -74,7 +74,7 @@ class Keeper:
 
     def _build(self, specification: int) -> tuple[object, list[int]]:
         """Namespaces, then cables, then what is inside. Answers with the descriptors' numbers."""
-        namespaces, pairs = control.decode(_read_all(specification))
+        namespaces, pairs, links = control.decode(_read_all(specification))
         programs = []
         for name, program, sysctls, ruleset, furniture in namespaces:
             self._cells[name] = cell = cells.create_cell(sysctls=sysctls)
@@ -88,6 +88,7 @@ class Keeper:
         self._lay_cables(pairs)
         for cell, program in programs:
             nl.send(cell.route_socket, program)
+        self._wait_operational(links)
         return {name: (cell.netns, cell.root) for name, cell in self._cells.items()}, []
 
     def _lay_cables(self, pairs: dict[str, list[tuple[str, dict[str, Any]]]]) -> None:
@@ -98,9 +99,16 @@ class Keeper:
             ]
             nl.send(self._cells[far].route_socket, b"".join(messages))
 
-    def _program(self, name: str, program: bytes) -> tuple[object, list[int]]:
+    def _program(
+        self, name: str, program: bytes, links: tuple[tuple[str, int], ...]
+    ) -> tuple[object, list[int]]:
         nl.send(self._cells[name].route_socket, program)
+        self._wait_operational(links)
         return None, []
+
+    def _wait_operational(self, links: tuple[tuple[str, int], ...]) -> None:
+        for name, ifindex in links:
+            nl.wait_operational(self._cells[name].route_socket, ifindex)
 
     def _workload(self, name: str, workload: str) -> tuple[object, list[int]]:
         return cells.add_workload(self._cells[name], workload), []

@@ -19,9 +19,9 @@ from netlab import linux
 from netlab.cell import STATE_DIRECTORY
 from netlab.owner import Owner
 from netlab.process import CommandFailed, Completed, LabProcess
-from netlab.realize import Build, plug_in, realize, unplug
+from netlab.realize import Build, links_carried_by, plug_in, realize, unplug
 from netlab.topology import Topology
-from netlab.wiring import Cable, Subnet, Wiring, wire
+from netlab.wiring import Cable, Wiring, wire
 from overlay.errors import Rejected, Unavailable
 
 TIMEOUT_S = 30.0
@@ -81,10 +81,7 @@ class Lab:
         """
         for cable in self._wiring.cables_of(name):
             if link in (None, cable.near.name):
-                program = b"".join(plug_in(cable, behind=self._behind(cable)))
-                await self._owner.request(
-                    "program", cable.far.netns, program if up else unplug(cable)
-                )
+                await (self._plug_in(cable) if up else self._unplug(cable))
 
     @contextlib.asynccontextmanager
     async def cut_off(self, *names: str) -> AsyncIterator[None]:
@@ -97,9 +94,14 @@ class Lab:
             for name in names:
                 await self.set_link(name, up=True)
 
-    def _behind(self, cable: Cable) -> Subnet | None:
+    async def _plug_in(self, cable: Cable) -> None:
         behind = (each for each in self._wiring.subnets if each.netns == cable.near.netns)
-        return next(behind, None)
+        program = b"".join(plug_in(cable, behind=next(behind, None)))
+        links = links_carried_by(cable)
+        await self._owner.request("program", cable.far.netns, program, links)
+
+    async def _unplug(self, cable: Cable) -> None:
+        await self._owner.request("program", cable.far.netns, unplug(cable), ())
 
     async def _build(self) -> None:
         with _anonymous_file(_pack(realize(self._wiring), workdir=self.workdir)) as fd:
@@ -279,7 +281,8 @@ def _pack(build: Build, *, workdir: Path) -> bytes:
             "mtu_bytes": cable.mtu_bytes,
         }
         cables.setdefault(cable.far.netns, []).append((cable.near.netns, ends))
-    return marshal.dumps((namespaces, cables))
+    links = dict.fromkeys(link for cable in build.cables for link in links_carried_by(cable))
+    return marshal.dumps((namespaces, cables, tuple(links)))
 
 
 @contextlib.contextmanager

@@ -203,6 +203,14 @@ def _routes_behind(cable: Cable, subnet: Subnet) -> Iterator[bytes]:
         )
 
 
+def links_carried_by(cable: Cable) -> tuple[tuple[str, int], ...]:
+    """The links, as (namespace, interface index), whose carrier comes with this cable."""
+    near = (cable.near.netns, cable.near.ifindex)
+    if cable.subnet is None:
+        return (near,)
+    return (near, (cable.subnet.netns, cable.subnet.bridge.ifindex))
+
+
 def unplug(cable: Cable) -> bytes:
     """The near end keeps addresses and routes and sees its carrier go, as with a pulled cable."""
     return nl.link_down(cable.far.ifindex)

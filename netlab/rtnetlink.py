@@ -10,9 +10,17 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 
-RTM_NEWLINK, RTM_SETLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH = 16, 19, 20, 24, 28
+RTM_NEWLINK, RTM_GETLINK, RTM_SETLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH = (
+    16,
+    18,
+    19,
+    20,
+    24,
+    28,
+)
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 1, 4, 0x100, 0x200, 0x400
 NLMSG_ERROR = 2
 
@@ -21,6 +29,7 @@ _REPLACE = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE
 
 IFF_UP = 1
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
+IFLA_OPERSTATE, IF_OPER_UP = 16, 6
 IFLA_AF_SPEC, IFLA_NET_NS_FD, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 26, 28, 31, 32
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFLA_INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE = 8, 1
@@ -38,6 +47,9 @@ NLM_F_CAPPED, NLM_F_ACK_TLVS, NLMSGERR_ATTR_MSG = 0x100, 0x200, 1
 # One send is one skb, which must fit the socket's send buffer (212 992 bytes by default).
 SEND_BYTES_MAX = 64 * 1024
 _RECEIVE_BYTES = 256 * 1024
+
+OPERATIONAL_WITHIN_S = 10.0
+_OPERATIONAL_POLL_S = 0.0005
 
 _HEADER = struct.Struct("=IHHII")
 _IFINFO = struct.Struct("=BxHiII")
@@ -200,6 +212,29 @@ def send(channel: socket.socket, program: bytes) -> None:
         _wait_acknowledged(channel, sequence=last)
 
 
+def wait_operational(channel: socket.socket, ifindex: int) -> None:
+    """Return when the link carries packets.
+
+    A link whose far end comes up later has its carrier at once but drops what is sent until the
+    kernel's link watch has run. Newer kernels run it for this request, older ones soon after.
+    """
+    deadline = time.monotonic() + OPERATIONAL_WITHIN_S
+    while not _is_operational(channel, ifindex):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"link {ifindex} not operational in {OPERATIONAL_WITHIN_S} s")
+        time.sleep(_OPERATIONAL_POLL_S)
+
+
+def _is_operational(channel: socket.socket, ifindex: int) -> bool:
+    channel.send(_message(RTM_GETLINK, NLM_F_REQUEST, _ifinfo(ifindex=ifindex)))
+    answer = channel.recv(_RECEIVE_BYTES)
+    length, kind, flags, sequence, _ = _HEADER.unpack_from(answer)
+    if kind == NLMSG_ERROR:
+        _raise_if_refused(answer[:length], flags, sequence)
+    state = _find_attribute(answer[_HEADER.size + _IFINFO.size : length], IFLA_OPERSTATE)
+    return state == _U8.pack(IF_OPER_UP)
+
+
 def _chunks(program: bytes) -> Iterator[tuple[bytes, int]]:
     """Number the messages and cut between them; only the last of each chunk asks for an answer."""
     numbered = bytearray(program)
@@ -244,13 +279,18 @@ def _explanation(answer: bytes, flags: int) -> str:
     """The kernel's own words, where it has any (extended acknowledgement)."""
     if not flags & NLM_F_ACK_TLVS or not flags & NLM_F_CAPPED:
         return ""
-    position = _HEADER.size + _ERROR.size + _HEADER.size
-    while position + _ATTRIBUTE.size <= len(answer):
-        length, kind = _ATTRIBUTE.unpack_from(answer, position)
-        if kind == NLMSGERR_ATTR_MSG:
-            return answer[position + 4 : position + length].rstrip(b"\0").decode()
+    attributes = answer[_HEADER.size + _ERROR.size + _HEADER.size :]
+    return _find_attribute(attributes, NLMSGERR_ATTR_MSG).rstrip(b"\0").decode()
+
+
+def _find_attribute(attributes: bytes, wanted: int) -> bytes:
+    position = 0
+    while position + _ATTRIBUTE.size <= len(attributes):
+        length, kind = _ATTRIBUTE.unpack_from(attributes, position)
+        if kind == wanted:
+            return attributes[position + _ATTRIBUTE.size : position + length]
         position += (length + 3) & ~3
-    return ""
+    return b""
 
 
 def _message(kind: int, flags: int, body: bytes) -> bytes:
