@@ -1,0 +1,181 @@
+"""Which endpoint leads to a peer, as a state machine with `now` as an argument (NODE-040 .. 049).
+
+Switching changes the endpoint only, so sessions go on. What a peer's member document offers is a
+proposal; what WireGuard has proven by a handshake stays until it fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from overlay import addressing
+from overlay.model import Address, Candidate, CandidateKind, Endpoint, Family, Prefix
+
+HANDSHAKE_FRESH_S = 180  # REJECT_AFTER_TIME: no session is older (WireGuard paper, section 6.1)
+PATH_TRY_S = 5.0  # REKEY_TIMEOUT: WireGuard sends one handshake initiation in this time
+PATH_TRY_MAX_S = 320.0
+KEEPALIVE_S = 25  # below the 30 s after which a NAT may forget a UDP mapping (RFC 4787 REQ-5)
+
+
+class Underlay(msgspec.Struct, frozen=True):
+    """How we are connected ourselves."""
+
+    families: frozenset[Family]
+    prefixes: tuple[Prefix, ...]  # of our own links: who shares one is on the same LAN
+    declared: bool  # an operator says that we can be reached
+
+    def reaches(self, address: Address) -> bool:
+        return (6 if ":" in address else 4) in self.families
+
+    def is_neighbour(self, address: Address) -> bool:
+        return any(addressing.contains(prefix, address) for prefix in self.prefixes)
+
+
+class Path(msgspec.Struct, frozen=True, gc=False):
+    """Where we are in reaching one peer. `candidates` holds usable endpoints, best first."""
+
+    candidates: tuple[Candidate, ...]
+    keepalive_s: int = 0
+    position: int = 0
+    proven: Endpoint | None = None  # the peer was heard from here, whatever its document says
+    since: float = 0.0  # monotonic, when the endpoint was chosen
+    sent_bytes: int = 0  # to the peer, at `since`
+    failures: int = 0  # endpoints that led nowhere since the last handshake
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        if self.proven is not None:
+            return self.proven
+        return self.candidates[self.position].endpoint if self.candidates else None
+
+    @property
+    def has_choice(self) -> bool:
+        return len(self.candidates) + (self.proven is not None) > 1
+
+    def kind_of(self, endpoint: Endpoint | None) -> str:
+        """How we know `endpoint`: a candidate's kind, "roamed", or "none"."""
+        if endpoint is None:
+            return "none"
+        for candidate in self.candidates:
+            if candidate.endpoint == endpoint:
+                return candidate.kind.value
+        return "roamed"
+
+
+def select_candidates(offered: Iterable[Candidate], *, underlay: Underlay) -> tuple[Candidate, ...]:
+    """What we can use of a peer's candidates: declared, same LAN, observed, then other local ones.
+
+    The order inside a kind is the peer's own. A relay will be one more kind at the end.
+    """
+    usable = [c for c in offered if underlay.reaches(c.endpoint.address)]
+    return tuple(sorted(usable, key=lambda candidate: _preference(candidate, underlay)))
+
+
+def begin_path(offered: Iterable[Candidate], *, underlay: Underlay, now: float) -> Path:
+    """The path to a peer that we learn of."""
+    offered = tuple(offered)
+    return Path(
+        candidates=select_candidates(offered, underlay=underlay),
+        keepalive_s=_keepalive_s(offered, underlay),
+        since=now,
+    )
+
+
+def with_candidates(
+    path: Path, offered: Iterable[Candidate], *, underlay: Underlay, now: float
+) -> Path:
+    """The path after the peer offers other endpoints, or our own links changed.
+
+    An endpoint in use that is still offered stays in use; a proven one stays until it fails.
+    """
+    begun = begin_path(offered, underlay=underlay, now=now)
+    if begun.candidates == path.candidates and begun.keepalive_s == path.keepalive_s:
+        return path
+    kept = [c.endpoint for c in begun.candidates]
+    if path.proven is None and path.endpoint in kept and path.failures == 0:
+        position, since = kept.index(path.endpoint), path.since
+    else:
+        position, since = 0, now
+    return msgspec.structs.replace(
+        begun,
+        position=position,
+        proven=path.proven,
+        since=since,
+        sent_bytes=path.sent_bytes,
+    )
+
+
+def step(
+    path: Path,
+    *,
+    endpoint: Endpoint | None,
+    latest_handshake: int,
+    sent_bytes: int,
+    wall: float,
+    now: float,
+) -> Path:
+    """The path after a look at the device.
+
+    `endpoint`, `latest_handshake` (Unix seconds) and `sent_bytes` are what WireGuard says of the
+    peer, `wall` is Unix time, `now` monotonic. Returns `path` itself when nothing follows.
+    """
+    if wall - latest_handshake < HANDSHAKE_FRESH_S:
+        return _proven(path, endpoint, now=now, sent_bytes=sent_bytes)
+    # Without traffic WireGuard sends no handshake, and silence proves nothing.
+    if sent_bytes <= path.sent_bytes or now - path.since < _patience_s(path):
+        return path
+    return _next(path, now=now, sent_bytes=sent_bytes) if path.has_choice else path
+
+
+def _proven(path: Path, endpoint: Endpoint | None, *, now: float, sent_bytes: int) -> Path:
+    """A handshake succeeded: this endpoint stays, whoever chose it."""
+    known = {c.endpoint: n for n, c in enumerate(path.candidates)}
+    position = known.get(endpoint, path.position) if endpoint else path.position
+    proven = endpoint if endpoint not in known else None
+    if (position, proven, 0) == (path.position, path.proven, path.failures):
+        # `since` is taken when the handshake has become old: only then does waiting begin.
+        return path if path.sent_bytes == sent_bytes else _waiting(path, now, sent_bytes)
+    moved = msgspec.structs.replace(path, position=position, proven=proven, failures=0)
+    return _waiting(moved, now, sent_bytes)
+
+
+def _waiting(path: Path, now: float, sent_bytes: int) -> Path:
+    return msgspec.structs.replace(path, since=now, sent_bytes=sent_bytes)
+
+
+def _next(path: Path, *, now: float, sent_bytes: int) -> Path:
+    position = 0 if path.proven is not None else (path.position + 1) % len(path.candidates)
+    return msgspec.structs.replace(
+        path,
+        position=position,
+        proven=None,
+        since=now,
+        sent_bytes=sent_bytes,
+        failures=path.failures + 1,
+    )
+
+
+def _patience_s(path: Path) -> float:
+    """Every candidate gets one try, then every round takes twice as long."""
+    rounds = path.failures // max(1, len(path.candidates))
+    return min(PATH_TRY_S * 2.0 ** min(rounds, 16), PATH_TRY_MAX_S)
+
+
+def _preference(candidate: Candidate, underlay: Underlay) -> int:
+    match candidate.kind:
+        case CandidateKind.DECLARED:
+            return 0
+        case CandidateKind.LOCAL if underlay.is_neighbour(candidate.endpoint.address):
+            return 1
+        case CandidateKind.OBSERVED:
+            return 2
+    # Of another LAN: routed between sites, or nowhere. Worth a packet when nothing else is left.
+    return 3
+
+
+def _keepalive_s(offered: tuple[Candidate, ...], underlay: Underlay) -> int:
+    """Whoever seems hidden keeps the way back open to a peer that is not: no mesh of keepalives."""
+    public = any(c.kind is CandidateKind.DECLARED for c in offered)
+    return KEEPALIVE_S if public and not underlay.declared else 0

@@ -1,0 +1,183 @@
+"""Which endpoint leads to a peer (NODE-040 .. NODE-049)."""
+
+from __future__ import annotations
+
+import pytest
+
+from overlay.addressing import parse_endpoint
+from overlay.model import Candidate, CandidateKind, Prefix
+from overlay.peers import paths
+from overlay.peers.paths import (
+    HANDSHAKE_FRESH_S,
+    KEEPALIVE_S,
+    PATH_TRY_MAX_S,
+    PATH_TRY_S,
+    Path,
+    Underlay,
+    begin_path,
+    select_candidates,
+    step,
+    with_candidates,
+)
+
+WALL = 1_800_000_000.0
+
+HIDDEN = Underlay(
+    families=frozenset({4, 6}),
+    prefixes=(Prefix("10.0.5.0/24"), Prefix("fd00:5::/64")),
+    declared=False,
+)
+PUBLIC = Underlay(families=frozenset({4, 6}), prefixes=(), declared=True)
+
+
+def candidate(kind: str, endpoint: str) -> Candidate:
+    return Candidate(CandidateKind(kind), parse_endpoint(endpoint))
+
+
+DECLARED = candidate("declared", "192.0.2.1:51820")
+DECLARED_6 = candidate("declared", "[2001:db8::1]:51820")
+LAN = candidate("local", "10.0.5.7:51820")
+LAN_6 = candidate("local", "[fd00:5::7]:51820")
+ELSEWHERE = candidate("local", "10.0.9.7:51820")
+OBSERVED = candidate("observed", "198.51.100.9:4711")
+ALL = (ELSEWHERE, OBSERVED, LAN_6, LAN, DECLARED_6, DECLARED)
+
+
+def look(path: Path, *, at: float, sent: int = 0, handshake_age: float | None = None) -> Path:
+    return step(
+        path,
+        endpoint=path.endpoint,
+        latest_handshake=0 if handshake_age is None else int(WALL + at - handshake_age),
+        sent_bytes=sent,
+        wall=WALL + at,
+        now=at,
+    )
+
+
+def test_candidates_come_declared_then_same_lan_then_observed_then_the_rest() -> None:
+    # NODE-040
+    chosen = select_candidates(ALL, underlay=HIDDEN)
+    assert chosen == (DECLARED_6, DECLARED, LAN_6, LAN, OBSERVED, ELSEWHERE)
+
+
+@pytest.mark.parametrize(("family", "left"), [(4, DECLARED), (6, DECLARED_6)])
+def test_candidates_of_a_family_we_lack_are_left_out(family: int, left: Candidate) -> None:
+    # NODE-041
+    underlay = Underlay(families=frozenset({family}), prefixes=(), declared=True)
+    assert select_candidates((DECLARED, DECLARED_6), underlay=underlay) == (left,)
+
+
+def test_a_peer_without_candidates_has_no_endpoint() -> None:
+    assert begin_path((), underlay=HIDDEN, now=0.0).endpoint is None
+
+
+@pytest.mark.parametrize(
+    ("offered", "underlay", "keepalive_s"),
+    [
+        ((DECLARED,), HIDDEN, KEEPALIVE_S),
+        ((DECLARED_6,), HIDDEN, KEEPALIVE_S),
+        ((DECLARED,), PUBLIC, 0),
+        ((LAN,), HIDDEN, 0),
+        ((LAN,), PUBLIC, 0),
+        ((), HIDDEN, 0),
+    ],
+)
+def test_keepalives_go_only_from_a_hidden_node_to_a_public_one(
+    offered: tuple[Candidate, ...], underlay: Underlay, keepalive_s: int
+) -> None:
+    # NODE-046
+    assert begin_path(offered, underlay=underlay, now=0.0).keepalive_s == keepalive_s
+
+
+def test_an_endpoint_that_leads_nowhere_gives_way_to_the_next() -> None:
+    # NODE-042
+    path = begin_path((DECLARED, LAN), underlay=HIDDEN, now=0.0)
+    assert look(path, at=PATH_TRY_S - 0.1, sent=148) is path
+    path = look(path, at=PATH_TRY_S, sent=148)
+    assert path.endpoint == LAN.endpoint
+    path = look(path, at=2 * PATH_TRY_S, sent=296)
+    assert path.endpoint == DECLARED.endpoint
+
+
+def test_nothing_is_tried_while_nothing_is_sent() -> None:
+    # NODE-042: WireGuard sends no handshake without traffic, so silence proves nothing
+    path = begin_path((DECLARED, LAN), underlay=HIDDEN, now=0.0)
+    assert look(path, at=1_000.0, sent=0) is path
+
+
+def test_a_single_candidate_is_never_rotated() -> None:
+    path = begin_path((DECLARED,), underlay=HIDDEN, now=0.0)
+    assert look(path, at=1_000.0, sent=10_000) is path
+
+
+def test_every_round_takes_twice_as_long_up_to_a_bound() -> None:
+    # NODE-043
+    path, now, sent, times = begin_path((DECLARED, LAN), underlay=HIDDEN, now=0.0), 0.0, 0, []
+    for _ in range(20):
+        sent += 148
+        waited = 0.0
+        while (moved := look(path, at=now + waited, sent=sent)) is path:
+            waited += 1.0
+        times.append(waited)
+        path, now = moved, now + waited
+    assert times[:6] == [5, 5, 10, 10, 20, 20]
+    assert times[-1] == PATH_TRY_MAX_S
+
+
+@pytest.mark.parametrize("age", [0, HANDSHAKE_FRESH_S - 1])
+def test_a_fresh_handshake_keeps_its_endpoint(age: float) -> None:
+    # NODE-044
+    path = begin_path((DECLARED, LAN), underlay=HIDDEN, now=0.0)
+    kept = look(path, at=500.0, sent=10_000, handshake_age=age)
+    assert kept.endpoint == path.endpoint
+
+
+def test_a_handshake_that_grew_old_counts_no_earlier_silence() -> None:
+    # NODE-044: the wait starts when the session is over, not when it was made
+    path = begin_path((DECLARED, LAN), underlay=HIDDEN, now=0.0)
+    path = look(path, at=300.0, sent=500, handshake_age=10)
+    path = look(path, at=470.0, sent=900, handshake_age=179)
+    old = look(path, at=471.0, sent=1_100, handshake_age=HANDSHAKE_FRESH_S)
+    assert old.endpoint == DECLARED.endpoint
+    assert look(old, at=480.0, sent=1_100, handshake_age=190).endpoint == LAN.endpoint
+
+
+def test_a_roamed_peer_keeps_the_endpoint_it_was_heard_from() -> None:
+    # NODE-045
+    roamed = parse_endpoint("203.0.113.5:9999")
+    path = begin_path((DECLARED, LAN), underlay=HIDDEN, now=0.0)
+    path = step(
+        path, endpoint=roamed, latest_handshake=int(WALL), sent_bytes=9, wall=WALL + 1, now=1.0
+    )
+    assert path.endpoint == roamed
+    assert path.kind_of(roamed) == "roamed"
+    later = with_candidates(path, (LAN,), underlay=HIDDEN, now=2.0)
+    assert later.endpoint == roamed
+    gone = look(later, at=400.0, sent=1_000)
+    assert gone.endpoint == LAN.endpoint
+
+
+def test_other_candidates_leave_an_endpoint_that_is_still_offered() -> None:
+    # NODE-044
+    path = begin_path((LAN,), underlay=HIDDEN, now=0.0)
+    path = with_candidates(path, (DECLARED, LAN), underlay=HIDDEN, now=1.0)
+    assert path.endpoint == LAN.endpoint
+    assert path.candidates == (DECLARED, LAN)
+
+
+def test_other_candidates_replace_an_endpoint_that_is_offered_no_more() -> None:
+    path = begin_path((LAN,), underlay=HIDDEN, now=0.0)
+    path = with_candidates(path, (DECLARED_6,), underlay=HIDDEN, now=1.0)
+    assert path.endpoint == DECLARED_6.endpoint
+
+
+def test_the_same_candidates_change_nothing() -> None:
+    path = begin_path((LAN, DECLARED), underlay=HIDDEN, now=0.0)
+    assert with_candidates(path, (DECLARED, LAN), underlay=HIDDEN, now=9.0) is path
+
+
+def test_the_path_to_an_endpoint_has_a_name() -> None:
+    path = begin_path(ALL, underlay=HIDDEN, now=0.0)
+    assert path.kind_of(LAN.endpoint) == "local"
+    assert path.kind_of(None) == "none"
+    assert paths.select_candidates((), underlay=HIDDEN) == ()
