@@ -16,7 +16,7 @@ from overlay.netns.state import Attachment, Route
 
 
 class CreateNetns(msgspec.Struct, frozen=True, tag=True):
-    """First: everything else is inside it."""
+    """First: everything else is inside it. One that lost its pin only gets that back."""
 
     netns: str
 
@@ -196,7 +196,7 @@ class DeleteRoute(msgspec.Struct, frozen=True, tag=True):
 
 
 class Attach(msgspec.Struct, frozen=True, tag=True):
-    """After the bridge and the firewall are complete: a workload joins a network that works."""
+    """Last: a workload joins a network that works, and one that cannot join stops nothing."""
 
     attachment: Attachment
 

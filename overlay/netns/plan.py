@@ -43,7 +43,6 @@ from overlay.netns.state import (
     Link,
     LinkKind,
     Resource,
-    absent_resource,
     birth_link,
 )
 
@@ -63,13 +62,8 @@ def plan(*, desired: Resource, actual: Resource, now: int) -> tuple[Change, ...]
         return tuple(_teardown(actual))
     if desired.device is not None:
         refuse_overlap(desired.device.peers.values())
-    found = (
-        actual
-        if actual.present
-        else msgspec.structs.replace(absent_resource(actual.netns), newborn=actual.newborn)
-    )
-    misfits = _misfits(desired, found)
-    rest = _without_links(found, misfits)
+    misfits = _misfits(desired, actual)
+    rest = _without_links(actual, misfits)
     return (
         *(() if actual.present else (CreateNetns(desired.netns),)),
         *_firewall(desired, rest),
@@ -81,10 +75,10 @@ def plan(*, desired: Resource, actual: Resource, now: int) -> tuple[Change, ...]
         *_ups(desired, rest),
         *_missing_addresses(desired, rest),
         *map(AddRoute, sorted(desired.routes - rest.routes)),
-        *_attachments(desired, rest),
         *_stale_addresses(desired, rest),
         *map(DeleteRoute, sorted(r for r in rest.routes - desired.routes)),
         *map(DeleteLink, sorted(rest.links.keys() - desired.links.keys())),
+        *_attachments(desired, rest),
     )
 
 

@@ -1,0 +1,156 @@
+"""Execute the changes of a plan, in order. The only place that writes to a tenant netns.
+
+A change that fails stops the rest and raises what the kernel said; what was done stays done, and
+the next plan takes it from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import singledispatchmethod
+from itertools import groupby
+
+from overlay.errors import Rejected, Unavailable
+from overlay.netns import changes
+from overlay.netns.attach import attach
+from overlay.netns.observe import device_ref
+from overlay.netns.ports import Shell
+from overlay.netns.state import WG_LINK
+from overlay.ports import DeviceRef, Secret
+
+PeerChange = changes.DropPeer | changes.PutPeer
+
+
+async def apply(
+    plan: Iterable[changes.Change], shell: Shell, *, netns: str, private_key: Secret | None = None
+) -> None:
+    """Every change is made. Raises what the first one that fails raises.
+
+    `private_key` is needed by plans that set one, and goes nowhere else.
+    """
+    writer = _Writer(shell, netns, private_key)
+    for is_peer, batch in groupby(plan, key=lambda change: isinstance(change, PeerChange)):
+        if is_peer:
+            await writer.write_peers([change for change in batch if isinstance(change, PeerChange)])
+            continue
+        for change in batch:
+            await writer.write(change)
+
+
+class _Writer:
+    def __init__(self, shell: Shell, netns: str, private_key: Secret | None) -> None:
+        self._shell = shell
+        self._name = netns
+        self._private_key = private_key
+        self._is_born = False  # between CreateDevice and MoveDevice
+
+    @property
+    def _path(self) -> str:
+        if (path := self._shell.pins.path(self._name)) is None:
+            raise Unavailable(f"netns {self._name} is gone")
+        return path
+
+    @property
+    def _device(self) -> DeviceRef:
+        return device_ref(self._name, None if self._is_born else self._path)
+
+    async def write_peers(self, batch: Sequence[PeerChange]) -> None:
+        """One transaction as far as the back end has such a thing: first drop, then put."""
+        await self._shell.wireguard.write(
+            self._device,
+            drop=[change.public_key for change in batch if isinstance(change, changes.DropPeer)],
+            put=[change.peer for change in batch if isinstance(change, changes.PutPeer)],
+        )
+
+    @singledispatchmethod
+    async def write(self, change: changes.Change) -> None:
+        raise Rejected(f"nobody knows how to make this change: {change.describe()}")
+
+    @write.register
+    async def _(self, change: changes.CreateNetns) -> None:
+        self._shell.pins.create(change.netns)
+
+    @write.register
+    async def _(self, change: changes.LoadFirewall) -> None:
+        self._shell.packet_filter.load(self._path, change.ruleset)
+
+    @write.register
+    async def _(self, change: changes.DeleteLink) -> None:
+        await self._shell.kernel.delete_link(self._path, change.link)
+
+    @write.register
+    async def _(self, change: changes.CreateDevice) -> None:
+        await self._shell.kernel.delete_link(None, change.birth_name)
+        await self._shell.wireguard.retire(change.birth_name)
+        await self._shell.wireguard.create(change.birth_name)
+        self._is_born = True
+
+    @write.register
+    async def _(self, change: changes.DropNewborn) -> None:
+        await self._shell.kernel.delete_link(None, change.birth_name)
+
+    @write.register
+    async def _(self, _change: changes.SetKey) -> None:
+        if self._private_key is None:
+            raise Rejected("the plan sets a private key and none was given")
+        await self._shell.wireguard.write(self._device, private_key=self._private_key)
+
+    @write.register
+    async def _(self, change: changes.SetListenPort) -> None:
+        await self._shell.wireguard.write(self._device, listen_port=change.listen_port)
+
+    @write.register
+    async def _(self, change: changes.MoveDevice) -> None:
+        await self._shell.kernel.move_link(change.birth_name, netns=self._path, new_name=WG_LINK)
+        self._is_born = False
+
+    @write.register
+    async def _(self, change: changes.CreateBridge) -> None:
+        await self._shell.kernel.create_bridge(self._path, change.link)
+
+    @write.register
+    async def _(self, change: changes.SetLink) -> None:
+        await self._shell.kernel.set_link(
+            self._path,
+            change.link,
+            mtu_bytes=change.mtu_bytes,
+            mac=change.mac,
+            master=change.master,
+        )
+
+    @write.register
+    async def _(self, change: changes.SetSysctl) -> None:
+        self._shell.kernel.write_sysctl(self._path, change.key, change.value)
+
+    @write.register
+    async def _(self, change: changes.SetUp) -> None:
+        await self._shell.kernel.set_link(self._path, change.link, up=True)
+
+    @write.register
+    async def _(self, change: changes.AddAddress) -> None:
+        await self._shell.kernel.add_address(self._path, change.link, change.address)
+
+    @write.register
+    async def _(self, change: changes.DeleteAddress) -> None:
+        await self._shell.kernel.delete_address(self._path, change.link, change.address)
+
+    @write.register
+    async def _(self, change: changes.AddRoute) -> None:
+        await self._shell.kernel.add_route(self._path, change.route.prefix, change.route.link)
+
+    @write.register
+    async def _(self, change: changes.DeleteRoute) -> None:
+        await self._shell.kernel.delete_route(self._path, change.route.prefix, change.route.link)
+
+    @write.register
+    async def _(self, change: changes.Attach) -> None:
+        await attach(self._shell.kernel, self._path, change.attachment)
+
+    @write.register
+    async def _(self, change: changes.RetireDevice) -> None:
+        await self._shell.wireguard.retire(change.birth_name)
+
+    @write.register
+    async def _(self, change: changes.RemoveNetns) -> None:
+        self._shell.kernel.forget(self._path)
+        self._shell.pins.remove(change.netns)

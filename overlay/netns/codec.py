@@ -1,0 +1,186 @@
+"""What rtnetlink tells, as values, and those values as the state of a tenant netns. Pure.
+
+This is where ownership is decided: by name for links, by protocol for routes, by link for
+addresses. What is not owned does not get into a state, so no plan can touch it (NET-061).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from overlay.model import Address, InterfaceAddress, Prefix
+from overlay.netns.state import (
+    BRIDGE_LINK,
+    LOOPBACK_LINK,
+    PORT_PREFIX,
+    ROUTE_PROTOCOL,
+    WG_LINK,
+    Attachment,
+    Link,
+    LinkKind,
+    Route,
+)
+
+_IFF_UP = 1  # linux/if.h
+_AF_INET6 = 10
+_RT_TABLE_MAIN = 254  # linux/rtnetlink.h
+_RTN_UNICAST = 1
+_SCOPE_LINK = 253
+_PORT_NAME = re.compile(rf"{PORT_PREFIX}[0-9]{{1,3}}")
+_KINDS = {
+    "wireguard": LinkKind.WIREGUARD,
+    "tun": LinkKind.WIREGUARD,
+    "bridge": LinkKind.BRIDGE,
+    "veth": LinkKind.PORT,
+}
+
+
+class KernelLink(msgspec.Struct, frozen=True):
+    index: int
+    name: str
+    kind: str  # of IFLA_INFO_KIND; empty for lo and hardware
+    up: bool
+    mtu_bytes: int
+    mac: str | None
+    master: int | None  # index
+    other_end: int | None = None  # index of a veth's other end, in the netns where that is
+
+
+class KernelAddress(msgspec.Struct, frozen=True):
+    link: int  # index
+    address: InterfaceAddress
+    automatic: bool  # the kernel's own link-local address
+
+
+class KernelRoute(msgspec.Struct, frozen=True):
+    """A unicast route in the main table."""
+
+    prefix: Prefix
+    link: int  # index
+    protocol: int
+    gateway: Address | None = None
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """What is in one netns."""
+
+    links: tuple[KernelLink, ...]
+    addresses: tuple[KernelAddress, ...]
+    routes: tuple[KernelRoute, ...]
+
+    def link(self, name: str) -> KernelLink | None:
+        return next((link for link in self.links if link.name == name), None)
+
+
+def parse_link(message: Any) -> KernelLink:
+    """From an RTM_NEWLINK message as pyroute2 decodes it."""
+    return KernelLink(
+        index=message["index"],
+        name=message.get("ifname"),
+        kind=message.get(("linkinfo", "kind")) or "",
+        up=bool(message["flags"] & _IFF_UP),
+        mtu_bytes=message.get("mtu"),
+        mac=message.get("address") or None,
+        master=message.get("master") or None,
+        other_end=message.get("link") or None,
+    )
+
+
+def parse_address(message: Any) -> KernelAddress:
+    """From an RTM_NEWADDR message. With a peer, `local` is ours and `address` is the peer's."""
+    text = message.get("local") or message.get("address")
+    return KernelAddress(
+        link=message["index"],
+        address=InterfaceAddress(f"{text}/{message['prefixlen']}"),
+        automatic=message["family"] == _AF_INET6 and message["scope"] == _SCOPE_LINK,
+    )
+
+
+def parse_route(message: Any) -> KernelRoute | None:
+    """From an RTM_NEWROUTE message; None when it is no unicast route by one link in main."""
+    if message["type"] != _RTN_UNICAST or message.get("table") != _RT_TABLE_MAIN:
+        return None
+    if (link := message.get("oif")) is None:
+        return None
+    anywhere = "::" if message["family"] == _AF_INET6 else "0.0.0.0"
+    prefix = Prefix(f"{message.get('dst') or anywhere}/{message['dst_len']}")
+    return KernelRoute(prefix, link, message["proto"], message.get("gateway") or None)
+
+
+def owned_links(snapshot: Snapshot) -> dict[str, Link]:
+    """Links that have one of our names, with what is on them."""
+    names = {link.index: link.name for link in snapshot.links}
+    return {
+        link.name: Link(
+            kind=_kind(link),
+            up=link.up,
+            mtu_bytes=link.mtu_bytes,
+            mac=link.mac if link.kind == "bridge" else None,
+            master=names.get(link.master) if link.master else None,
+            addresses=_addresses(snapshot.addresses, link),
+        )
+        for link in snapshot.links
+        if _is_owned(link.name)
+    }
+
+
+def foreign_links(snapshot: Snapshot) -> frozenset[str]:
+    """Links in a tenant netns that are somebody else's."""
+    return frozenset(link.name for link in snapshot.links if not _is_owned(link.name))
+
+
+def owned_routes(snapshot: Snapshot) -> frozenset[Route]:
+    names = {link.index: link.name for link in snapshot.links}
+    return frozenset(
+        Route(route.prefix, names[route.link])
+        for route in snapshot.routes
+        if route.protocol == ROUTE_PROTOCOL and route.link in names
+    )
+
+
+def joined_workload(
+    attachment: Attachment, *, tenant: Snapshot, workload: Snapshot
+) -> Attachment | None:
+    """What there is of `attachment`: empty text where the workload's link has something else.
+
+    None when the link in the workload's netns is not the other end of the port.
+    """
+    port, link = tenant.link(attachment.port), workload.link(attachment.link)
+    if port is None or link is None or link.kind != "veth":
+        return None
+    if (port.index, link.index) != (link.other_end, port.other_end):
+        return None
+    addresses = _addresses(workload.addresses, link)
+    gateways = {r.gateway for r in workload.routes if r.link == link.index and r.gateway}
+    return msgspec.structs.replace(
+        attachment,
+        address_v4=attachment.address_v4 if attachment.address_v4 in addresses else "",
+        address_v6=attachment.address_v6 if attachment.address_v6 in addresses else "",
+        gateway_v4=attachment.gateway_v4 if attachment.gateway_v4 in gateways else "",
+        gateway_v6=attachment.gateway_v6 if attachment.gateway_v6 in gateways else "",
+        mac=link.mac or "",
+        mtu_bytes=link.mtu_bytes if link.up else 0,
+    )
+
+
+def _is_owned(name: str) -> bool:
+    return name in _OWNED_NAMES or _PORT_NAME.fullmatch(name) is not None
+
+
+_OWNED_NAMES = frozenset((LOOPBACK_LINK, WG_LINK, BRIDGE_LINK))
+
+
+def _kind(link: KernelLink) -> LinkKind:
+    if link.name == LOOPBACK_LINK:
+        return LinkKind.LOOPBACK
+    return _KINDS.get(link.kind, LinkKind.FOREIGN)
+
+
+def _addresses(addresses: Iterable[KernelAddress], link: KernelLink) -> frozenset[InterfaceAddress]:
+    if link.name == LOOPBACK_LINK:
+        return frozenset()
+    return frozenset(a.address for a in addresses if a.link == link.index and not a.automatic)

@@ -1,0 +1,261 @@
+"""rtnetlink and sysctls of any netns. The only importer of pyroute2; decides nothing.
+
+A request is answered before `send` returns, so nothing here waits for long; deleting a link or
+moving it to another netns takes the kernel about 25 ms.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+from pyroute2 import AsyncIPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from overlay.errors import Unavailable
+from overlay.model import Address, InterfaceAddress, Prefix
+from overlay.netns.codec import Snapshot, parse_address, parse_link, parse_route
+from overlay.netns.namespaces import PIN_DIR, hop, open_socket
+from overlay.netns.state import NETNS_PREFIX, ROUTE_PROTOCOL
+
+MAX_SOCKETS = 64  # kept open; each is 2 file descriptors and 40 KiB
+GATEWAY_METRIC = 2048  # above 1024: a default route of the workload's own wins
+SYSCTL_DIR = Path("/proc/sys")
+_IFA_F_NODAD = 0x02  # linux/if_addr.h
+_SCOPE_NOWHERE = 255  # linux/rtnetlink.h; in a deletion: any scope
+_ALREADY = frozenset((errno.EEXIST,))
+_GONE = frozenset((errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL))
+_OWN_NETNS = (f"{PIN_DIR}/{NETNS_PREFIX}", "/proc/self/fd/")
+# One queue per veth end: with more the driver waits for a grace period to drop the surplus.
+_ONE_QUEUE = {"num_tx_queues": 1, "num_rx_queues": 1}
+
+
+class _Kept(msgspec.Struct):
+    ipr: Any
+    identity: tuple[int, int]
+
+
+class Rtnetlink:
+    """Implements `Kernel`. Sockets of recently used netns stay open until `forget` or `close`."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str | None, _Kept] = OrderedDict()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        while self._kept:
+            self._kept.popitem()[1].ipr.close()
+
+    def forget(self, netns: str) -> None:
+        identity = _identity(netns)
+        for path in [path for path, kept in self._kept.items() if kept.identity == identity]:
+            self._kept.pop(path).ipr.close()
+
+    async def read(self, netns: str | None) -> Snapshot:
+        async with self._socket(netns) as ipr:
+            links = [parse_link(m) async for m in await ipr.link("dump")]
+            addresses = [parse_address(m) async for m in await ipr.addr("dump")]
+            routes = [parse_route(m) async for m in await ipr.route("dump")]
+        return Snapshot(
+            tuple(links), tuple(addresses), tuple(route for route in routes if route is not None)
+        )
+
+    def has_link(self, netns: str | None, name: str) -> bool:
+        return _find(netns, name) is not None
+
+    async def create_bridge(self, netns: str, name: str) -> None:
+        async with self._socket(netns) as ipr:
+            await _tried(ipr.link("add", ifname=name, kind="bridge"), ignore=_ALREADY)
+
+    async def create_port(
+        self, netns: str, name: str, *, workload_netns: str, workload_link: str
+    ) -> None:
+        target = _open(workload_netns)
+        try:
+            async with self._socket(netns) as ipr:
+                peer = {"ifname": workload_link, "net_ns_fd": target, **_ONE_QUEUE}
+                await _tried(ipr.link("add", ifname=name, kind="veth", peer=peer, **_ONE_QUEUE))
+        finally:
+            os.close(target)
+
+    async def move_link(self, name: str, *, netns: str, new_name: str) -> None:
+        target = _open(netns)
+        try:
+            async with self._socket(None) as ipr:
+                index = _index(None, name)
+                await _tried(ipr.link("set", index=index, net_ns_fd=target, ifname=new_name))
+        finally:
+            os.close(target)
+
+    async def set_link(
+        self,
+        netns: str | None,
+        name: str,
+        *,
+        mtu_bytes: int | None = None,
+        mac: str | None = None,
+        master: str | None = None,
+        up: bool | None = None,
+    ) -> None:
+        async with self._socket(netns) as ipr:
+            wanted = {
+                "mtu": mtu_bytes,
+                "address": mac,
+                "master": None if master is None else _index(netns, master),
+                "state": None if up is None else ("up" if up else "down"),
+            }
+            settings = {key: value for key, value in wanted.items() if value is not None}
+            await _tried(ipr.link("set", index=_index(netns, name), **settings))
+
+    async def delete_link(self, netns: str | None, name: str) -> None:
+        if (index := _find(netns, name)) is None:
+            return
+        async with self._socket(netns) as ipr:
+            await _tried(ipr.link("del", index=index), ignore=_GONE)
+
+    async def add_address(self, netns: str, link: str, address: InterfaceAddress) -> None:
+        async with self._socket(netns) as ipr:
+            parts = {**_address(address), "index": _index(netns, link)}
+            await _tried(ipr.addr("add", **parts, flags=_IFA_F_NODAD), ignore=_ALREADY)
+
+    async def delete_address(self, netns: str, link: str, address: InterfaceAddress) -> None:
+        if (index := _find(netns, link)) is None:
+            return
+        async with self._socket(netns) as ipr:
+            await _tried(ipr.addr("del", **_address(address), index=index), ignore=_GONE)
+
+    async def add_route(
+        self, netns: str, prefix: Prefix, link: str, *, gateway: Address | None = None
+    ) -> None:
+        async with self._socket(netns) as ipr:
+            route = _route(prefix, _index(netns, link))
+            if gateway is not None:
+                route |= {"gateway": gateway, "priority": GATEWAY_METRIC}
+            # Appended, not replaced: a stale route goes afterwards, and only when it is owned.
+            await _tried(ipr.route("append", **route), ignore=_ALREADY)
+
+    async def delete_route(self, netns: str, prefix: Prefix, link: str) -> None:
+        if (index := _find(netns, link)) is None:
+            return
+        async with self._socket(netns) as ipr:
+            route = _route(prefix, index)
+            await _tried(ipr.route("del", **route, scope=_SCOPE_NOWHERE), ignore=_GONE)
+
+    def read_sysctls(self, netns: str, keys: Iterable[str]) -> dict[str, str]:
+        found = {}
+        with hop(netns):
+            for key in keys:
+                try:
+                    found[key] = (SYSCTL_DIR / key).read_text("ascii").strip()
+                except OSError:
+                    continue
+        return found
+
+    def write_sysctl(self, netns: str, key: str, value: str) -> None:
+        try:
+            with hop(netns):
+                (SYSCTL_DIR / key).write_text(value, "ascii")
+        except OSError as exc:
+            raise Unavailable(f"sysctl {key} = {value}: {exc.strerror}") from exc
+
+    @asynccontextmanager
+    async def _socket(self, netns: str | None) -> AsyncIterator[Any]:
+        """A socket in `netns`: the kept one if that is still the same netns.
+
+        A kept socket keeps its netns alive, and a workload's netns is not ours to keep.
+        """
+        if netns is not None and not netns.startswith(_OWN_NETNS):
+            ipr = await _open_socket(netns)
+            try:
+                yield ipr
+            finally:
+                ipr.close()
+            return
+        identity = _identity(netns)
+        kept = self._kept.get(netns)
+        if kept is None or kept.identity != identity:
+            if kept is not None:
+                kept.ipr.close()
+            kept = self._kept[netns] = _Kept(await _open_socket(netns), identity)
+            self._close_oldest()
+        self._kept.move_to_end(netns)
+        yield kept.ipr
+
+    def _close_oldest(self) -> None:
+        if len(self._kept) > MAX_SOCKETS:
+            self._kept.popitem(last=False)[1].ipr.close()
+
+
+def _identity(netns: str | None) -> tuple[int, int]:
+    path = Path(netns or "/proc/self/ns/net")
+    try:
+        status = path.stat()
+    except OSError as exc:
+        raise Unavailable(f"netns {path}: {exc.strerror}") from exc
+    return status.st_dev, status.st_ino
+
+
+def _open(netns: str) -> int:
+    try:
+        return os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise Unavailable(f"netns {netns}: {exc.strerror}") from exc
+
+
+async def _open_socket(netns: str | None) -> Any:
+    raw = open_socket(netns, socket.AF_NETLINK, socket.SOCK_DGRAM, socket.NETLINK_ROUTE)
+    raw.setblocking(False)
+    ipr = AsyncIPRoute(fileno=raw.detach(), ext_ack=True)
+    await ipr.setup_endpoint()
+    return ipr
+
+
+async def _tried(request: Awaitable[Any], *, ignore: frozenset[int] = frozenset()) -> None:
+    try:
+        await request
+    except NetlinkError as exc:
+        if exc.code not in ignore:
+            raise Unavailable(f"the kernel refuses: {exc.args[-1]}") from exc
+
+
+def _find(netns: str | None, name: str) -> int | None:
+    """The index of a link, None when there is no such link."""
+    try:
+        with hop(netns) if netns is not None else nullcontext():
+            return socket.if_nametoindex(name)
+    except OSError:
+        return None
+
+
+def _index(netns: str | None, name: str) -> int:
+    if (index := _find(netns, name)) is None:
+        raise Unavailable(f"there is no link {name}")
+    return index
+
+
+def _address(address: InterfaceAddress) -> dict[str, Any]:
+    text, _, length = address.partition("/")
+    return {"address": text, "prefixlen": int(length)}
+
+
+def _route(prefix: Prefix, index: int) -> dict[str, Any]:
+    family = socket.AF_INET6 if ":" in prefix else socket.AF_INET
+    return {"dst": prefix, "oif": index, "proto": ROUTE_PROTOCOL, "family": family}

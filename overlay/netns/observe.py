@@ -1,0 +1,84 @@
+"""Read the actual state of one tenant netns, always from the kernel, never from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from overlay.errors import Unavailable
+from overlay.netns.attach import read_attachment
+from overlay.netns.codec import Snapshot, foreign_links, owned_links, owned_routes
+from overlay.netns.ports import Shell
+from overlay.netns.state import (
+    WG_LINK,
+    Attachment,
+    Firewall,
+    Resource,
+    absent_resource,
+    birth_link,
+)
+from overlay.ports import DeviceRef
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """The actual state, and the ports of workloads whose netns is gone."""
+
+    actual: Resource
+    unreachable: frozenset[str] = frozenset()
+
+
+async def observe(
+    name: str,
+    shell: Shell,
+    *,
+    sysctls: Iterable[str] = (),
+    attachments: Iterable[Attachment] = (),
+) -> Observation:
+    """What is in the tenant netns `name`: of sysctls and workloads, those that are asked for."""
+    newborn = shell.kernel.has_link(None, birth_link(name))
+    path = shell.pins.path(name)
+    if path is None:
+        return Observation(msgspec.structs.replace(absent_resource(name), newborn=newborn))
+    snapshot = await shell.kernel.read(path)
+    links = owned_links(snapshot)
+    found, unreachable = await _read_attachments(shell, attachments, snapshot)
+    device = await shell.wireguard.read(device_ref(name, path)) if WG_LINK in links else None
+    actual = Resource(
+        netns=name,
+        present=shell.pins.is_pinned(name),
+        newborn=newborn,
+        device=device,
+        links=links,
+        routes=owned_routes(snapshot),
+        sysctls=shell.kernel.read_sysctls(path, sysctls),
+        firewall=_read_firewall(shell, path),
+        attachments=found,
+        foreign=foreign_links(snapshot),
+    )
+    return Observation(actual, unreachable)
+
+
+def device_ref(name: str, path: str | None) -> DeviceRef:
+    """Where the WireGuard device of a tenant netns is; with no path, still where it was born."""
+    return DeviceRef(birth_name=birth_link(name), netns=path, link=WG_LINK)
+
+
+async def _read_attachments(
+    shell: Shell, attachments: Iterable[Attachment], tenant: Snapshot
+) -> tuple[dict[str, Attachment], frozenset[str]]:
+    found, unreachable = {}, set()
+    for attachment in attachments:
+        try:
+            joined = await read_attachment(shell.kernel, attachment, tenant=tenant)
+        except Unavailable:
+            unreachable.add(attachment.port)
+            continue
+        if joined is not None:
+            found[attachment.port] = joined
+    return found, frozenset(unreachable)
+
+
+def _read_firewall(shell: Shell, path: str) -> Firewall | None:
+    listing = shell.packet_filter.listing(path)
+    return None if listing is None else Firewall(listing)
