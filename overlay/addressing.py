@@ -159,6 +159,11 @@ def address_of(interface_address: InterfaceAddress) -> Address:
     return Address(interface_address.partition("/")[0])
 
 
+def prefix_of(interface_address: InterfaceAddress) -> Prefix:
+    """The prefix that an interface address is in: 10.1.3.0/24 of 10.1.3.7/24."""
+    return Prefix(str(netaddr.IPNetwork(interface_address).cidr))
+
+
 def contains(prefix: Prefix, address: Address) -> bool:
     return netaddr.IPAddress(address) in netaddr.IPNetwork(prefix)
 
@@ -166,6 +171,13 @@ def contains(prefix: Prefix, address: Address) -> bool:
 def packed(address: Address) -> bytes:
     """The address as it is in a packet: 4 or 16 bytes."""
     return bytes(netaddr.IPAddress(address).packed)
+
+
+def unpacked(raw: bytes) -> Address:
+    """The address that a packet has as 4 or 16 bytes."""
+    if len(raw) == 4:
+        return Address(f"{raw[0]}.{raw[1]}.{raw[2]}.{raw[3]}")
+    return Address(str(netaddr.IPAddress(int.from_bytes(raw, "big"), 6)))
 
 
 def link_local(mac: str) -> Address:

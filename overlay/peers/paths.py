@@ -42,6 +42,7 @@ class Path(msgspec.Struct, frozen=True, gc=False):
     proven: Endpoint | None = None  # the peer was heard from here, whatever its document says
     since: float = 0.0  # monotonic, when the endpoint was chosen
     sent_bytes: int = 0  # to the peer, at `since`
+    alive: bool = False  # a handshake was fresh at the last look
     failures: int = 0  # endpoints that led nowhere since the last handshake
 
     @property
@@ -102,6 +103,7 @@ def with_candidates(
         begun,
         position=position,
         proven=path.proven,
+        alive=path.alive,
         since=since,
         sent_bytes=path.sent_bytes,
     )
@@ -123,6 +125,8 @@ def step(
     """
     if wall - latest_handshake < HANDSHAKE_FRESH_S:
         return _proven(path, endpoint, now=now, sent_bytes=sent_bytes)
+    if path.alive:
+        path = msgspec.structs.replace(path, alive=False)
     # Without traffic WireGuard sends no handshake, and silence proves nothing.
     if sent_bytes <= path.sent_bytes or now - path.since < _patience_s(path):
         return path
@@ -134,15 +138,19 @@ def _proven(path: Path, endpoint: Endpoint | None, *, now: float, sent_bytes: in
     known = {c.endpoint: n for n, c in enumerate(path.candidates)}
     position = known.get(endpoint, path.position) if endpoint else path.position
     proven = endpoint if endpoint not in known else None
-    if (position, proven, 0) == (path.position, path.proven, path.failures):
-        # `since` is taken when the handshake has become old: only then does waiting begin.
-        return path if path.sent_bytes == sent_bytes else _waiting(path, now, sent_bytes)
-    moved = msgspec.structs.replace(path, position=position, proven=proven, failures=0)
-    return _waiting(moved, now, sent_bytes)
-
-
-def _waiting(path: Path, now: float, sent_bytes: int) -> Path:
-    return msgspec.structs.replace(path, since=now, sent_bytes=sent_bytes)
+    found = (position, proven, True, 0, sent_bytes)
+    if found == (path.position, path.proven, path.alive, path.failures, path.sent_bytes):
+        return path
+    # What was sent so far says nothing about a later silence.
+    return msgspec.structs.replace(
+        path,
+        position=position,
+        proven=proven,
+        alive=True,
+        failures=0,
+        since=now,
+        sent_bytes=sent_bytes,
+    )
 
 
 def _next(path: Path, *, now: float, sent_bytes: int) -> Path:
