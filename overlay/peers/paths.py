@@ -124,33 +124,24 @@ def step(
     peer, `wall` is Unix time, `now` monotonic. Returns `path` itself when nothing follows.
     """
     if wall - latest_handshake < HANDSHAKE_FRESH_S:
-        return _proven(path, endpoint, now=now, sent_bytes=sent_bytes)
+        return _proven(path, endpoint)
     if path.alive:
-        path = msgspec.structs.replace(path, alive=False)
+        # The wait begins when the session is over: what was sent before says nothing.
+        return msgspec.structs.replace(path, alive=False, since=now, sent_bytes=sent_bytes)
     # Without traffic WireGuard sends no handshake, and silence proves nothing.
     if sent_bytes <= path.sent_bytes or now - path.since < _patience_s(path):
         return path
     return _next(path, now=now, sent_bytes=sent_bytes) if path.has_choice else path
 
 
-def _proven(path: Path, endpoint: Endpoint | None, *, now: float, sent_bytes: int) -> Path:
+def _proven(path: Path, endpoint: Endpoint | None) -> Path:
     """A handshake succeeded: this endpoint stays, whoever chose it."""
     known = {c.endpoint: n for n, c in enumerate(path.candidates)}
     position = known.get(endpoint, path.position) if endpoint else path.position
     proven = endpoint if endpoint not in known else None
-    found = (position, proven, True, 0, sent_bytes)
-    if found == (path.position, path.proven, path.alive, path.failures, path.sent_bytes):
+    if (position, proven, True, 0) == (path.position, path.proven, path.alive, path.failures):
         return path
-    # What was sent so far says nothing about a later silence.
-    return msgspec.structs.replace(
-        path,
-        position=position,
-        proven=proven,
-        alive=True,
-        failures=0,
-        since=now,
-        sent_bytes=sent_bytes,
-    )
+    return msgspec.structs.replace(path, position=position, proven=proven, alive=True, failures=0)
 
 
 def _next(path: Path, *, now: float, sent_bytes: int) -> Path:

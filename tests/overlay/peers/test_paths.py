@@ -139,7 +139,8 @@ def test_a_handshake_that_grew_old_counts_no_earlier_silence() -> None:
     path = look(path, at=470.0, sent=900, handshake_age=179)
     old = look(path, at=471.0, sent=1_100, handshake_age=HANDSHAKE_FRESH_S)
     assert old.endpoint == DECLARED.endpoint
-    assert look(old, at=480.0, sent=1_100, handshake_age=190).endpoint == LAN.endpoint
+    assert look(old, at=480.0, sent=1_100, handshake_age=190) is old
+    assert look(old, at=480.0, sent=1_248, handshake_age=190).endpoint == LAN.endpoint
 
 
 def test_a_roamed_peer_keeps_the_endpoint_it_was_heard_from() -> None:
@@ -153,7 +154,9 @@ def test_a_roamed_peer_keeps_the_endpoint_it_was_heard_from() -> None:
     assert path.kind_of(roamed) == "roamed"
     later = with_candidates(path, (LAN,), underlay=HIDDEN, now=2.0)
     assert later.endpoint == roamed
-    gone = look(later, at=400.0, sent=1_000)
+    over = look(later, at=400.0, sent=1_000)
+    assert over.endpoint == roamed
+    gone = look(over, at=400.0 + PATH_TRY_S, sent=1_148)
     assert gone.endpoint == LAN.endpoint
 
 
