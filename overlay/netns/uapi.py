@@ -1,0 +1,218 @@
+"""WireGuard by wireguard-go: one process per device, written to through its control socket.
+
+The process is born in the underlay netns and outlives this one; its link is moved like a kernel
+device's. Its control socket keeps the name of its birth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from overlay.errors import Unavailable
+from overlay.model import PeerTraffic, WgDevice, WgPeer, WgPublicKey
+from overlay.netns import spawn, uapi_codec
+from overlay.netns.namespaces import has_link, open_socket
+from overlay.ports import DeviceRef, Secret
+
+SOCKET_DIR = Path("/var/run/wireguard")  # compiled into wireguard-go
+START_TIMEOUT_S = 5.0
+EXCHANGE_TIMEOUT_S = 20.0
+MAX_REPLY_BYTES = 256 * 1024 * 1024  # 65 536 peers need 40 MiB
+# A process whose link was deleted ends by itself within milliseconds.
+RETIRE_PATIENCE_S = 0.5
+
+_FIRST_LOOK_S, _SLOWEST_LOOK_S = 0.001, 0.05
+_RECEIVE_BYTES = 256 * 1024
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
+
+
+class UserspaceWireGuard:
+    """Implements `WireGuard`. UDP sockets are in `underlay`; None: the netns of the process."""
+
+    name: Literal["kernel", "wireguard-go"] = "wireguard-go"
+
+    def __init__(self, binary: Path, *, underlay: str | None = None) -> None:
+        self._binary = binary
+        self._underlay = underlay
+        # By birth name: what the last reply said of each peer, parsed.
+        self._known: dict[str, dict[bytes, WgPeer]] = {}
+
+    async def create(self, birth_name: str) -> None:
+        """See `WireGuard.create`. A process whose link is not in the underlay netns is retired."""
+        if await _pid(birth_name) is not None:
+            if has_link(self._underlay, birth_name):
+                return
+            await self.retire(birth_name)
+        _remove_socket(birth_name)
+        pid = spawn.start_daemon(
+            [str(self._binary), birth_name], env=_environment("silent"), netns=self._underlay
+        )
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await self._wait_answer(birth_name, pid)
+        except TimeoutError as exc:
+            await spawn.end(pid, patience_s=0)
+            raise Unavailable(f"wireguard-go {birth_name}: no control socket") from exc
+
+    async def read(self, ref: DeviceRef) -> WgDevice | None:
+        if (reply := await self._get(ref)) is None:
+            self._known.pop(ref.birth_name, None)
+            return None
+        known = self._known.get(ref.birth_name, {})
+        device, self._known[ref.birth_name] = uapi_codec.parse_device(reply, known=known)
+        return device
+
+    async def read_traffic(self, ref: DeviceRef) -> dict[WgPublicKey, PeerTraffic]:
+        reply = await self._get(ref)
+        return uapi_codec.parse_traffic(reply) if reply is not None else {}
+
+    async def write(
+        self,
+        ref: DeviceRef,
+        *,
+        private_key: Secret | None = None,
+        listen_port: int | None = None,
+        put: Sequence[WgPeer] = (),
+        drop: Iterable[WgPublicKey] = (),
+    ) -> None:
+        if not self._has_link(ref):
+            raise Unavailable(f"WireGuard device {ref.birth_name} is gone")
+        if listen_port and not self._is_free(listen_port):
+            await self._refuse_taken(ref, listen_port)
+        requests = uapi_codec.encode_set(
+            private_key=private_key.reveal() if private_key is not None else None,
+            listen_port=listen_port,
+            put=put,
+            drop=drop,
+        )
+        for request in requests:
+            if (reply := await _exchange(ref.birth_name, request)) is None:
+                raise Unavailable(f"WireGuard device {ref.birth_name} is gone")
+            if number := uapi_codec.parse_errno(reply):
+                raise _refusal(ref, number, listen_port)
+
+    async def retire(self, birth_name: str) -> None:
+        self._known.pop(birth_name, None)
+        if (pid := await _pid(birth_name)) is not None:
+            await spawn.end(pid, patience_s=RETIRE_PATIENCE_S)
+        _remove_socket(birth_name)
+
+    async def _get(self, ref: DeviceRef) -> bytes | None:
+        # A process answers for a moment after its link is gone.
+        if not self._has_link(ref):
+            return None
+        reply = await _exchange(ref.birth_name, uapi_codec.GET_REQUEST)
+        if reply is not None and (number := uapi_codec.parse_errno(reply)):
+            raise _refusal(ref, number, None)
+        return reply
+
+    def _has_link(self, ref: DeviceRef) -> bool:
+        if ref.netns is None:
+            return has_link(self._underlay, ref.birth_name)
+        return has_link(ref.netns, ref.link)
+
+    async def _wait_answer(self, birth_name: str, pid: int) -> None:
+        pause_s = _FIRST_LOOK_S
+        while await _pid(birth_name) is None:
+            if not spawn.is_running(pid):
+                raise Unavailable(f"wireguard-go {birth_name}: {await self._ask_why(birth_name)}")
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, _SLOWEST_LOOK_S)
+
+    async def _ask_why(self, birth_name: str) -> str:
+        """Why it ends at once. Running, it is kept silent: it would log a line for every packet
+        that it cannot send, for years, into a file that nobody reads."""
+        argv = [str(self._binary), birth_name]
+        ended = await spawn.run(
+            argv, timeout_s=START_TIMEOUT_S, netns=self._underlay, env=_environment("error")
+        )
+        lines = (ended.stdout + ended.stderr).decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"exit code {ended.code}"
+
+    def _is_free(self, port: int) -> bool:
+        """Whether the port can be bound in the underlay netns. While the link is down wireguard-go
+        does not bind, and when it comes up there is nobody to report to."""
+        for family, anywhere in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+            try:
+                with open_socket(self._underlay, family, socket.SOCK_DGRAM) as probe:
+                    if family == socket.AF_INET6:
+                        probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                    probe.bind((anywhere, port))
+            except OSError as exc:
+                if exc.errno == errno.EADDRINUSE:
+                    return False
+        return True
+
+    async def _refuse_taken(self, ref: DeviceRef, port: int) -> None:
+        device = await self.read(ref)
+        if device is None or device.listen_port != port:
+            raise _refusal(ref, errno.EADDRINUSE, port)
+
+
+async def _exchange(birth_name: str, request: bytes) -> bytes | None:
+    """What the process answers; None when there is none. Connecting takes 0.1 ms: none is kept."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
+        control.setblocking(False)
+        try:
+            async with asyncio.timeout(EXCHANGE_TIMEOUT_S):
+                await loop.sock_connect(control, _socket_path(birth_name))
+                await loop.sock_sendall(control, request)
+                return await _receive(control)
+        except (FileNotFoundError, ConnectionError):
+            return None
+        except (OSError, TimeoutError) as exc:
+            raise Unavailable(f"wireguard-go {birth_name} does not answer") from exc
+
+
+async def _receive(control: socket.socket) -> bytes:
+    loop = asyncio.get_running_loop()
+    parts: list[bytes] = []
+    size, tail = 0, b""
+    while tail != uapi_codec.REPLY_END:
+        part = await loop.sock_recv(control, _RECEIVE_BYTES)
+        if not part:
+            raise ConnectionError("the process ended in the middle of its reply")
+        parts.append(part)
+        size += len(part)
+        if size > MAX_REPLY_BYTES:
+            raise Unavailable(f"wireguard-go answers more than {MAX_REPLY_BYTES} bytes")
+        tail = (tail + part[-2:])[-2:]
+    return b"".join(parts)
+
+
+async def _pid(birth_name: str) -> int | None:
+    """The process that listens on the control socket; None when nobody does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
+        control.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(control, _socket_path(birth_name))
+        except (FileNotFoundError, ConnectionError):
+            return None
+        credentials = control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        return int(_CREDENTIALS.unpack(credentials)[0])
+
+
+def _socket_path(birth_name: str) -> str:
+    return str(SOCKET_DIR / f"{birth_name}.sock")
+
+
+def _remove_socket(birth_name: str) -> None:
+    (SOCKET_DIR / f"{birth_name}.sock").unlink(missing_ok=True)
+
+
+def _environment(log_level: str) -> dict[str, str]:
+    return {**spawn.ENVIRONMENT, "WG_PROCESS_FOREGROUND": "1", "LOG_LEVEL": log_level}
+
+
+def _refusal(ref: DeviceRef, number: int, listen_port: int | None) -> Unavailable:
+    if number == errno.EADDRINUSE:
+        return Unavailable(f"UDP port {listen_port} is in use", remedy="choose another listen port")
+    return Unavailable(f"WireGuard device {ref.birth_name}: {os.strerror(number)}")
