@@ -136,9 +136,11 @@ def _teardown(actual: Resource) -> Iterator[Change]:
     for name in (WG_LINK, BRIDGE_LINK):
         if name in actual.links:
             yield DeleteLink(name)
-    if actual.newborn or actual.present:
+    # One that lost its pin while it was held is there all the same: it has at least lo.
+    is_there = actual.present or bool(actual.links)
+    if actual.newborn or is_there:
         yield RetireDevice(birth_name)
-    if actual.present:
+    if is_there:
         yield RemoveNetns(actual.netns)
 
 
