@@ -1,0 +1,1 @@
+"""The `zos` command: one file per group, imported when its command runs."""

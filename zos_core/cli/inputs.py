@@ -1,0 +1,33 @@
+"""What the node knows about the network in which somebody is looked for."""
+
+from __future__ import annotations
+
+from overlay.errors import Conflict, Rejected
+from zos_core import why
+from zos_core.cli import local
+from zos_core.status import WhyInputs
+
+
+def find_inputs(network: str | None, *names: str) -> WhyInputs:
+    """The network in which all the names mean somebody. Raises Rejected or Conflict."""
+    status = local.fetch_status()
+    if network is not None or len(status.networks) <= 1:
+        chosen = local.choose_network(status, network)
+        return local.get("/v1/why", WhyInputs, network=chosen.id)
+    found: list[WhyInputs] = []
+    refusal = Rejected("nobody is called that in any network of this node")
+    for each in status.networks:
+        inputs = local.get("/v1/why", WhyInputs, network=each.id)
+        try:
+            for name in names:
+                why.find_party(inputs, name)
+        except Rejected as exc:
+            refusal = exc
+        else:
+            found.append(inputs)
+    if len(found) > 1:
+        both = ", ".join(inputs.network.name for inputs in found)
+        raise Conflict(f"{' and '.join(names)} is in {both}", remedy="choose with --network NET")
+    if not found:
+        raise refusal
+    return found[0]

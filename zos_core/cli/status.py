@@ -1,0 +1,164 @@
+"""`zos status`: networks, peers and paths at a glance, then what is wrong and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import click
+import msgspec
+
+from zos_core.cli import local, output
+from zos_core.cli.command import command
+from zos_core.cli.completion import complete_networks
+from zos_core.cli.exits import Exit
+from zos_core.status import HealthItem, NetworkStatus, PeerStatus, Status
+
+WATCH_TIMEOUT_S = 60.0
+MAX_REPAIRS_SHOWN = 5
+_COLOURS = {"up": "green", "refused": "red", "waiting": "yellow"}
+
+
+@command("status")
+@click.argument("net", metavar="[NET]", required=False, shell_complete=complete_networks)
+@click.option("--watch", is_flag=True, help="Show it again at every change.")
+@click.pass_context
+def status(ctx: click.Context, net: str | None, watch: bool) -> None:
+    """Show the networks of this node, their peers, and what is wrong.
+
+    Exit code 1 when the node does not run or something is wrong that needs somebody.
+
+    \b
+    Examples:
+      zos status
+      zos status home --json
+    """
+    found = _chosen(local.fetch_status(), net)
+    _show(found)
+    while watch:
+        found = _chosen(_wait_change(found), net)
+        click.echo()
+        _show(found)
+    if any(item.severity == "error" for item in found.health):
+        ctx.exit(Exit.NOT_HEALTHY)
+
+
+def format_status(status: Status) -> Iterator[str]:
+    """The whole answer as lines."""
+    node = status.node
+    yield f"node {node.name}  {node.id}  WireGuard: {node.backend}"
+    yield f"registry {status.registry.reference or 'none'}  {_registry(status)}"
+    for network in status.networks:
+        yield ""
+        yield from _network(network, status.at)
+    if not status.networks:
+        yield ""
+        yield "in no network; ask a tenant to name this node, or: zos join TOKEN"
+    if status.repairs:
+        yield ""
+        yield "# Repaired:"
+        yield from (
+            f"#  {output.rfc3339(r.at)}  {_name(status, r.network)}  {r.what}  ({r.by})"
+            for r in status.repairs[-MAX_REPAIRS_SHOWN:]
+        )
+    refusals = [*status.refusals, *(r for n in status.networks for r in n.refusals)]
+    if refusals:
+        yield ""
+        yield "# Refused documents:"
+        yield from (f"#  {r.key}  {r.reason}" for r in refusals)
+    if status.health:
+        yield ""
+        yield "# Health check:"
+        yield from (_health(item, status) for item in status.health)
+
+
+def format_peer_state(peer: PeerStatus) -> str:
+    """`active; direct 192.0.2.1:51820, tx 120 rx 88`"""
+    traffic = f", tx {peer.tx_bytes} rx {peer.rx_bytes}"
+    match peer.state:
+        case "active":
+            return f"active; direct {peer.endpoint}{traffic}"
+        case "idle":
+            return f"idle{_age(peer)}"
+        case "connecting":
+            return f"no handshake yet; trying {peer.endpoint or 'no endpoint known'}"
+        case _:
+            return f"silent{_age(peer)}{traffic}"
+
+
+def _chosen(found: Status, net: str | None) -> Status:
+    if net is None:
+        return found
+    return msgspec.structs.replace(found, networks=(local.choose_network(found, net),))
+
+
+def _show(found: Status) -> None:
+    # The document is the node's own answer: a superset of what is printed.
+    value = {key: item for key, item in msgspec.to_builtins(found).items() if key != "schema"}
+    output.show(value, *format_status(found))
+
+
+def _wait_change(seen: Status) -> Status:
+    while True:
+        found = local.get("/v1/wait", Status, generation=seen.generation, timeout_s=WATCH_TIMEOUT_S)
+        if found.generation != seen.generation:
+            return found
+
+
+def _network(network: NetworkStatus, now: datetime) -> Iterator[str]:
+    state = output.mark(network.state, _COLOURS.get(network.state, "yellow"))
+    yield f"{network.name}  {network.id}  version {network.version}  {state}"
+    if network.message:
+        yield f"  {network.message}" + (f" ({network.remedy})" if network.remedy else "")
+    rows = [_self(network), *(_peer(peer) for peer in network.peers)]
+    yield from output.table(("  ADDRESS", "IPV6", "NAME", "STATE"), rows)
+    if network.attachments:
+        yield from output.table(
+            ("  WORKLOAD", "ADDRESS", "IPV6", "NETNS"),
+            (
+                (
+                    f"  {a.name}",
+                    a.address_v4.partition("/")[0],
+                    a.address_v6.partition("/")[0],
+                    a.netns,
+                )
+                for a in network.attachments
+            ),
+        )
+    if network.last_change_at is not None:
+        yield f"  last change {_seconds(network.last_change_at, now)} ago"
+
+
+def _self(network: NetworkStatus) -> tuple[str, ...]:
+    address = network.gateway_v4 or "-"
+    return (f"  {address}", network.gateway_v6 or "-", network.member_name or "-", "-")
+
+
+def _peer(peer: PeerStatus) -> tuple[str, ...]:
+    return (f"  {peer.gateway_v4}", peer.gateway_v6, peer.name, format_peer_state(peer))
+
+
+def _age(peer: PeerStatus) -> str:
+    return f", handshake {peer.handshake_age_s} s ago" if peer.handshake_age_s is not None else ""
+
+
+def _registry(status: Status) -> str:
+    registry = status.registry
+    verified = registry.verified_at
+    current = f", verified {_seconds(verified, status.at)} ago" if verified is not None else ""
+    trouble = f": {registry.error}" if registry.error else ""
+    return f"{registry.state}{trouble}{current}"
+
+
+def _health(item: HealthItem, status: Status) -> str:
+    where = f"{_name(status, item.network)}: " if item.network is not None else ""
+    remedy = f" ({item.remedy})" if item.remedy else ""
+    return f"#  {item.severity}: {where}{item.text}{remedy}"
+
+
+def _name(status: Status, network: str) -> str:
+    return next((n.name for n in status.networks if n.id == network), network)
+
+
+def _seconds(then: datetime, now: datetime) -> str:
+    return f"{max(0, round((now - then).total_seconds()))} s"

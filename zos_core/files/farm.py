@@ -1,0 +1,88 @@
+"""The farm file that an operator edits, and the farm document that it says."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import tomlkit
+from msgspec import Meta
+
+from overlay.documents import schema
+from overlay.documents.schema import Farm, IdText, Label, Version
+from overlay.errors import Conflict, Rejected
+from zos_core.files.toml import parse_toml, set_version
+
+
+class NodeEntry(msgspec.Struct, frozen=True):
+    """A node of the farm, under the name that the operator gives it."""
+
+    node: IdText
+
+
+class FarmFile(msgspec.Struct, frozen=True):
+    """One farm as its operator writes it."""
+
+    name: Label
+    farm: IdText
+    version: Annotated[int, Meta(ge=0, le=schema.MAX_VERSION)] = 0  # signed last; 0 for never
+    registry: str | None = None
+    nodes: dict[Label, NodeEntry] = {}
+
+
+def parse_farm_file(text: str) -> FarmFile:
+    """Raises Rejected naming the key that is wrong."""
+    return parse_toml(text, FarmFile, what="farm file")
+
+
+def farm_document(file: FarmFile, version: Version) -> Farm:
+    """The document that the file says, as every node will read it. Raises Rejected."""
+    nodes = tuple(sorted(entry.node for entry in file.nodes.values()))
+    document = Farm(farm=file.farm, version=version, name=file.name, nodes=nodes)
+    parsed = schema.parse_document(schema.encode(document), schema.payload_type("farm"))
+    assert isinstance(parsed, Farm)  # noqa: S101 - what the payload type above says
+    return parsed
+
+
+def format_new(name: str, *, farm: str, registry: str | None) -> str:
+    """The text of a file for a farm that does not exist yet."""
+    lines = [
+        f"# Farm {name}. Edit it here, then run: zos farm publish {name}",
+        f'name = "{name}"',
+        "version = 0  # signed last; written by zos",
+        f'farm = "{farm}"',
+        *([f'registry = "{registry}"'] if registry else []),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def add_node(text: str, name: str, *, node: str) -> str:
+    """The file with one more node. Raises Conflict when the name or the node is there."""
+    file = parse_farm_file(text)
+    for known, entry in file.nodes.items():
+        if name == known or node == entry.node:
+            raise Conflict(f"{file.name} has {known!r} ({entry.node}) already", field="nodes")
+    tree = tomlkit.parse(text)
+    if "nodes" not in tree:
+        tree["nodes"] = tomlkit.table(is_super_table=True)
+    table = tomlkit.table()
+    table["node"] = node
+    tree["nodes"][name] = table
+    return tomlkit.dumps(tree)
+
+
+def remove_node(text: str, name: str) -> str:
+    """The file without the node that has this name or id."""
+    file = parse_farm_file(text)
+    names = [known for known, entry in file.nodes.items() if name in (known, entry.node)]
+    if not names:
+        there = ", ".join(sorted(file.nodes)) or "none"
+        raise Rejected(f"{file.name} has no node {name!r}", field="nodes", remedy=f"nodes: {there}")
+    tree = tomlkit.parse(text)
+    del tree["nodes"][names[0]]
+    return tomlkit.dumps(tree)
+
+
+def signed_as(text: str, version: int) -> str:
+    """The file after its document was signed as `version`."""
+    return set_version(text, version)
