@@ -1,0 +1,1 @@
+"""The registry: a directory of signed documents that stores and forwards, and can forge nothing."""

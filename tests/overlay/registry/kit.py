@@ -1,0 +1,228 @@
+"""Keys, documents and a running registry for tests. Time is a value that a test owns."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from overlay.documents import envelope as dsse
+from overlay.documents import schema, trust
+from overlay.documents.envelope import Envelope
+from overlay.documents.schema import (
+    Capacity,
+    Document,
+    Farm,
+    Invitation,
+    Member,
+    NamedMember,
+    Network,
+    Node,
+    Owners,
+    Result,
+)
+from overlay.documents.trust import Verified
+from overlay.keys.identity import Identity, Kind
+from overlay.peers.registry import RegistryClient, RegistryRef, Snapshot, WatchEvent
+from overlay.registry.serve import Config, Running, running
+from overlay.registry.store import Store
+from overlay.registry.store.sqlite import SqliteStore
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+UNIX = int(NOW.timestamp())
+LOOPBACKS = ("127.0.0.1", "::1")
+
+
+class Clock:
+    """Stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.at = NOW
+
+    def now(self) -> datetime:
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.at.timestamp()
+
+    def advance(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
+
+
+def key(kind: Kind, name: str) -> Identity:
+    """The same key for the same name."""
+    return Identity(kind, hashlib.sha256(f"{kind} {name}".encode()).digest())
+
+
+def node(name: str) -> Identity:
+    return key(Kind.NODE, name)
+
+
+def tenant(name: str = "t") -> Identity:
+    return key(Kind.TENANT, name)
+
+
+def farm(name: str = "f") -> Identity:
+    return key(Kind.FARM, name)
+
+
+def invite(name: str = "i") -> Identity:
+    return key(Kind.INVITE, name)
+
+
+def device(name: str) -> Identity:
+    return key(Kind.WG, name)
+
+
+def sign(document: Document, *signers: Identity) -> Envelope:
+    payload = schema.encode(document)
+    return dsse.sign(payload, schema.payload_type(schema.kind_of(document)), *signers)
+
+
+def verified(envelope: Envelope) -> Verified:
+    return trust.verify(envelope)
+
+
+def network(
+    owner: Identity,
+    *names: str,
+    name: str = "net",
+    version: int = 1,
+    invitations: tuple[Invitation, ...] = (),
+    **fields: Any,
+) -> Network:
+    """A network whose named members are nodes of these names, with indexes from 1 on."""
+    return Network(
+        name=name,
+        version=version,
+        owners=Owners(1, (owner.id,)),
+        range="10.1.0.0/16",
+        members=tuple(NamedMember(n, node(n).id, i) for i, n in enumerate(names, 1)),
+        invitations=invitations,
+        **fields,
+    )
+
+
+def network_id(of: Network) -> str:
+    return trust.network_id(of.owners, of.name)
+
+
+def invitation(
+    holder: Identity, *, first_index: int = 100, uses: int = 1, expires: int = UNIX + 3_600
+) -> Invitation:
+    name = f"inv-{holder.id[-8:]}"
+    return Invitation(name, holder.id, first_index, uses, expires)
+
+
+def member(of: Network, name: str, index: int, *, version: int = 1, **fields: Any) -> Member:
+    fields.setdefault("device", device(f"{network_id(of)} {name}").id)
+    fields.setdefault("joined", UNIX)
+    return Member(
+        network=network_id(of),
+        node=node(name).id,
+        version=version,
+        name=name,
+        index=index,
+        **fields,
+    )
+
+
+def signed_member(
+    of: Network,
+    name: str,
+    index: int,
+    *,
+    by: Identity | None = None,
+    device_name: str | None = None,
+    **fields: Any,
+) -> Envelope:
+    """A member document with the signatures it needs; `by` is the invitation's key."""
+    key_name = device_name or f"{network_id(of)} {name}"
+    fields["device"] = device(key_name).id
+    if by is not None:
+        fields["invitation"] = by.id
+    signers = (node(name), device(key_name), *((by,) if by is not None else ()))
+    return sign(member(of, name, index, **fields), *signers)
+
+
+def signed_node(name: str, *, version: int = 1, farm_id: str | None = None) -> Envelope:
+    document = Node(
+        node=node(name).id,
+        version=version,
+        name=name,
+        software="zos/test",
+        backend="kernel",
+        capacity=Capacity(2, 1 << 30, 1 << 34),
+        farm=farm_id,
+    )
+    return sign(document, node(name))
+
+
+def signed_farm(operator: Identity, *names: str, version: int = 1) -> Envelope:
+    nodes = tuple(node(n).id for n in names)
+    return sign(Farm(farm=operator.id, version=version, name="farm", nodes=nodes), operator)
+
+
+def signed_result(of: Network, name: str, *, version: int = 1) -> Envelope:
+    document = Result(
+        network=network_id(of),
+        node=node(name).id,
+        version=version,
+        document_version=of.version,
+        ok=True,
+        at=UNIX,
+    )
+    return sign(document, node(name))
+
+
+@asynccontextmanager
+async def registry(
+    path: Path,
+    *,
+    clock: Clock | None = None,
+    identity: Identity | None = None,
+    store: Store | None = None,
+    **settings: Any,
+) -> AsyncIterator[Running]:
+    """A registry on both loopback addresses, with its store in `path`."""
+    settings = {"addresses": LOOPBACKS, "port": 0, "request_burst": 1e6, **settings}
+    if store is None:
+        store = await SqliteStore.open(path / "registry.db", born=UNIX)
+    async with running(
+        Config(**settings),
+        identity=identity or key(Kind.REGISTRY, "r"),
+        clock=clock or Clock(),
+        store=store,
+    ) as here:
+        yield here
+
+
+def client(
+    at: Running, who: Identity, *, clock: Clock | None = None, host: str = "127.0.0.1", **more: Any
+) -> RegistryClient:
+    return RegistryClient(RegistryRef.parse(at.reference(host)), who, clock or Clock(), **more)
+
+
+async def snapshot(of: RegistryClient) -> Snapshot:
+    """All that a caller may see."""
+    async with aclosing(of.watch()) as events:
+        async for event in events:
+            assert isinstance(event, Snapshot)
+            return event
+    raise AssertionError("the stream ended")
+
+
+async def take(events: AsyncIterator[WatchEvent], count: int) -> list[WatchEvent]:
+    """The next `count` events of a stream."""
+    return [await anext(events) for _ in range(count)]
+
+
+def wire_json(envelope: Envelope) -> dict[str, Any]:
+    """An envelope as JSON, for tests that change it."""
+    found: dict[str, Any] = msgspec.json.decode(dsse.encode_envelope(envelope))
+    return found
