@@ -6,7 +6,9 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
-PYTEST := $(BIN)/pytest
+PYTEST := $(BIN)/pytest -q
+# The suites on real namespaces have no use for its slow import.
+SUITE := $(PYTEST) -p no:schemathesis
 SOURCES := overlay zos_core netlab
 # The least that must run: a suite that loses its tests fails instead of passing empty.
 KERNEL_TESTS ?= 1
@@ -31,13 +33,13 @@ check: ## format, lint, types, architecture, unit and property tests (no root)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST) -q -n 2 -m "not kernel and not lab and not vm"
+	$(PYTEST) -n 2 -m "not kernel and not lab and not vm"
 
 kernel: setup ## the suite on real namespaces and links (root)
-	$(PYTEST) -q -m kernel --must-run $(KERNEL_TESTS)
+	$(SUITE) -m kernel --must-run $(KERNEL_TESTS)
 
 lab: setup ## the suite on several nodes (root)
-	$(PYTEST) -q -m lab --must-run $(LAB_TESTS)
+	$(SUITE) -m lab --must-run $(LAB_TESTS)
 
 test-vm: ## the kernel suite on a real Debian kernel in QEMU (root)
 	@tools/setup.sh venv node vm

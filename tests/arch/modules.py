@@ -1,0 +1,71 @@
+"""Which modules there are and which are shell. Every module of overlay not listed is pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.arch.rules import Source
+
+TREE = Path(__file__).resolve().parent.parent.parent
+PACKAGES = ("overlay", "zos_core", "netlab")
+
+# Modules of overlay that talk to the outside; they decide nothing.
+SHELL = frozenset(
+    {
+        "overlay.keys.store",
+        "overlay.netns.apply",
+        "overlay.netns.attach",
+        "overlay.netns.backend",
+        "overlay.netns.converge",
+        "overlay.netns.kernel",
+        "overlay.netns.namespaces",
+        "overlay.netns.nft",
+        "overlay.netns.observe",
+        "overlay.netns.pins",
+        "overlay.netns.spawn",
+        "overlay.netns.uapi",
+        "overlay.netns.wg_kernel",
+        "overlay.peers.cache",
+        "overlay.peers.registry",
+        "overlay.reconcile.feed",
+        "overlay.reconcile.intake",
+        "overlay.reconcile.joining",
+        "overlay.reconcile.machine",
+        "overlay.reconcile.node",
+        "overlay.reconcile.publisher",
+        "overlay.reconcile.resource",
+        "overlay.reconcile.workloads",
+        "overlay.registry.app",
+        "overlay.registry.metrics",
+        "overlay.registry.serve",
+        "overlay.registry.service",
+        "overlay.registry.store.sqlite",
+        "overlay.registry.watchers",
+    }
+)
+
+# Modules that may start processes (rule 5).
+PROCESS_STARTERS = frozenset({"netlab.keeper", "netlab.owner", "overlay.netns.spawn"})
+
+# The one module that puts private keys into text: it writes the key files.
+KEY_WRITER = "overlay.keys.keyfile"
+
+# Packages that consume networks, and all they may know of them (rule 3).
+CONSUMERS = ("zos_core.storage", "zos_core.compute", "zos_core.blueprints")
+VOCABULARY = "overlay.model"
+
+
+def read_sources() -> list[Source]:
+    return [
+        Source(dotted_name(path), path.read_text())
+        for package in PACKAGES
+        for path in sorted((TREE / package).rglob("*.py"))
+    ]
+
+
+def dotted_name(path: Path) -> str:
+    parts = path.relative_to(TREE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = read_sources()
