@@ -1,0 +1,47 @@
+"""JSON Schemas of the files that people write, for editors: `python -m zos_core.cli.schemas DIR`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zos_core.config import NodeConfig
+from zos_core.files.config import Config
+from zos_core.files.farm import FarmFile
+from zos_core.files.network import NetworkFile
+
+FILES: dict[str, type[msgspec.Struct]] = {
+    "network": NetworkFile,
+    "farm": FarmFile,
+    "config": Config,
+    "node": NodeConfig,
+}
+
+
+def file_schema(name: str) -> dict[str, Any]:
+    """The schema of one kind of file. Unknown keys are errors, as they are to the parser."""
+    schema = msgspec.json.schema(FILES[name])
+    for definition in schema.get("$defs", {}).values():
+        if definition.get("type") == "object" and "properties" in definition:
+            definition["additionalProperties"] = False
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"zos {name} file",
+        **schema,
+    }
+
+
+def write_schemas(directory: Path) -> None:
+    """NAME.schema.json of every kind of file."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        text = json.dumps(file_schema(name), indent=2) + "\n"
+        (directory / f"{name}.schema.json").write_text(text)
+
+
+if __name__ == "__main__":
+    write_schemas(Path(sys.argv[1]))
