@@ -113,15 +113,12 @@ def is_running(pid: int) -> bool:
     return True
 
 
-async def end(pid: int, *, patience_s: float) -> None:
-    """No process `pid` runs: it had `patience_s` to go by itself, was then asked, then made to.
+async def end(pidfd: int, *, patience_s: float) -> None:
+    """The process has ended: it had `patience_s` to go by itself, was then asked, then made to.
 
-    `pid` may be anybody's child. Raises Unavailable when it survives all that.
+    It may be anybody's child. It is named by a pidfd because its number may by now be another's.
+    Raises Unavailable when it survives all that.
     """
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
     try:
         if await _has_ended(pidfd, patience_s):
             return
@@ -131,9 +128,7 @@ async def end(pid: int, *, patience_s: float) -> None:
                 return
     except ProcessLookupError:  # gone, and reaped by its parent, just before the signal
         return
-    finally:
-        os.close(pidfd)
-    raise Unavailable(f"process {pid} does not end")
+    raise Unavailable("a process does not end, not even when it is killed")
 
 
 def _start(

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import signal
 import socket
 import struct
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -43,14 +45,14 @@ class UserspaceWireGuard:
         self._underlay = underlay
         # By birth name: what the last reply said of each peer, parsed.
         self._known: dict[str, dict[bytes, WgPeer]] = {}
+        # By birth name: a pidfd, for a process that ends closes its socket a while before.
+        self._processes: dict[str, int] = {}
 
     async def create(self, birth_name: str) -> None:
         """See `WireGuard.create`. A process whose link is not in the underlay netns is retired."""
-        if await _pid(birth_name) is not None:
-            if has_link(self._underlay, birth_name):
-                return
-            await self.retire(birth_name)
-        _remove_socket(birth_name)
+        if await self._hold(birth_name) and has_link(self._underlay, birth_name):
+            return
+        await self.retire(birth_name)
         pid = spawn.start_daemon(
             [str(self._binary), birth_name], env=_environment("silent"), netns=self._underlay
         )
@@ -58,7 +60,8 @@ class UserspaceWireGuard:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self._wait_answer(birth_name, pid)
         except TimeoutError as exc:
-            await spawn.end(pid, patience_s=0)
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
             raise Unavailable(f"wireguard-go {birth_name}: no control socket") from exc
 
     async def read(self, ref: DeviceRef) -> WgDevice | None:
@@ -100,14 +103,33 @@ class UserspaceWireGuard:
 
     async def retire(self, birth_name: str) -> None:
         self._known.pop(birth_name, None)
-        if (pid := await _pid(birth_name)) is not None:
-            await spawn.end(pid, patience_s=RETIRE_PATIENCE_S)
-        _remove_socket(birth_name)
+        await self._hold(birth_name)
+        if (process := self._processes.pop(birth_name, None)) is not None:
+            try:
+                await spawn.end(process, patience_s=RETIRE_PATIENCE_S)
+            finally:
+                os.close(process)
+        _socket_path(birth_name).unlink(missing_ok=True)
+
+    async def _hold(self, birth_name: str) -> bool:
+        """Whether a process answers. It is held from now on, whoever started it."""
+        if (pid := await _listener(birth_name)) is None:
+            return False
+        try:
+            process = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return False
+        if birth_name in self._processes:
+            os.close(self._processes[birth_name])
+        self._processes[birth_name] = process
+        return True
 
     async def _get(self, ref: DeviceRef) -> bytes | None:
         # A process answers for a moment after its link is gone.
         if not self._has_link(ref):
             return None
+        if ref.birth_name not in self._processes:
+            await self._hold(ref.birth_name)
         reply = await _exchange(ref.birth_name, uapi_codec.GET_REQUEST)
         if reply is not None and (number := uapi_codec.parse_errno(reply)):
             raise _refusal(ref, number, None)
@@ -120,7 +142,7 @@ class UserspaceWireGuard:
 
     async def _wait_answer(self, birth_name: str, pid: int) -> None:
         pause_s = _FIRST_LOOK_S
-        while await _pid(birth_name) is None:
+        while not await self._hold(birth_name):
             if not spawn.is_running(pid):
                 raise Unavailable(f"wireguard-go {birth_name}: {await self._ask_why(birth_name)}")
             await asyncio.sleep(pause_s)
@@ -163,7 +185,7 @@ async def _exchange(birth_name: str, request: bytes) -> bytes | None:
         control.setblocking(False)
         try:
             async with asyncio.timeout(EXCHANGE_TIMEOUT_S):
-                await loop.sock_connect(control, _socket_path(birth_name))
+                await loop.sock_connect(control, str(_socket_path(birth_name)))
                 await loop.sock_sendall(control, request)
                 return await _receive(control)
         except (FileNotFoundError, ConnectionError):
@@ -188,24 +210,20 @@ async def _receive(control: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-async def _pid(birth_name: str) -> int | None:
+async def _listener(birth_name: str) -> int | None:
     """The process that listens on the control socket; None when nobody does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
         control.setblocking(False)
         try:
-            await asyncio.get_running_loop().sock_connect(control, _socket_path(birth_name))
+            await asyncio.get_running_loop().sock_connect(control, str(_socket_path(birth_name)))
         except (FileNotFoundError, ConnectionError):
             return None
         credentials = control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         return int(_CREDENTIALS.unpack(credentials)[0])
 
 
-def _socket_path(birth_name: str) -> str:
-    return str(SOCKET_DIR / f"{birth_name}.sock")
-
-
-def _remove_socket(birth_name: str) -> None:
-    (SOCKET_DIR / f"{birth_name}.sock").unlink(missing_ok=True)
+def _socket_path(birth_name: str) -> Path:
+    return SOCKET_DIR / f"{birth_name}.sock"
 
 
 def _environment(log_level: str) -> dict[str, str]:
