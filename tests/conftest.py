@@ -40,9 +40,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    folder = item.path.relative_to(TREE / "tests").parts[0]
-    if folder in FOLDER_MARKS:
-        item.add_marker(folder)
+    for folder in FOLDER_MARKS:
+        if item.path.is_relative_to(TREE / "tests" / folder):
+            item.add_marker(folder)
 
 
 @pytest.fixture(autouse=True)
