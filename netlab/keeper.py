@@ -74,7 +74,7 @@ class Keeper:
 
     def _build(self, specification: int) -> tuple[object, list[int]]:
         """Namespaces, then cables, then what is inside. Answers with the descriptors' numbers."""
-        namespaces, pairs, links = control.decode(_read_all(specification))
+        namespaces, pairs, links, addresses = control.decode(_read_all(specification))
         programs = []
         for name, program, sysctls, ruleset, furniture in namespaces:
             self._cells[name] = cell = cells.create_cell(sysctls=sysctls)
@@ -89,6 +89,8 @@ class Keeper:
         for cell, program in programs:
             nl.send(cell.route_socket, program)
         self._wait_operational(links)
+        for name, ifindex, packed in addresses:
+            nl.wait_local(self._cells[name].route_socket, ifindex, packed=packed)
         return {name: (cell.netns, cell.root) for name, cell in self._cells.items()}, []
 
     def _lay_cables(self, pairs: dict[str, list[tuple[str, dict[str, Any]]]]) -> None:

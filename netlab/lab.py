@@ -281,8 +281,7 @@ def _pack(build: Build, *, workdir: Path) -> bytes:
             "mtu_bytes": cable.mtu_bytes,
         }
         cables.setdefault(cable.far.netns, []).append((cable.near.netns, ends))
-    links = dict.fromkeys(link for cable in build.cables for link in links_carried_by(cable))
-    return marshal.dumps((namespaces, cables, tuple(links)))
+    return marshal.dumps((namespaces, cables, build.links, build.addresses))
 
 
 @contextlib.contextmanager

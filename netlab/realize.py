@@ -45,11 +45,14 @@ class Build:
     """Namespaces in the order in which their programs run, and the cables between them.
 
     Nodes come first and what joins them last: a switch whose ports rise one by one floods every
-    newcomer's chatter to all that are there already.
+    newcomer's chatter to all that are there already. It is done when all `links` carry and all
+    `addresses` receive; the kernel leaves both to its workers.
     """
 
     namespaces: tuple[Namespace, ...]
     cables: tuple[Cable, ...]
+    links: tuple[tuple[str, int], ...]
+    addresses: tuple[tuple[str, int, bytes], ...]
 
 
 def realize(wiring: Wiring) -> Build:
@@ -66,7 +69,13 @@ def realize(wiring: Wiring) -> Build:
     internet = Namespace(
         name=INTERNET, program=b"".join(_internet_program(wiring)), sysctls=FORWARDING
     )
-    return Build(namespaces=(*nodes, *lans, internet), cables=wiring.cables)
+    links = dict.fromkeys(link for cable in wiring.cables for link in links_carried_by(cable))
+    return Build(
+        namespaces=(*nodes, *lans, internet),
+        cables=wiring.cables,
+        links=tuple(links),
+        addresses=tuple(_local_addresses(wiring)),
+    )
 
 
 def _files(hostname: str) -> tuple[tuple[str, str], ...]:
@@ -204,11 +213,26 @@ def _routes_behind(cable: Cable, subnet: Subnet) -> Iterator[bytes]:
 
 
 def links_carried_by(cable: Cable) -> tuple[tuple[str, int], ...]:
-    """The links, as (namespace, interface index), whose carrier comes with this cable."""
-    near = (cable.near.netns, cable.near.ifindex)
-    if cable.subnet is None:
-        return (near,)
-    return (near, (cable.subnet.netns, cable.subnet.bridge.ifindex))
+    """The links, as (namespace, interface index), whose carrier comes with this cable.
+
+    A bridge is named last: it forwards for a port only when the port's own link carries.
+    """
+    ends = [cable.near, cable.far]
+    if cable.subnet is not None:
+        ends.append(cable.subnet.bridge)
+    return tuple((end.netns, end.ifindex) for end in ends)
+
+
+def _local_addresses(wiring: Wiring) -> Iterator[tuple[str, int, bytes]]:
+    """All IPv6 addresses that somebody may send to."""
+    yield INTERNET, LOOPBACK_IFINDEX, INTERNET_IPV6.packed
+    for cable in wiring.cables:
+        for interface in (cable.ipv6, cable.link_local):
+            if interface is not None:
+                yield cable.near.netns, cable.near.ifindex, interface.packed
+    for subnet in wiring.subnets:
+        if subnet.has_gateway:
+            yield subnet.netns, subnet.bridge.ifindex, subnet.ipv6.packed
 
 
 def unplug(cable: Cable) -> bytes:

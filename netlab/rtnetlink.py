@@ -11,16 +11,10 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-RTM_NEWLINK, RTM_GETLINK, RTM_SETLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH = (
-    16,
-    18,
-    19,
-    20,
-    24,
-    28,
-)
+RTM_NEWLINK, RTM_GETLINK, RTM_SETLINK = 16, 18, 19
+RTM_NEWADDR, RTM_NEWROUTE, RTM_GETROUTE, RTM_NEWNEIGH = 20, 24, 26, 28
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 1, 4, 0x100, 0x200, 0x400
 NLMSG_ERROR = 2
 
@@ -37,7 +31,7 @@ IFLA_BR_STP_STATE, IFLA_BR_MCAST_SNOOPING = 5, 23
 IFLA_BR_NF_CALL_IPTABLES, IFLA_BR_NF_CALL_IP6TABLES, IFLA_BR_NF_CALL_ARPTABLES = 36, 37, 38
 IFA_ADDRESS, IFA_LOCAL, IFA_F_NODAD = 1, 2, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY = 1, 4, 5, 6
-RT_TABLE_MAIN, RTPROT_STATIC, RTN_UNICAST, RTNH_F_ONLINK = 254, 4, 1, 4
+RT_TABLE_MAIN, RTPROT_STATIC, RTN_UNICAST, RTN_LOCAL, RTNH_F_ONLINK = 254, 4, 1, 2, 4
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
 NDA_DST, NDA_LLADDR, NUD_PERMANENT = 1, 2, 0x80
 
@@ -48,8 +42,8 @@ NLM_F_CAPPED, NLM_F_ACK_TLVS, NLMSGERR_ATTR_MSG = 0x100, 0x200, 1
 SEND_BYTES_MAX = 64 * 1024
 _RECEIVE_BYTES = 256 * 1024
 
-OPERATIONAL_WITHIN_S = 10.0
-_OPERATIONAL_POLL_S = 0.0005
+READY_WITHIN_S = 10.0
+_READY_POLL_S = 0.0005
 
 _HEADER = struct.Struct("=IHHII")
 _IFINFO = struct.Struct("=BxHiII")
@@ -218,21 +212,46 @@ def wait_operational(channel: socket.socket, ifindex: int) -> None:
     A link whose far end comes up later has its carrier at once but drops what is sent until the
     kernel's link watch has run. Newer kernels run it for this request, older ones soon after.
     """
-    deadline = time.monotonic() + OPERATIONAL_WITHIN_S
-    while not _is_operational(channel, ifindex):
+    request = _message(RTM_GETLINK, NLM_F_REQUEST, _ifinfo(ifindex=ifindex))
+
+    def is_operational() -> bool:
+        attributes = _ask(channel, request)[_IFINFO.size :]
+        return _find_attribute(attributes, IFLA_OPERSTATE) == _U8.pack(IF_OPER_UP)
+
+    _wait_until(is_operational, f"link {ifindex} carries")
+
+
+def wait_local(channel: socket.socket, ifindex: int, *, packed: bytes) -> None:
+    """Return when an IPv6 address of this link receives.
+
+    Even without duplicate address detection the kernel leaves its local route to a worker.
+    """
+    body = _ROUTE.pack(socket.AF_INET6, 128, 0, 0, 0, 0, 0, 0, 0)
+    body += _attribute(RTA_DST, packed) + _attribute(RTA_OIF, _U32.pack(ifindex))
+    request = _message(RTM_GETROUTE, NLM_F_REQUEST, body)
+
+    def is_local() -> bool:
+        return bool(_ROUTE.unpack_from(_ask(channel, request))[7] == RTN_LOCAL)
+
+    _wait_until(is_local, f"address {socket.inet_ntop(socket.AF_INET6, packed)} receives")
+
+
+def _wait_until(is_true: Callable[[], bool], promise: str) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    while not is_true():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"link {ifindex} not operational in {OPERATIONAL_WITHIN_S} s")
-        time.sleep(_OPERATIONAL_POLL_S)
+            raise TimeoutError(f"{promise}: not within {READY_WITHIN_S} s")
+        time.sleep(_READY_POLL_S)
 
 
-def _is_operational(channel: socket.socket, ifindex: int) -> bool:
-    channel.send(_message(RTM_GETLINK, NLM_F_REQUEST, _ifinfo(ifindex=ifindex)))
+def _ask(channel: socket.socket, request: bytes) -> bytes:
+    """The body of the one message that answers."""
+    channel.send(request)
     answer = channel.recv(_RECEIVE_BYTES)
     length, kind, flags, sequence, _ = _HEADER.unpack_from(answer)
     if kind == NLMSG_ERROR:
         _raise_if_refused(answer[:length], flags, sequence)
-    state = _find_attribute(answer[_HEADER.size + _IFINFO.size : length], IFLA_OPERSTATE)
-    return state == _U8.pack(IF_OPER_UP)
+    return answer[_HEADER.size : length]
 
 
 def _chunks(program: bytes) -> Iterator[tuple[bytes, int]]:
