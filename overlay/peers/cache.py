@@ -181,6 +181,9 @@ class Cache:
     def set_setting(self, name: str, value: str) -> None:
         self._write("INSERT OR REPLACE INTO settings VALUES (?, ?)", name, value)
 
+    def drop_setting(self, name: str) -> None:
+        self._write("DELETE FROM settings WHERE name = ?", name)
+
     def _one(self, statement: str, *values: object) -> tuple[Any, ...] | None:
         with _explained(self._path):
             row: tuple[Any, ...] | None = self._db.execute(statement, values).fetchone()

@@ -90,6 +90,10 @@ class Selection:
         return MappingProxyType(self._members)
 
     @property
+    def own_member(self) -> Member | None:
+        return self._members.get(self._own)
+
+    @property
     def own_index(self) -> int | None:
         """Our place in the network; None when we have none (not named, not invited, deleted)."""
         if self._roster is None:

@@ -1,0 +1,145 @@
+"""The peers a device should have: selection says who, paths say by which endpoint. Pure.
+
+What changed since the device was written last is kept as a delta, so that one new peer among ten
+thousand costs one peer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import msgspec
+
+from overlay.documents import schema
+from overlay.documents.schema import Member, Network
+from overlay.model import Candidate, NodeId, WgDevice, WgPeer, WgPublicKey
+from overlay.peers import paths
+from overlay.peers.paths import Path, Underlay
+from overlay.peers.selection import PeerDelta, Selection
+
+
+class PeerGoals:
+    """Desired peers of one network resource, endpoints and keepalives included."""
+
+    def __init__(self, own: NodeId, *, own_key: WgPublicKey, underlay: Underlay) -> None:
+        self.selection = Selection(own, own_key=own_key)
+        self._underlay = underlay
+        self._peers: dict[WgPublicKey, WgPeer] = {}
+        self._paths: dict[WgPublicKey, Path] = {}
+        self._unwritten: dict[WgPublicKey, WgPeer | None] = {}
+
+    @property
+    def peers(self) -> Mapping[WgPublicKey, WgPeer]:
+        return MappingProxyType(self._peers)
+
+    def path(self, key: WgPublicKey) -> Path | None:
+        return self._paths.get(key)
+
+    def put_network(self, network: Network, *, now: float) -> None:
+        self._take(self.selection.put_network(network), now=now)
+
+    def put_member(self, member: Member, *, now: float) -> None:
+        """A member joined or changed, perhaps only its endpoints. Raises Refused."""
+        self._take(self.selection.put_member(member), now=now)
+        if (peer := self.selection.peer_of(member.node)) is not None:
+            self._offer(peer.public_key, schema.candidates(member), now=now)
+
+    def put_underlay(self, underlay: Underlay, *, now: float) -> None:
+        """Our own links changed, and with them what can be reached how."""
+        if underlay == self._underlay:
+            return
+        self._underlay = underlay
+        for key in self._peers:
+            if (member := self.selection.member_at(key)) is not None:
+                self._offer(key, schema.candidates(member), now=now)
+
+    def look(
+        self,
+        device: WgDevice,
+        sent_bytes: Callable[[WgPublicKey], int],
+        *,
+        wall: float,
+        now: float,
+    ) -> None:
+        """Learn from the device which paths work; those that do not give way to others."""
+        for key, seen in device.peers.items():
+            if (path := self._paths.get(key)) is None:
+                continue
+            stepped = paths.step(
+                path,
+                endpoint=seen.endpoint,
+                latest_handshake=seen.latest_handshake,
+                sent_bytes=sent_bytes(key),
+                wall=wall,
+                now=now,
+            )
+            if stepped is not path:
+                self._set_path(key, stepped, learnt=stepped.alive)
+
+    def is_in_question(self, key: WgPublicKey) -> bool:
+        """Whether it matters how much was sent: there is another endpoint to try."""
+        path = self._paths.get(key)
+        return path is not None and path.has_choice and not path.alive
+
+    @property
+    def has_unwritten(self) -> bool:
+        return bool(self._unwritten)
+
+    def take_unwritten(self) -> PeerDelta:
+        """What to write to the device; it counts as written from now on."""
+        delta = PeerDelta(
+            put=tuple(peer for peer in self._unwritten.values() if peer is not None),
+            drop=tuple(key for key, peer in self._unwritten.items() if peer is None),
+        )
+        self._unwritten = {}
+        return delta
+
+    def _take(self, delta: PeerDelta, *, now: float) -> None:
+        for key in delta.drop:
+            self._peers.pop(key, None)
+            self._paths.pop(key, None)
+            self._unwritten[key] = None
+        for peer in delta.put:
+            key = peer.public_key
+            if key not in self._paths and (offered := self._offered(key)) is not None:
+                self._paths[key] = paths.begin_path(offered, underlay=self._underlay, now=now)
+            self._set_peer(peer)
+
+    def _offered(self, key: WgPublicKey) -> tuple[Candidate, ...] | None:
+        """A member's candidates; None for an access device, which calls us."""
+        member = self.selection.member_at(key)
+        return None if member is None else schema.candidates(member)
+
+    def _offer(self, key: WgPublicKey, offered: tuple[Candidate, ...], *, now: float) -> None:
+        path = self._paths.get(key)
+        if path is None:
+            return
+        found = paths.with_candidates(path, offered, underlay=self._underlay, now=now)
+        if found is not path:
+            self._set_path(key, found, learnt=False)
+
+    def _set_path(self, key: WgPublicKey, path: Path, *, learnt: bool) -> None:
+        """`learnt`: the device told us of the endpoint, so there is nothing to write."""
+        before = self._paths[key]
+        self._paths[key] = path
+        if (path.endpoint, path.keepalive_s) == (before.endpoint, before.keepalive_s):
+            return
+        if learnt:
+            self._peers[key] = _with_path(self._peers[key], path)
+        else:
+            self._set_peer(self._peers[key])
+
+    def _set_peer(self, peer: WgPeer) -> None:
+        key = peer.public_key
+        path = self._paths.get(key)
+        whole = peer if path is None else _with_path(peer, path)
+        is_known = key in self._peers and self._unwritten.get(key) is None
+        self._peers[key] = whole
+        # What WireGuard has proven is not overwritten by what a document proposes.
+        is_proven = path is not None and path.alive and is_known
+        self._unwritten[key] = msgspec.structs.replace(whole, endpoint=None) if is_proven else whole
+
+
+def _with_path(peer: WgPeer, path: Path) -> WgPeer:
+    return msgspec.structs.replace(peer, endpoint=path.endpoint, keepalive_s=path.keepalive_s)

@@ -1,0 +1,677 @@
+"""All networks of one node: what arrives goes to its loop, what is ours goes to the registry.
+
+No kernel change follows from anything unsigned or stale: documents pass `Intake`, are durable, and
+only then reach a loop. What the registry leaves out removes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from overlay import addressing
+from overlay.documents import trust
+from overlay.documents.schema import Capacity, Farm, Member, Network, Node, Result
+from overlay.documents.trust import Verified
+from overlay.errors import OverlayError, Refused, Rejected, Unavailable
+from overlay.keys import store
+from overlay.keys.identity import Identity, Kind, Signer
+from overlay.keys.wireguard import DeviceKey
+from overlay.model import Endpoint, FarmId, NetworkId, NodeId
+from overlay.netns.changes import Change
+from overlay.netns.converge import Configurator
+from overlay.netns.ports import Shell
+from overlay.netns.resource import desired_resource
+from overlay.netns.state import absent_resource
+from overlay.peers import candidates
+from overlay.peers.cache import Cache, lowest_free
+from overlay.peers.candidates import Surroundings
+from overlay.peers.registry import Bookmark, Document, RegistryClient, Snapshot, WatchEvent
+from overlay.ports import Clock
+from overlay.reconcile import membership
+from overlay.reconcile.backoff import Backoff
+from overlay.reconcile.feed import Feed
+from overlay.reconcile.goals import PeerGoals
+from overlay.reconcile.intake import Intake
+from overlay.reconcile.journal import Journal
+from overlay.reconcile.machine import Machine, Watch
+from overlay.reconcile.publisher import Publisher
+from overlay.reconcile.resource import NOTIFICATION, ResourceLoop
+from overlay.reconcile.surroundings import select_surroundings
+
+log = logging.getLogger(__name__)
+
+BATCH_DOCUMENTS = 64  # verified, stored and acted on together; others get a turn in between
+MAX_EARLY_MEMBERS = 512  # that came before their network
+MAX_REFUSED_NETWORKS = 128
+SURROUNDINGS_S = 10.0  # our links are looked at again after this time, or when told
+SETTLE_S = 0.2
+RESTART_S = 5.0  # after a fault of ours
+
+
+class NodeSettings(msgspec.Struct, frozen=True):
+    """What an operator decided for this node."""
+
+    name: str
+    software: str
+    capacity: Capacity
+    farm: FarmId | None = None
+    endpoints: tuple[Endpoint, ...] = ()
+    first_port: int = 51_820
+    last_port: int = 52_819
+    mtu_bytes: int | None = None  # of the underlay; None: as its links say
+
+
+class NodeLoop:
+    """The networks of one node. `load` first, then `run`, for ever."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        settings: NodeSettings,
+        *,
+        keys: Path,
+        cache: Cache,
+        configurator: Configurator,
+        shell: Shell,
+        clock: Clock,
+        random: Callable[[], float],
+        watch: Watch,
+    ) -> None:
+        self.id = NodeId(identity.id)
+        self.settings = settings
+        self.journal = Journal()
+        self.loops: dict[NetworkId, ResourceLoop] = {}
+        self.refused: OrderedDict[NetworkId, tuple[Network, Refused]] = OrderedDict()
+        self.farm: Farm | None = None
+        self.surroundings = Surroundings()
+        self.generation = 0
+        self.intake = Intake(cache)
+        self.feed = Feed(clock=clock, backoff=Backoff(random), resume=self._revision)
+        self.publisher = Publisher(
+            self.intake, clock=clock, backoff=Backoff(random), on_conflict=self._take_conflict
+        )
+        self.clock = clock
+        self.identity = identity
+        self.joining = asyncio.Lock()
+        self._keys = keys
+        self._cache = cache
+        self._machine = Machine(
+            configurator, shell, clock, random, watch, self.publisher, self._note_outcome
+        )
+        self._early: OrderedDict[str, bytes] = OrderedDict()
+        self._results: dict[str, Result] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._changed = asyncio.Event()
+        self._client: RegistryClient | None = None
+        self._has_client = asyncio.Event()
+        self._touched: dict[NetworkId, bool] = {}  # -> whether more than peers changed
+
+    # Life.
+
+    async def load(self) -> None:
+        """Take what is on disk. Networks come up from there without anybody's help."""
+        self.surroundings = await self._read_surroundings()
+        for _, verified in self._stored("farm/"):
+            if isinstance(verified.document, Farm) and verified.document.farm == self.settings.farm:
+                self.farm = verified.document
+        for key, verified in self._stored("network/"):
+            if isinstance(verified.document, Network):
+                self._open(NetworkId(key.partition("/")[2]), verified.document)
+        self._load_members()
+        self._load_results()
+        with self._cache.batch():
+            for loop in self.loops.values():
+                self._refresh(loop)
+            self._describe_node()
+        for key in self._own_keys():
+            self.publisher.offer(key)
+
+    def _load_members(self) -> None:
+        for _, verified in self._stored("member/"):
+            member = verified.document
+            if isinstance(member, Member) and (loop := self._loop(member.network)):
+                loop.goals.put_member(member, now=self.clock.monotonic())
+
+    def _load_results(self) -> None:
+        for key, verified in self._stored("result/"):
+            if isinstance(verified.document, Result) and self._loop(verified.document.network):
+                self._results[key] = verified.document
+            else:
+                self._cache.forget(key)
+
+    async def run(self) -> None:
+        """Serve until cancelled. What is in the kernel stays."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for name, task in (
+                ("documents", self._take_events),
+                ("publisher", self.publisher.run),
+                ("feed", self._follow),
+                ("links", self._watch_links),
+                ("mounts", self._watch_mounts),
+            ):
+                group.create_task(self._supervise(task, name), name=name)
+            for loop in self.loops.values():
+                self._start(loop)
+
+    def connect(self, client: RegistryClient) -> None:
+        """Use this registry from now on."""
+        self._client = client
+        self._has_client.set()
+
+    @property
+    def client(self) -> RegistryClient | None:
+        return self._client
+
+    @property
+    def backend(self) -> str:
+        return self._machine.shell.wireguard.name
+
+    @property
+    def revision(self) -> int | None:
+        """Up to where the registry has been followed."""
+        return self._revision()
+
+    async def wait_change(self, generation: int) -> None:
+        """Until something that status shows is other than at `generation`."""
+        while self.generation <= generation:
+            await self._changed.wait()
+
+    async def plan_network(self, id_: NetworkId, network: Network) -> tuple[Change, ...]:
+        """What would change here if this were the network's document."""
+        loop = self.loops.get(id_)
+        members = () if loop is None else tuple(loop.goals.selection.members.values())
+        # Of a network that is new to us there is no key yet: any other shows the same changes.
+        key = DeviceKey(store.generate(Kind.WG)) if loop is None else loop.device_key
+        goals = PeerGoals(
+            self.id,
+            own_key=key.public_key,
+            underlay=candidates.underlay_of(self.surroundings, declared=self.settings.endpoints),
+        )
+        for member in members:
+            goals.put_member(member, now=self.clock.monotonic())
+        goals.put_network(network, now=self.clock.monotonic())
+        nr = goals.selection.network_resource(
+            listen_port=loop.listen_port if loop else self.settings.first_port,
+            mtu_bytes=candidates.overlay_mtu_bytes(self.surroundings),
+        )
+        netns = addressing.netns_name(id_)
+        desired = (
+            absent_resource(netns)
+            if nr is None
+            else desired_resource(
+                nr,
+                device_key=key.public_key,
+                peers=goals.peers,
+                attachments=() if loop is None else loop.workloads(nr),
+                devices=goals.selection.access_subnets(),
+            )
+        )
+        return await self._machine.configurator.plan(desired)
+
+    # Tasks.
+
+    async def _follow(self) -> None:
+        await self._has_client.wait()
+        client = self._client
+        if client is not None:
+            await self.feed.run(client, on_connected=lambda: self._connected(client))
+
+    def _connected(self, client: RegistryClient) -> None:
+        self.publisher.connect(client)
+        self._bump()
+
+    async def _take_events(self) -> None:
+        while True:
+            events = [await self.feed.events.get()]
+            with suppress(asyncio.QueueEmpty):
+                while len(events) < BATCH_DOCUMENTS:
+                    events.append(self.feed.events.get_nowait())
+            for event in _grouped(events):
+                await self._take_event(event)
+
+    async def _take_event(self, event: tuple[Document, ...] | Bookmark | Snapshot) -> None:
+        match event:
+            case tuple():
+                self.take(event)
+            case Snapshot(revision=revision, documents=documents):
+                for start in range(0, len(documents), BATCH_DOCUMENTS):
+                    self.take(documents[start : start + BATCH_DOCUMENTS])
+                    await asyncio.sleep(0)
+                for key in self._own_keys() - {document.key for document in documents}:
+                    self.publisher.offer(key)
+                self._note_revision(revision)
+            case Bookmark(revision=revision):
+                self._note_revision(revision)
+        self._bump()
+
+    async def _watch_links(self) -> None:
+        """Our addresses changed: say so, and be heard from the new ones."""
+        changed = asyncio.Event()
+        with self._machine.watch("/proc/self/ns/net", changed.set):
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(SURROUNDINGS_S):
+                        await changed.wait()
+                        await asyncio.sleep(SETTLE_S)
+                changed.clear()
+                with suppress(Unavailable):
+                    self.put_surroundings(await self._read_surroundings())
+
+    async def _watch_mounts(self) -> None:
+        from overlay.netns.namespaces import MountWatch
+
+        async with MountWatch() as mounts:
+            async for _ in mounts:
+                for loop in self.loops.values():
+                    if not self._machine.shell.pins.is_pinned(loop.netns):
+                        loop.wake(NOTIFICATION)
+
+    async def _supervise(self, task: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        """A fault in one task is ours: it is shown, and the others go on."""
+        while True:
+            try:
+                await task()
+                return
+            except Exception:  # the one broad except: it supervises all tasks
+                log.exception("task failed", extra={"task": name})
+                self.journal.refuse(
+                    f"task/{name}",
+                    Unavailable("a fault in zos; the log has the details"),
+                    now=self.clock.now(),
+                )
+                self._bump()
+                await asyncio.sleep(RESTART_S)
+
+    def _start(self, loop: ResourceLoop) -> None:
+        if self._group is not None:
+            name = f"network {loop.network}"
+            self._group.create_task(self._serve(loop), name=name)
+
+    async def _serve(self, loop: ResourceLoop) -> None:
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(
+                self._supervise(loop.watch, "notifications"), name=f"watch {loop.network}"
+            )
+            await self._supervise(loop.run, f"network {loop.network}")
+            watching.cancel()
+        self._retire(loop)
+
+    # Documents.
+
+    def take(self, documents: Iterable[Document]) -> None:
+        """Verify, store, and only then act on. What is refused is noted and changes nothing."""
+        self._touched = {}
+        with self._cache.batch():
+            for document in documents:
+                self._take(document.key, document.envelope)
+        for network, more in self._touched.items():
+            if (loop := self.loops.get(network)) is not None:
+                loop.changed(peers_only=not more)
+
+    def _take(self, key: str, raw: bytes) -> None:
+        try:
+            verified = self.intake.verify(raw, key=key)
+            self._accept(verified, raw)
+            self.journal.accept(key)
+        except Rejected as exc:
+            if self.journal.refuse(key, exc, now=self.clock.now()):
+                log.warning("document refused", extra={"key": key[:160], "reason": str(exc)})
+
+    def _accept(self, verified: Verified, raw: bytes) -> None:
+        match verified.document:
+            case Farm() as farm:
+                if farm.farm == self.settings.farm and farm != self.farm:
+                    self.intake.keep(verified, raw)
+                    self.farm = farm
+                    self._refresh_all()
+            case Network() as network:
+                self._accept_network(verified, network, raw)
+            case Member() as member:
+                self._accept_member(verified, member, raw)
+            case Node() | Result() as own:
+                if own.node == self.id:
+                    self.publisher.note_accepted(verified.key, verified.version)
+
+    def _accept_network(self, verified: Verified, network: Network, raw: bytes) -> None:
+        id_ = NetworkId(verified.key.partition("/")[2])
+        loop = self.loops.get(id_)
+        if loop is None:
+            if network.deleted or all(m.node != self.id for m in network.members):
+                return  # it is no business of ours
+            loop = self._admit(verified, network, raw)
+            self._start(loop)
+            self._take_early(id_)
+        elif loop.document != network:
+            self.intake.keep(verified, raw)
+            loop.put_network(network)
+        else:
+            return
+        self._refresh(loop)
+        self._touched[id_] = True
+
+    def _admit(self, verified: Verified, network: Network, raw: bytes) -> ResourceLoop:
+        """A network that is new to us. Raises Refused when there is no room for it."""
+        id_ = NetworkId(verified.key.partition("/")[2])
+        try:
+            held = tuple(d for other in self.loops.values() if (d := other.document))
+            membership.refuse_excess(held, network)
+            self.reserve_port(id_)
+        except Refused as exc:
+            self._refuse(id_, network, exc)
+            raise
+        self.intake.keep(verified, raw)
+        self.refused.pop(id_, None)
+        return self._open(id_, network)
+
+    def adopt(
+        self, network: NetworkId, documents: Iterable[Document], *, invitation: Identity
+    ) -> None:
+        """Act on a network that was joined by token: its document comes first, then members."""
+        first, *members = documents
+        self.keep_invitation(network, invitation)
+        with self._cache.batch():
+            self._cache.set_setting(f"joined/{network}", invitation.id)
+            is_new = network not in self.loops
+            if is_new:
+                verified = self.intake.verify(first.envelope, key=first.key)
+                if not isinstance(verified.document, Network):
+                    raise Rejected(f"{first.key} is no network document")
+                self._admit(verified, verified.document, first.envelope)
+            for member in members:
+                self._take(member.key, member.envelope)
+            loop = self.loops[network]
+            self._refresh(loop)
+        if is_new:
+            self._start(loop)
+        loop.changed()
+        self._bump()
+
+    def keep_invitation(self, network: NetworkId, invitation: Identity) -> None:
+        """Later versions of the member document are signed by the invitation as well."""
+        path = self.invitation_path(network)
+        store.delete(path)
+        store.save(path, invitation)
+
+    def device_key(self, network: NetworkId) -> DeviceKey:
+        return store.load_or_create_device(self._keys, network)
+
+    def _accept_member(self, verified: Verified, member: Member, raw: bytes) -> None:
+        loop = self.loops.get(NetworkId(member.network))
+        if loop is None:
+            self._early[verified.key] = raw
+            if len(self._early) > MAX_EARLY_MEMBERS:
+                self._early.popitem(last=False)
+            return
+        if member.node == self.id:
+            self.publisher.note_accepted(verified.key, verified.version)
+        known = loop.goals.selection.members.get(member.node)
+        if known is not None and known.version == member.version:
+            return
+        self.intake.keep(verified, raw)
+        loop.goals.put_member(member, now=self.clock.monotonic())
+        if member.node == self.id:
+            self._refresh(loop)
+        self._touched.setdefault(loop.network, member.node == self.id)
+
+    def _take_early(self, network: NetworkId) -> None:
+        for key in [key for key in self._early if key.startswith(f"member/{network}/")]:
+            self._take(key, self._early.pop(key))
+
+    def _take_conflict(self, document: Document) -> None:
+        """The registry has another document in the place of ours: perhaps a newer one of ours."""
+        self.take((document,))
+
+    # Networks.
+
+    def _loop(self, network: str) -> ResourceLoop | None:
+        return self.loops.get(NetworkId(network))
+
+    def _open(self, network: NetworkId, document: Network) -> ResourceLoop:
+        declared = self.settings.endpoints
+        loop = ResourceLoop(
+            network,
+            own=self.id,
+            device_key=self.device_key(network),
+            listen_port=self.reserve_port(network),
+            surroundings=self.surroundings,
+            underlay=candidates.underlay_of(self.surroundings, declared=declared),
+            machine=self._machine,
+            journal=self.journal,
+        )
+        loop.attachments = self._cache.attachments(network)
+        loop.put_network(document)
+        self.loops[network] = loop
+        for other in self.loops.values():
+            other.poll_divisor = len(self.loops)
+        return loop
+
+    def reserve_port(self, network: NetworkId) -> int:
+        """The listen port of the network, the same for as long as the network is ours."""
+        ports = self._cache.ports()
+        if network in ports:
+            return ports[network]
+        first, last = self.settings.first_port, self.settings.last_port
+        port = lowest_free(ports.values(), first=first, last=last)
+        if port is None:
+            raise Refused(
+                f"no listen port from {first} to {last} is free",
+                remedy="widen listen_ports in /etc/zos/node.toml",
+            )
+        self._cache.set_port(network, port)
+        return port
+
+    def _refresh_all(self) -> None:
+        for loop in self.loops.values():
+            self._refresh(loop)
+            self._touched[loop.network] = True
+
+    def _refresh(self, loop: ResourceLoop) -> None:
+        """Gate and member document are what the documents and our links ask for now."""
+        roster = loop.goals.selection.roster
+        if roster is None:
+            return
+        joined = self._cache.setting(f"joined/{loop.network}") is not None
+        loop.gate = membership.select_gate(
+            self.id, farm=self.settings.farm, listed=self.farm, joined=joined
+        )
+        if not loop.gate.open:
+            if loop.goals.selection.own_index is not None:
+                error = Refused(loop.gate.message, remedy=loop.gate.remedy)
+                self._report(loop.network, roster.network.version, error)
+            return
+        before = loop.goals.selection.members.get(self.id)
+        member = membership.own_member(
+            roster,
+            self.id,
+            device=loop.device_key.id,
+            endpoints=self.own_endpoints(loop.listen_port),
+            before=before,
+            now=self.now(),
+        )
+        if member is not None and not membership.says_the_same(before, member):
+            self._publish_member(loop, member)
+
+    def _publish_member(self, loop: ResourceLoop, member: Member) -> None:
+        try:
+            signed = self.publisher.sign(member, *self.member_signers(loop, member))
+        except OverlayError as exc:
+            key = trust.document_key(member)
+            if self.journal.refuse(key, exc, now=self.clock.now()):
+                log.error("own member not signed", extra={"key": key, "reason": str(exc)})
+            return
+        self.put_own_member(loop, signed)
+
+    def put_own_member(self, loop: ResourceLoop, signed: Verified) -> None:
+        if isinstance(signed.document, Member):
+            loop.goals.put_member(signed.document, now=self.clock.monotonic())
+            loop.changed()
+
+    def member_signers(self, loop: ResourceLoop, member: Member) -> tuple[Signer, ...]:
+        signers: tuple[Signer, ...] = (self.identity, loop.device_key)
+        if member.invitation is None:
+            return signers
+        return (*signers, store.load(self.invitation_path(loop.network), Kind.INVITE))
+
+    def invitation_path(self, network: NetworkId) -> Path:
+        device = store.device_key_path(self._keys, network)
+        return self._keys / "invitations" / device.name
+
+    def own_endpoints(self, listen_port: int) -> tuple[Any, ...]:
+        return candidates.own_candidates(
+            self.surroundings,
+            declared=self.settings.endpoints,
+            listen_port=listen_port,
+            first_port=self.settings.first_port,
+        )
+
+    def _refuse(self, network: NetworkId, document: Network, error: Refused) -> None:
+        """Not acted on, and the tenant learns why."""
+        known = self.refused.get(network)
+        self.refused[network] = (document, error)
+        if len(self.refused) > MAX_REFUSED_NETWORKS:
+            self.refused.popitem(last=False)
+        elif known is None or known[0].version != document.version:
+            self._report(network, document.version, error)
+
+    def _retire(self, loop: ResourceLoop) -> None:
+        """Nothing is left in the kernel: nor is anything on disk, but the floors."""
+        network = loop.network
+        log.info("network removed", extra={"network": network})
+        self.publisher.withdraw(f"member/{network}/{self.id}")
+        del self.loops[network]
+        with self._cache.batch():
+            self._cache.forget_below(f"member/{network}/")
+            self._cache.forget(f"network/{network}")
+            self._cache.free_port(network)
+            self._cache.drop_attachments(network)
+            self._cache.drop_setting(f"joined/{network}")
+        store.delete(store.device_key_path(self._keys, network))
+        store.delete(self.invitation_path(network))
+        self.journal.forget_below(f"member/{network}/")
+        for other in self.loops.values():
+            other.poll_divisor = len(self.loops)
+        if self.refused:
+            # There is room for a network that was turned away; ask for everything again.
+            self.refused.clear()
+            self._cache.drop_setting(self._revision_name)
+        self._bump()
+
+    # What others hear of us.
+
+    def _note_outcome(self, loop: ResourceLoop) -> None:
+        self._bump()
+        outcome = loop.outcome
+        if outcome is None or not loop.gate.open:
+            return
+        if outcome.error is None or loop.failures > 1:  # one failure may be a moment's
+            self._report(loop.network, outcome.document_version, outcome.error)
+
+    def _report(self, network: NetworkId, version: int, error: OverlayError | None) -> None:
+        said = membership.result(
+            network, self.id, document_version=version, error=error, now=self.now()
+        )
+        key = trust.document_key(said)
+        if membership.says_the_same(self._results.get(key), said):
+            return
+        try:
+            signed = self.publisher.sign(said, self.identity)
+        except OverlayError as exc:
+            log.warning("result not published", extra={"network": network, "reason": str(exc)})
+            return
+        if isinstance(signed.document, Result):
+            self._results[key] = signed.document
+
+    def _describe_node(self) -> None:
+        settings = self.settings
+        said = Node(
+            node=self.id,
+            version=1,
+            name=settings.name,
+            software=settings.software,
+            backend=self._machine.shell.wireguard.name,
+            capacity=settings.capacity,
+            farm=settings.farm,
+        )
+        key = trust.document_key(said)
+        held = next((v.document for k, v in self._stored("node/") if k == key), None)
+        if not isinstance(held, Node) or msgspec.structs.replace(held, version=1) != said:
+            self.publisher.sign(said, self.identity)
+
+    def _own_keys(self) -> set[str]:
+        members = {
+            f"member/{loop.network}/{self.id}"
+            for loop in self.loops.values()
+            if self.id in loop.goals.selection.members
+        }
+        return {f"node/{self.id}", *members, *self._results}
+
+    # Surroundings and small things.
+
+    async def _read_surroundings(self) -> Surroundings:
+        underlay = await self._machine.shell.kernel.read(None)
+        return select_surroundings(underlay, mtu_bytes=self.settings.mtu_bytes)
+
+    def put_surroundings(self, found: Surroundings) -> None:
+        if found == self.surroundings:
+            return
+        log.info("own links changed", extra={"addresses": len(found.addresses)})
+        self.surroundings = found
+        underlay = candidates.underlay_of(found, declared=self.settings.endpoints)
+        with self._cache.batch():
+            for loop in self.loops.values():
+                loop.put_surroundings(found, underlay)
+                self._refresh(loop)
+        self._bump()
+
+    def _stored(self, prefix: str) -> Iterator[tuple[str, Verified]]:
+        for key, found in list(self.intake.stored(prefix)):
+            if isinstance(found, Verified):
+                yield key, found
+            else:
+                self.journal.refuse(key, found, now=self.clock.now())
+                log.error("document on disk refused", extra={"key": key, "reason": str(found)})
+
+    @property
+    def _revision_name(self) -> str:
+        return f"revision/{self._client.ref.id}" if self._client else "revision"
+
+    def _revision(self) -> int | None:
+        stored = self._cache.setting(self._revision_name)
+        return None if stored is None else int(stored)
+
+    def _note_revision(self, revision: int) -> None:
+        if self._revision() != revision:
+            self._cache.set_setting(self._revision_name, str(revision))
+
+    def now(self) -> int:
+        """Unix seconds."""
+        return int(self.clock.now().timestamp())
+
+    def _bump(self) -> None:
+        self.generation += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def _grouped(events: Iterable[WatchEvent]) -> Iterator[tuple[Document, ...] | Bookmark | Snapshot]:
+    """Documents that came together, together."""
+    run: list[Document] = []
+    for event in events:
+        if isinstance(event, Document):
+            run.append(event)
+            continue
+        if run:
+            yield tuple(run)
+            run = []
+        yield event
+    if run:
+        yield tuple(run)

@@ -1,0 +1,467 @@
+"""One tenant network on this node: passes over its network resource, for ever.
+
+A pass brings the kernel to what the documents say and says what it did. A delta of peers takes a
+short cut; a look at the device finds drift that no notification tells of; a full pass at intervals
+finds the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from datetime import datetime
+
+import msgspec
+
+from overlay import addressing
+from overlay.documents import trust
+from overlay.documents.schema import Network
+from overlay.errors import Diverged, OverlayError, Refused, Unavailable
+from overlay.keys.wireguard import DeviceKey
+from overlay.model import NetworkId, NetworkResource, NodeId, PeerTraffic, WgDevice, WgPublicKey
+from overlay.netns import resource
+from overlay.netns.changes import Change, CreateDevice, DropPeer, PutPeer
+from overlay.netns.observe import device_ref
+from overlay.netns.plan import plan_peers
+from overlay.netns.state import Attachment, Resource
+from overlay.peers.cache import StoredAttachment
+from overlay.peers.candidates import Surroundings, overlay_mtu_bytes
+from overlay.peers.paths import Underlay
+from overlay.reconcile.backoff import Backoff, spread
+from overlay.reconcile.goals import PeerGoals
+from overlay.reconcile.journal import Journal, Repair
+from overlay.reconcile.machine import Machine, poke
+from overlay.reconcile.membership import Gate
+
+log = logging.getLogger(__name__)
+
+FULL_PASS_S = 30.0
+POLL_MIN_S = 0.5
+POLL_SHARE = 0.02  # of one core, for all looks at all devices together
+SETTLE_S = 0.02
+CALM_FACTOR = 5.0  # passes for notifications take at most a sixth of one core
+CALM_MAX_S = 0.7
+PASS_DEADLINE_S = 60.0
+MAX_POKED_PEERS = 256
+
+DOCUMENTS, NOTIFICATION, POLL, INTERVAL, START = (
+    "documents",
+    "notification",
+    "poll",
+    "interval",
+    "start",
+)
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How the last pass ended."""
+
+    at: datetime
+    document_version: int
+    error: OverlayError | None = None
+
+
+class ResourceLoop:
+    """Owns one network resource. `run` ends when nothing of it is left."""
+
+    def __init__(
+        self,
+        network: NetworkId,
+        *,
+        own: NodeId,
+        device_key: DeviceKey,
+        listen_port: int,
+        surroundings: Surroundings,
+        underlay: Underlay,
+        machine: Machine,
+        journal: Journal,
+    ) -> None:
+        self.network = network
+        self.node = own
+        self.device_key = device_key
+        self.listen_port = listen_port
+        self.netns = addressing.netns_name(network)
+        self.goals = PeerGoals(own, own_key=device_key.public_key, underlay=underlay)
+        self.attachments: tuple[StoredAttachment, ...] = ()
+        self.departed: frozenset[str] = frozenset()  # members that the tenant has taken out
+        self.unreachable: frozenset[str] = frozenset()
+        self.gate = Gate(open=False)
+        self.outcome: Outcome | None = None
+        self.last_change_at: datetime | None = None
+        self.failures = 0  # passes in a row
+        self.poll_divisor = 1  # how many loops share POLL_SHARE
+        self._surroundings = surroundings
+        self._machine = machine
+        self.journal = journal
+        self._reasons: set[str] = {START}
+        self._wake = asyncio.Event()
+        self._finished = asyncio.Event()
+        self._made, self._gone = asyncio.Event(), asyncio.Event()
+        self._progress = asyncio.Event()
+        self._goal_changed = True
+        self._backoff = Backoff(machine.random)
+        self._next_full = 0.0
+        self._next_poll = 0.0
+        self._calm_until = 0.0
+        self._poll_s = POLL_MIN_S
+        self._to_poke: dict[WgPublicKey, None] = {}
+
+    # What the node's loop says.
+
+    @property
+    def document(self) -> Network | None:
+        roster = self.goals.selection.roster
+        return None if roster is None else roster.network
+
+    @property
+    def is_wanted(self) -> bool:
+        return self.gate.open and self.goals.selection.own_index is not None
+
+    def put_network(self, network: Network) -> None:
+        selection = self.goals.selection
+        before = selection.members.keys() - selection.refusals.keys()
+        self.goals.put_network(network, now=self._now)
+        gone = self.departed.union(before) & selection.refusals.keys()
+        self.departed = frozenset(gone)
+        self.changed()
+
+    def changed(self, *, peers_only: bool = False) -> None:
+        """Documents, attachments or the gate are others now: a pass is due."""
+        self._goal_changed |= not peers_only
+        self.wake(DOCUMENTS)
+
+    def wake(self, reason: str) -> None:
+        self._reasons.add(reason)
+        self._wake.set()
+
+    def put_surroundings(self, surroundings: Surroundings, underlay: Underlay) -> None:
+        """Our own links in the underlay changed; peers learn it by hearing from us."""
+        self.goals.put_underlay(underlay, now=self._machine.clock.monotonic())
+        self._surroundings = surroundings
+        self._to_poke.update(dict.fromkeys(self.goals.peers))
+        self.changed()
+
+    # What is asked about it.
+
+    @property
+    def network_resource(self) -> NetworkResource | None:
+        return self.goals.selection.network_resource(
+            listen_port=self.listen_port, mtu_bytes=overlay_mtu_bytes(self._surroundings)
+        )
+
+    @property
+    def is_settled(self) -> bool:
+        """The last pass brought what the documents say now."""
+        return (
+            not self._goal_changed
+            and not self.goals.has_unwritten
+            and self.outcome is not None
+            and self.outcome.error is None
+        )
+
+    def desired(self) -> Resource | None:
+        nr = self.network_resource if self.is_wanted else None
+        if nr is None:
+            return None
+        return resource.desired_resource(
+            nr,
+            device_key=self.device_key.public_key,
+            # A copy: documents may arrive while the kernel is written.
+            peers=dict(self.goals.peers),
+            attachments=self.workloads(nr),
+            devices=self.goals.selection.access_subnets(),
+        )
+
+    def workloads(self, nr: NetworkResource) -> tuple[Attachment, ...]:
+        return tuple(
+            resource.workload_attachment(
+                nr, name=stored.name, netns=stored.netns, link=stored.link, host=stored.host
+            )
+            for stored in self.attachments
+        )
+
+    def is_announced(self) -> bool:
+        """Whether the registry holds our member document, so that others can learn of us."""
+        own = self.goals.selection.own_member
+        return own is not None and self._machine.publisher.is_accepted(
+            trust.document_key(own), own.version
+        )
+
+    def announcement_error(self) -> OverlayError | None:
+        """Why the registry does not take our member document."""
+        key = f"member/{self.network}/{self.node}"
+        return self._machine.publisher.refusals.get(key)
+
+    async def plan(self) -> tuple[Change, ...]:
+        """What a full pass would change now."""
+        desired = self.desired()
+        return () if desired is None else await self._machine.configurator.plan(desired)
+
+    async def read_device(self) -> tuple[WgDevice | None, dict[WgPublicKey, PeerTraffic]]:
+        path = self._machine.shell.pins.path(self.netns)
+        if path is None:
+            return None, {}
+        ref = device_ref(self.netns, path)
+        wireguard = self._machine.shell.wireguard
+        return await wireguard.read(ref), await wireguard.read_traffic(ref)
+
+    async def wait_settled(self) -> None:
+        """Until a pass has brought what is wanted now. Raises what a pass fails with."""
+        while not self.is_settled:
+            progress, before = self._progress, self.outcome
+            await progress.wait()
+            if self.outcome is not before and self.outcome and self.outcome.error:
+                raise self.outcome.error
+
+    # The loop.
+
+    async def run(self) -> None:
+        """Passes until the network is no longer ours and nothing of it is left."""
+        while True:
+            reasons = await self._next_reasons()
+            try:
+                async with asyncio.timeout(PASS_DEADLINE_S):
+                    await self._pass(reasons)
+            except TimeoutError:
+                self._failed(Unavailable(f"a pass took more than {PASS_DEADLINE_S:g} s"))
+            except OverlayError as exc:
+                self._failed(exc)
+            if self._finished.is_set():
+                return
+
+    async def watch(self) -> None:
+        """Wake for what others change in the tenant netns, as long as there is one."""
+        while True:
+            await self._made.wait()
+            path = self._machine.shell.pins.path(self.netns)
+            if path is None:
+                self._made.clear()
+                continue
+            # A watch keeps its netns alive, so it ends before the netns is removed.
+            with self._machine.watch(path, lambda: self.wake(NOTIFICATION)):
+                await self._gone.wait()
+
+    async def _next_reasons(self) -> set[str]:
+        await self._wait_until(min(self._next_full, self._next_poll))
+        # A change by hand is several notifications, and a workload may flap its link all day.
+        calm = max(self._calm_until, self._now + SETTLE_S)
+        while self._reasons == {NOTIFICATION} and self._now < calm:
+            self._wake.clear()
+            await self._wait_until(calm)
+        self._wake.clear()
+        reasons, self._reasons = self._reasons, set()
+        if self._now >= self._next_full:
+            reasons.add(INTERVAL)
+        elif self._now >= self._next_poll:
+            reasons.add(POLL)
+        return reasons
+
+    async def _wait_until(self, due: float) -> None:
+        """Until `due`, or until there is a reason to look."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, due - self._now)):
+                await self._wake.wait()
+
+    @property
+    def _now(self) -> float:
+        return self._machine.clock.monotonic()
+
+    async def _pass(self, reasons: set[str]) -> None:
+        if not self.is_wanted:
+            await self._remove()
+        elif reasons <= {DOCUMENTS} and not self._goal_changed:
+            await self._write_peers()
+        elif reasons <= {DOCUMENTS, POLL} and not self._goal_changed:
+            await self._write_peers()
+            await self._look()
+        else:
+            await self._converge(by=_named(reasons))
+
+    async def _remove(self) -> None:
+        """Nothing is left; a network that is only waiting for somebody stays on record."""
+        version = self._version
+        self._made.clear()
+        self._gone.set()
+        report = await self._machine.configurator.remove(self.netns)
+        self.goals.take_unwritten()
+        self._note_changes(report.changes)
+        self._succeeded(version)
+        self._goal_changed = True  # should the gate open: everything is to be made
+        self._next_full = self._next_poll = self._now + FULL_PASS_S
+        if not self.is_ours:
+            self._finished.set()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the documents give us a place in the network."""
+        return self.goals.selection.own_index is not None
+
+    async def _converge(self, *, by: str) -> None:
+        started = time.process_time()
+        drifting, self._goal_changed = not self._goal_changed, False
+        version, expected = self._version, self.goals.take_unwritten()
+        desired = self.desired()
+        if desired is None:
+            self._goal_changed = True
+            return
+        try:
+            report = await self._machine.configurator.converge(desired, private_key=self.device_key)
+        except BaseException:
+            self._goal_changed = True  # what is missing is not drift
+            raise
+        self._gone.clear()
+        self._made.set()
+        self.unreachable = report.unreachable
+        known = {peer.public_key for peer in expected.put} | {*expected.drop}
+        surprises = tuple(c for c in report.changes if drifting and not _is_about(c, known))
+        self._note_repairs(surprises, by=by)
+        self._note_changes(tuple(c for c in report.changes if c not in surprises))
+        self._succeeded(version)
+        cost_s = time.process_time() - started
+        self._calm_until = self._now + min(CALM_FACTOR * cost_s, CALM_MAX_S)
+        self._next_full = self._now + max(
+            spread(FULL_PASS_S, self._machine.random()), cost_s * self.poll_divisor / POLL_SHARE
+        )
+        self._next_poll = self._now + self._poll_s
+        if any(isinstance(change, CreateDevice) for change in report.changes):
+            # Peers still hold sessions of the device that was: they learn by hearing from us.
+            self._to_poke.update(dict.fromkeys(desired.device.peers if desired.device else ()))
+        self._to_poke.update((peer.public_key, None) for peer in expected.put)
+        self._poke()
+
+    async def _write_peers(self) -> None:
+        """The short cut: what is known to have changed, without looking at the rest."""
+        if not self.goals.has_unwritten:
+            return
+        version, delta = self._version, self.goals.take_unwritten()
+        try:
+            made = await self._machine.configurator.apply_peers(
+                self.netns, put=delta.put, drop=delta.drop
+            )
+        except BaseException:
+            self._goal_changed = True  # the next pass looks at everything
+            raise
+        self._note_changes(made)
+        self._succeeded(version)
+        self._to_poke.update((peer.public_key, None) for peer in delta.put)
+        self._poke()
+
+    async def _look(self) -> None:
+        """Read the device: which paths work, and has anybody changed a peer?"""
+        started = time.process_time()
+        clock, shell = self._machine.clock, self._machine.shell
+        path = shell.pins.path(self.netns)
+        ref = device_ref(self.netns, path) if path is not None else None
+        device = await shell.wireguard.read(ref) if ref is not None else None
+        if device is None or ref is None:
+            await self._converge(by=POLL)
+            return
+        traffic = (
+            await shell.wireguard.read_traffic(ref)
+            if any(map(self.goals.is_in_question, device.peers))
+            else {}
+        )
+        wall = clock.now().timestamp()
+        self.goals.look(
+            device,
+            lambda key: traffic[key].tx_bytes if key in traffic else 0,
+            wall=wall,
+            now=clock.monotonic(),
+        )
+        cost_s = time.process_time() - started
+        self._poll_s = max(POLL_MIN_S, cost_s * self.poll_divisor / POLL_SHARE)
+        self._next_poll = self._now + self._poll_s
+        if self.goals.has_unwritten:
+            await self._write_peers()
+        elif self._has_drifted(device, wall=int(wall)):
+            await self._converge(by=POLL)
+
+    def _has_drifted(self, device: WgDevice, *, wall: int) -> bool:
+        if (device.public_key, device.listen_port) != (
+            self.device_key.public_key,
+            self.listen_port,
+        ):
+            return True
+        changes = plan_peers(desired=self.goals.peers, actual=device.peers, now=wall)
+        return next(changes, None) is not None
+
+    def _poke(self) -> None:
+        """Send one packet to each new peer (decision 0005)."""
+        keys, self._to_poke = [*self._to_poke], {}
+        nr = self.network_resource
+        path = self._machine.shell.pins.path(self.netns)
+        if nr is None or path is None or len(self.goals.peers) > MAX_POKED_PEERS:
+            return
+        gateways = [
+            addressing.address_of(
+                addressing.host_address(
+                    addressing.subnet_v4(nr.range_v4, member.index), addressing.GATEWAY_HOST
+                )
+            )
+            for key in keys
+            if (peer := self.goals.peers.get(key)) is not None
+            and peer.endpoint is not None
+            and (member := self.goals.selection.member_at(key)) is not None
+        ]
+        poke(path, gateways)
+
+    # Keeping record.
+
+    @property
+    def _version(self) -> int:
+        return self.document.version if self.document is not None else 0
+
+    def _succeeded(self, version: int) -> None:
+        self._backoff.reset()
+        self.failures = 0
+        self.outcome = Outcome(self._machine.clock.now(), version)
+        self._machine.on_outcome(self)
+        self._progress.set()
+        self._progress = asyncio.Event()
+
+    def _failed(self, error: OverlayError) -> None:
+        before = self.outcome
+        self.failures += 1
+        if before is None or before.error is None or before.error.message != error.message:
+            level = logging.ERROR if isinstance(error, Diverged | Refused) else logging.WARNING
+            log.log(level, "pass failed", extra={"network": self.network, "reason": str(error)})
+        self.outcome = Outcome(self._machine.clock.now(), self._version, error)
+        self._machine.on_outcome(self)
+        self._progress.set()
+        self._progress = asyncio.Event()
+        wait_s = self._backoff.next_s()
+        self._next_full = self._calm_until = self._now + wait_s
+        self._next_poll = self._next_full + POLL_MIN_S
+
+    def _note_changes(self, changes: tuple[Change, ...]) -> None:
+        if not changes:
+            return
+        self.last_change_at = self._machine.clock.now()
+        for change in changes:
+            said = {"network": self.network, "change": change.describe()}
+            log.debug("changed", extra=said)
+        log.info("converged", extra={"network": self.network, "changes": len(changes)})
+
+    def _note_repairs(self, changes: tuple[Change, ...], *, by: str) -> None:
+        for change in changes:
+            self.last_change_at = self._machine.clock.now()
+            says = change.describe()
+            self.journal.repair(Repair(self.last_change_at, self.network, says, by))
+            log.info("repaired", extra={"network": self.network, "change": says, "by": by})
+
+
+def _named(reasons: set[str]) -> str:
+    """The pass is called by what woke it, the most telling first."""
+    order = (NOTIFICATION, POLL, INTERVAL, START, DOCUMENTS)
+    return next(reason for reason in order if reason in reasons)
+
+
+def _is_about(change: Change, keys: set[WgPublicKey]) -> bool:
+    match change:
+        case PutPeer(peer=peer):
+            return peer.public_key in keys
+        case DropPeer(public_key=key):
+            return key in keys
+    return False
