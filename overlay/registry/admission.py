@@ -159,10 +159,14 @@ def _admit_network(case: _Case, network: Network, signers: frozenset[str]) -> No
     named = frozenset(m.node for m in network.members)
     former = (here.named - named) | (here.former - named)
     if former != here.former:
-        # They have to learn that they are out, also when they were not listening.
-        case.fact(FORMER + id_)
-        kept = sorted(former)[:MAX_FORMER_PER_NETWORK]
-        case.put(FORMER + id_, msgspec.json.encode(kept))
+        _remember(case, id_, former)
+
+
+def _remember(case: _Case, network: str, former: frozenset[str]) -> None:
+    """Who was in has to learn that it is out, also when it was not listening."""
+    case.fact(FORMER + network)
+    kept = sorted(former)[:MAX_FORMER_PER_NETWORK]
+    case.put(FORMER + network, msgspec.json.encode(kept))
 
 
 def _admit_member(case: _Case, member: Member) -> None:
@@ -241,6 +245,7 @@ def _evict(
         case.delete(f"{DOCUMENT}member/{holder_key}")
         case.delete(f"{DOCUMENT}result/{holder_key}")
         case.delete(DEVICE + document.device)
+        _remember(case, member.network, here.former | {claim.node})
         case.count(claim.node, -1, limit=MAX_NETWORKS_PER_NODE, what="networks")
 
 

@@ -29,8 +29,11 @@ from overlay.documents.schema import (
 from overlay.documents.trust import Verified
 from overlay.keys.identity import Identity, Kind
 from overlay.peers.registry import RegistryClient, RegistryRef, Snapshot, WatchEvent
+from overlay.registry import admission
+from overlay.registry.admission import Stored
+from overlay.registry.directory import Delivery, Directory
 from overlay.registry.serve import Config, Running, running
-from overlay.registry.store import Store
+from overlay.registry.store import Batch, Change, Store, Txn
 from overlay.registry.store.sqlite import SqliteStore
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -226,3 +229,40 @@ def wire_json(envelope: Envelope) -> dict[str, Any]:
     """An envelope as JSON, for tests that change it."""
     found: dict[str, Any] = msgspec.json.decode(dsse.encode_envelope(envelope))
     return found
+
+
+class Ledger:
+    """A store of the shortest kind with a directory that follows it: admission without IO."""
+
+    def __init__(self) -> None:
+        self.directory = Directory()
+        self.revision = 0
+        self._written: dict[str, int] = {}
+        self.deliveries: list[Delivery] = []
+
+    def decide(self, envelope: Envelope, *, now: datetime = NOW) -> Txn | Stored:
+        return admission.decide(self.directory, verified(envelope), envelope, now=now)
+
+    def commit(self, txn: Txn) -> int | None:
+        if any(self._written.get(key, 0) != revision for key, revision in txn.compares):
+            return None
+        self.revision += 1
+        changes = [Change(key, value) for key, value in txn.puts]
+        changes += [Change(key, None) for key in txn.deletes]
+        for change in changes:
+            self._written[change.key] = 0 if change.value is None else self.revision
+        self.deliveries = self.directory.apply(Batch(self.revision, tuple(changes)))
+        return self.revision
+
+    def publish(self, envelope: Envelope, *, now: datetime = NOW) -> int:
+        """What a registry does with a document when nobody else writes."""
+        decision = self.decide(envelope, now=now)
+        if isinstance(decision, Stored):
+            return decision.revision
+        revision = self.commit(decision)
+        assert revision is not None
+        return revision
+
+    def told(self) -> set[tuple[str, str]]:
+        """Who has to be told of which document after the last publication."""
+        return {(who, d.held.key) for d in self.deliveries for who in d.audience}
