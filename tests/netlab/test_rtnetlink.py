@@ -197,6 +197,55 @@ def test_neighbour_is_encoded_as_the_reference_does(address):
     assert expected == nl.neighbour(4, packed=ip_address(address).packed, mac=MAC)
 
 
+class Oracle:
+    """Answers one request and keeps it."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self.requests: list[bytes] = []
+        self._answers = list(answers)
+
+    def send(self, request: bytes) -> None:
+        self.requests.append(request)
+
+    def recv(self, _: int) -> bytes:
+        return self._answers.pop(0)
+
+
+def test_wait_operational_asks_until_the_link_carries():  # LAB-005
+    def link(state: str) -> bytes:
+        attrs = [["IFLA_IFNAME", "eth0"], ["IFLA_OPERSTATE", state]]
+        return reference(ifinfmsg(), kind=nl.RTM_NEWLINK, flags=0, index=5, attrs=attrs)
+
+    kernel = Oracle(link("UNKNOWN"), link("LOWERLAYERDOWN"), link("UP"))
+    nl.wait_operational(kernel, 5)
+    asked = reference(ifinfmsg(), kind=nl.RTM_GETLINK, flags=nl.NLM_F_REQUEST, index=5)
+    assert kernel.requests == [asked] * 3
+
+
+def test_wait_local_asks_until_the_address_receives():  # LAB-005
+    def route(kind: int) -> bytes:
+        return reference(rtmsg(), kind=nl.RTM_NEWROUTE, flags=0, family=AF_INET6, type=kind)
+
+    kernel = Oracle(route(nl.RTN_UNICAST), route(nl.RTN_LOCAL))
+    nl.wait_local(kernel, 5, packed=ip_address("2001:db8::1").packed)
+    asked = reference(
+        rtmsg(),
+        kind=nl.RTM_GETROUTE,
+        flags=nl.NLM_F_REQUEST,
+        family=AF_INET6,
+        dst_len=128,
+        attrs=[["RTA_DST", "2001:db8::1"], ["RTA_OIF", 5]],
+    )
+    assert kernel.requests == [asked] * 2
+
+
+def test_waiting_ends_with_the_promise_that_was_not_kept(monkeypatch):
+    monkeypatch.setattr(nl, "READY_WITHIN_S", -1.0)
+    down = reference(ifinfmsg(), kind=nl.RTM_NEWLINK, flags=0, index=5)
+    with pytest.raises(TimeoutError, match="link 5 carries"):
+        nl.wait_operational(Oracle(down), 5)
+
+
 def family_of(address) -> int:
     return AF_INET6 if address.version == 6 else AF_INET
 
