@@ -127,11 +127,12 @@ def process_starts(source: Source) -> Iterator[str]:
 
 def shells(source: Source) -> Iterator[str]:
     for node, name in calls(source):
-        through = any(
-            word.arg == "shell" and not is_literal(word.value, value=False)
-            for word in node.keywords
+        shell = {word.arg: word.value for word in node.keywords}.get("shell")
+        asked = shell is not None and (
+            is_literal(shell, value=True)
+            or (PROCESS_CALL.fullmatch(name) and not is_literal(shell, value=False))
         )
-        if SHELL_CALL.fullmatch(name) or through:
+        if SHELL_CALL.fullmatch(name) or asked:
             yield source.at(node, f"{name} goes through a shell")
 
 

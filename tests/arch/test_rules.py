@@ -70,6 +70,7 @@ HONEST = [
     (impurities, "class P(Protocol):\n    async def read(self): ..."),
     (rules.process_starts, "import os\nos.open('x', 0)\nos.path.exists('x')"),
     (rules.shells, "import subprocess\nsubprocess.run(['ip'], shell=False)"),
+    (rules.shells, "loop = NodeLoop(shell=machine)"),
     (rules.orphan_tasks, "tg.create_task(f(), name='x')"),
     (rules.banned_words, "class LabProcess: ...\ndef handled(): ...\ninformation = 1"),
     (rules.open_compares, "ok = hmac.compare_digest(token, known)\nok = link.mac == other.mac"),
