@@ -21,6 +21,7 @@ from overlay.keys import store
 from overlay.keys.identity import Identity, Kind
 from overlay.model import FarmId, NetworkId
 from overlay.netns import backend, converge, kernel, nft, pins, watch
+from overlay.netns.backend import Choice
 from overlay.netns.ports import Shell
 from overlay.peers.cache import Cache, open_cache
 from overlay.peers.registry import RegistryClient, RegistryRef
@@ -71,6 +72,26 @@ def run_node(config: NodeConfig) -> None:
         asyncio.run(_serve(config))
 
 
+def clean_node(config: NodeConfig) -> tuple[str, ...]:
+    """Nothing of this node's networks is left in the kernel; the tenant netns that were there.
+
+    Keys and documents stay, so that the next start builds everything anew. Raises Refused while a
+    node runs.
+    """
+    with _alone(Path(config.state)):
+        return asyncio.run(_clean(config))
+
+
+async def _clean(config: NodeConfig) -> tuple[str, ...]:
+    async with AsyncExitStack() as stack:
+        shell = await _open_shell(stack, await backend.choose(_backend_environment(config)))
+        configurator = converge.Configurator(shell, clock=SystemClock())
+        owned = await configurator.list_owned()
+        for netns in owned:
+            await configurator.remove(netns)
+    return owned
+
+
 async def _serve(config: NodeConfig) -> None:
     async with open_node(config, clock=SystemClock()) as node:
         await _until_stopped(node, config)
@@ -117,12 +138,7 @@ async def open_node(config: NodeConfig, *, clock: Clock) -> AsyncIterator[Runnin
         cache = stack.enter_context(open_cache(directory / DATABASE_FILE))
         choice = await backend.choose(_backend_environment(config))
         log.info("WireGuard chosen", extra={"reason": choice.reason})
-        shell = Shell(
-            kernel=await stack.enter_async_context(kernel.Rtnetlink()),
-            wireguard=choice.wireguard,
-            packet_filter=nft.Nftables(),
-            pins=stack.enter_context(pins.TenantPins()),
-        )
+        shell = await _open_shell(stack, choice)
         loop = NodeLoop(
             identity,
             _settings(config, directory),
@@ -149,6 +165,15 @@ async def open_node(config: NodeConfig, *, clock: Clock) -> AsyncIterator[Runnin
         stack.push_async_callback(node.close)
         await loop.load()
         yield node
+
+
+async def _open_shell(stack: AsyncExitStack, choice: Choice) -> Shell:
+    return Shell(
+        kernel=await stack.enter_async_context(kernel.Rtnetlink()),
+        wireguard=choice.wireguard,
+        packet_filter=nft.Nftables(),
+        pins=stack.enter_context(pins.TenantPins()),
+    )
 
 
 class RunningNode:

@@ -1,4 +1,4 @@
-"""JSON Schemas of the files that people write, for editors: `python -m zos_core.cli.schemas DIR`."""
+"""JSON Schemas of the files that people write, for editors; run as a module it writes them."""
 
 from __future__ import annotations
 
