@@ -7,8 +7,10 @@ line.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from nacl.bindings import crypto_scalarmult_base
+from nacl.exceptions import CryptoError
 
 from overlay.errors import Unavailable
 from overlay.model import Address, Endpoint, PeerTraffic, Prefix, WgDevice, WgPeer, WgPublicKey
@@ -19,6 +21,8 @@ REPLY_END = b"\n\n"
 PEERS_PER_REQUEST = 500
 
 _NO_PRESHARED_KEY = "0" * 64
+# A quarter of the text, the same for every peer that we wrote: not worth keeping.
+_ALWAYS = f"preshared_key={_NO_PRESHARED_KEY}\nprotocol_version=1\n".encode()
 
 
 def encode_set(
@@ -40,10 +44,8 @@ def encode_set(
 
 def parse_errno(reply: bytes) -> int:
     """The error number a reply ends with, 0 for none. Raises Unavailable when it is no reply."""
-    try:
+    with _understood():
         return abs(int(reply[reply.rindex(b"errno=") + 6 :]))
-    except ValueError as exc:
-        raise Unavailable("the control socket does not speak WireGuard's protocol") from exc
 
 
 def parse_device(
@@ -54,32 +56,40 @@ def parse_device(
     Most peers of a large device are idle, so their text is the same every time: it is looked up
     instead of parsed.
     """
-    head, chunks = _split(reply)
     parsed: dict[bytes, WgPeer] = {}
     peers: dict[WgPublicKey, WgPeer] = {}
-    try:
+    with _understood():
+        head, chunks = _split(reply)
         for chunk in chunks:
             peer = known.get(chunk) or _parse_peer(chunk)
             parsed[chunk] = peer
             peers[peer.public_key] = peer
         return _parse_head(head, peers), parsed
-    except (ValueError, LookupError) as exc:
-        raise Unavailable("the control socket does not speak WireGuard's protocol") from exc
 
 
 def parse_traffic(reply: bytes) -> dict[WgPublicKey, PeerTraffic]:
     """Bytes received and sent by every peer in a reply to GET_REQUEST."""
     traffic = {}
-    for chunk in _split(reply)[1]:
-        fields = dict(line.split(b"=", 1) for line in chunk[65:-1].split(b"\n"))
-        key = WgPublicKey(bytes.fromhex(chunk[:64].decode()))
-        traffic[key] = PeerTraffic(int(fields[b"rx_bytes"]), int(fields[b"tx_bytes"]))
+    with _understood():
+        for chunk in _split(reply)[1]:
+            fields = dict(line.split(b"=", 1) for line in chunk[65:-1].split(b"\n"))
+            key = WgPublicKey(bytes.fromhex(chunk[:64].decode()))
+            traffic[key] = PeerTraffic(int(fields[b"rx_bytes"]), int(fields[b"tx_bytes"]))
     return traffic
 
 
+@contextmanager
+def _understood() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, LookupError, CryptoError) as exc:
+        raise Unavailable("the control socket does not speak WireGuard's protocol") from exc
+
+
 def _split(reply: bytes) -> tuple[bytes, list[bytes]]:
-    """The device's lines, and one chunk per peer that starts with the peer's key."""
-    head, *chunks = reply[: reply.rindex(b"errno=")].split(b"public_key=")
+    """The device's lines, and one chunk per peer: its key and those of its lines that tell."""
+    said = reply[: reply.rindex(b"errno=")].replace(_ALWAYS, b"")
+    head, *chunks = said.split(b"public_key=")
     return head, chunks
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
@@ -119,8 +121,9 @@ def encode_get_family() -> bytes:
 
 
 def parse_family(payload: bytes) -> int:
-    fields = dict(_attributes(payload, _GENERIC.size))
-    return int.from_bytes(fields[_CTRL_ATTR_FAMILY_ID], "little")
+    with _understood():
+        fields = dict(_attributes(payload, _GENERIC.size))
+        return int.from_bytes(fields[_CTRL_ATTR_FAMILY_ID], "little")
 
 
 def encode_get(family: int, link: str) -> bytes:
@@ -163,8 +166,8 @@ def parse_device(
     public_key, listen_port = None, 0
     parsed: dict[bytes, WgPeer] = {}
     peers: dict[WgPublicKey, WgPeer] = {}
-    for payload in payloads:
-        for kind, value in _attributes(payload, _GENERIC.size):
+    with _understood():
+        for kind, value in _device_attributes(payloads):
             if kind == _Device.PUBLIC_KEY:
                 public_key = WgPublicKey(value)
             elif kind == _Device.LISTEN_PORT:
@@ -181,18 +184,28 @@ def parse_device(
 def parse_traffic(payloads: Iterable[bytes]) -> dict[WgPublicKey, PeerTraffic]:
     """Bytes received and sent by every peer in the parts of a dump."""
     traffic = {}
-    for payload in payloads:
-        for kind, value in _attributes(payload, _GENERIC.size):
-            if kind == _Device.PEERS:
-                for _, chunk in _attributes(value):
-                    fields = dict(_attributes(chunk))
-                    if _Peer.RX_BYTES in fields:  # else the rest of a peer that was counted
-                        key = WgPublicKey(fields[_Peer.PUBLIC_KEY])
-                        traffic[key] = PeerTraffic(
-                            int.from_bytes(fields[_Peer.RX_BYTES], "little"),
-                            int.from_bytes(fields[_Peer.TX_BYTES], "little"),
-                        )
+    with _understood():
+        lists = (value for kind, value in _device_attributes(payloads) if kind == _Device.PEERS)
+        for _, chunk in chain.from_iterable(map(_attributes, lists)):
+            fields = dict(_attributes(chunk))
+            if _Peer.RX_BYTES in fields:  # else the rest of a peer that was counted
+                rx, tx = fields[_Peer.RX_BYTES], fields[_Peer.TX_BYTES]
+                traffic[WgPublicKey(fields[_Peer.PUBLIC_KEY])] = PeerTraffic(
+                    int.from_bytes(rx, "little"), int.from_bytes(tx, "little")
+                )
     return traffic
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, LookupError, struct.error) as exc:
+        raise Unavailable("the kernel's WireGuard speaks another dialect of netlink") from exc
+
+
+def _device_attributes(payloads: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    return chain.from_iterable(_attributes(payload, _GENERIC.size) for payload in payloads)
 
 
 def _joined(first: WgPeer, rest: WgPeer) -> WgPeer:
