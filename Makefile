@@ -55,8 +55,7 @@ bench: setup ## every figure we claim; JSON in build/bench
 
 man: ## man pages of the zos command, in build/man
 	@tools/setup.sh venv
-	@mkdir -p build/man
-	$(BIN)/click-man --target build/man zos
+	@$(BIN)/python tools/man.py build/man
 
 format: ## rewrite the sources in the house format
 	@tools/setup.sh venv
