@@ -20,7 +20,8 @@ REPLY_END = b"\n\n"
 # A device is locked for one transaction; this many peers take a few tens of milliseconds.
 PEERS_PER_REQUEST = 500
 
-_NO_PRESHARED_KEY = "0" * 64
+KEY_BYTES = 32
+_NO_PRESHARED_KEY = "00" * KEY_BYTES
 # A quarter of the text, the same for every peer that we wrote: not worth keeping.
 _ALWAYS = f"preshared_key={_NO_PRESHARED_KEY}\nprotocol_version=1\n".encode()
 
@@ -73,8 +74,9 @@ def parse_traffic(reply: bytes) -> dict[WgPublicKey, PeerTraffic]:
     with _understood():
         for chunk in _split(reply)[1]:
             fields = dict(line.split(b"=", 1) for line in chunk[65:-1].split(b"\n"))
-            key = WgPublicKey(bytes.fromhex(chunk[:64].decode()))
-            traffic[key] = PeerTraffic(int(fields[b"rx_bytes"]), int(fields[b"tx_bytes"]))
+            traffic[_parse_key(chunk[:64].decode())] = PeerTraffic(
+                int(fields[b"rx_bytes"]), int(fields[b"tx_bytes"])
+            )
     return traffic
 
 
@@ -124,12 +126,19 @@ def _parse_peer(chunk: bytes) -> WgPeer:
     if preshared_key != _NO_PRESHARED_KEY:
         allowed_ips = []  # not a peer that we wrote, see WGD-007
     return WgPeer(
-        public_key=WgPublicKey(bytes.fromhex(text[:64])),
+        public_key=_parse_key(text[:64]),
         allowed_ips=tuple(sorted(allowed_ips)),
         endpoint=endpoint,
         keepalive_s=keepalive_s,
         latest_handshake=latest_handshake,
     )
+
+
+def _parse_key(text: str) -> WgPublicKey:
+    key = bytes.fromhex(text)
+    if len(key) != KEY_BYTES:
+        raise ValueError("a key is cut short")
+    return WgPublicKey(key)
 
 
 def _parse_endpoint(text: str) -> Endpoint:
