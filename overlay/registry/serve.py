@@ -79,7 +79,10 @@ async def running(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         await service.load()
-        sockets = _bind(config.addresses, config.port)
+        tls = await asyncio.to_thread(tls_context, identity)
+        sockets = bind(config.addresses, config.port)
+        for sock in sockets:
+            stack.callback(sock.close)
         buckets = Buckets(per_s=config.requests_per_s, burst=config.request_burst)
         app = App(
             service,
@@ -95,7 +98,7 @@ async def running(
             )
             server = _Server(app, max_connections=config.max_connections)
             try:
-                async with _listening(server, sockets, _tls(identity), watchers):
+                async with _listening(server, sockets, tls, watchers):
                     port = sockets[0].getsockname()[1]
                     log.info("registry answers", extra={"registry": identity.id, "port": port})
                     yield Running(identity.id, port, service)
@@ -134,7 +137,8 @@ async def _listening(
         await server.shutdown(STOP_DEADLINE_S)
 
 
-def _bind(addresses: Sequence[str], port: int) -> list[socket.socket]:
+def bind(addresses: Sequence[str], port: int) -> list[socket.socket]:
+    """A socket for each address, all with the same port. Raises Unavailable."""
     sockets: list[socket.socket] = []
     address = ""
     try:
@@ -153,7 +157,8 @@ def _bind(addresses: Sequence[str], port: int) -> list[socket.socket]:
     return sockets
 
 
-def _tls(identity: Identity) -> ssl.SSLContext:
+def tls_context(identity: Identity) -> ssl.SSLContext:
+    """TLS 1.3 with the registry's own key."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     # OpenSSL reads keys from files only; this one is memory that nobody else can name.
