@@ -275,6 +275,7 @@ def main() -> int:
             return 1
     _save(demo)
     print(picture.tables(demo.reachability, demo.isolation))
+    print(picture.timings(demo.timings_ms))
     print(f"\n{'All as it should be' if demo.holds else 'NOT as it should be'}: details in {OUT}")
     return 0 if demo.holds else 1
 

@@ -32,7 +32,7 @@ async def serve(name: str) -> None:
 
 
 async def ask(address: str) -> dict[str, object]:
-    """Who answers at `address`, and how long a connection took; name is None when nobody did."""
+    """Who answers at `address`, and how long a connection takes; name is None when nobody does."""
     began = time.perf_counter()
     try:
         async with asyncio.timeout(TIMEOUT_S):
@@ -46,8 +46,10 @@ async def ask(address: str) -> dict[str, object]:
 
 
 async def _ask_all(addresses: list[str]) -> None:
+    """All at once to learn who is there, then one by one for round trips without handshakes."""
     for answer in await asyncio.gather(*map(ask, addresses)):
-        print(json.dumps(answer))
+        again = await ask(str(answer["address"])) if answer["name"] else answer
+        print(json.dumps(again))
 
 
 def main() -> None:

@@ -20,6 +20,11 @@ def tables(reachability: Iterable[Row], isolation: Iterable[Row]) -> str:
     return "\n\n".join((*blocks, "\n  ".join((verdict, *reached))))
 
 
+def timings(steps: Mapping[str, float]) -> str:
+    """How long each step took."""
+    return "\nTook " + ", ".join(f"{name} {ms / 1000:.1f} s" for name, ms in steps.items())
+
+
 def _matrix(tenant: str, pairs: list[Row]) -> str:
     names = list(dict.fromkeys(str(pair["from"]) for pair in pairs))
     width = max(map(len, names)) + 2
