@@ -68,6 +68,8 @@ def run_node(config: NodeConfig) -> None:
     damaged, Unavailable when this machine has no WireGuard.
     """
     os.umask(0o077)
+    # pyroute2 logs whole netlink messages at DEBUG, and those that set up a device hold its key.
+    logging.getLogger("pyroute2").setLevel(logging.WARNING)
     with _alone(Path(config.state)):
         asyncio.run(_serve(config))
 

@@ -10,7 +10,8 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,8 @@ class NodeLoop:
         self._changed = asyncio.Event()
         self._client: RegistryClient | None = None
         self._has_client = asyncio.Event()
+        self._resync = asyncio.Event()
+        self._opened: list[ResourceLoop] = []  # in this batch
         self._touched: dict[NetworkId, bool] = {}  # -> whether more than peers changed
 
     # Life.
@@ -221,9 +224,15 @@ class NodeLoop:
 
     async def _follow(self) -> None:
         await self._has_client.wait()
-        client = self._client
-        if client is not None:
-            await self.feed.run(client, on_connected=lambda: self._connected(client))
+        while (client := self._client) is not None:
+            connected = partial(self._connected, client)
+            async with asyncio.TaskGroup() as group:
+                following = group.create_task(
+                    self.feed.run(client, on_connected=connected), name="registry stream"
+                )
+                await self._resync.wait()
+                self._resync.clear()
+                following.cancel()
 
     def _connected(self, client: RegistryClient) -> None:
         self.publisher.connect(client)
@@ -309,13 +318,38 @@ class NodeLoop:
 
     def take(self, documents: Iterable[Document]) -> None:
         """Verify, store, and only then act on. What is refused is noted and changes nothing."""
-        self._touched = {}
-        with self._cache.batch():
+        with self._durable():
             for document in documents:
                 self._take(document.key, document.envelope)
+
+    @contextmanager
+    def _durable(self) -> Iterator[None]:
+        """What happens in the block is on disk before any loop acts on it, or did not happen."""
+        self._touched, self._opened = {}, []
+        try:
+            with self._cache.batch():
+                yield
+        except BaseException:
+            for opened in self._opened:
+                del self.loops[opened.network]
+            for network in self._touched.keys() & self.loops.keys():
+                self._reload(self.loops[network])
+            raise
+        for opened in self._opened:
+            self._start(opened)
         for network, more in self._touched.items():
             if (loop := self.loops.get(network)) is not None:
                 loop.changed(peers_only=not more)
+
+    def _reload(self, loop: ResourceLoop) -> None:
+        """Forget what did not reach the disk."""
+        loop.reset_goals()
+        for key, verified in self._stored("network/"):
+            if key == f"network/{loop.network}" and isinstance(verified.document, Network):
+                loop.put_network(verified.document)
+        for _, verified in self._stored(f"member/{loop.network}/"):
+            if isinstance(verified.document, Member):
+                loop.goals.put_member(verified.document, now=self.clock.monotonic())
 
     def _take(self, key: str, raw: bytes) -> None:
         try:
@@ -348,7 +382,6 @@ class NodeLoop:
             if network.deleted or all(m.node != self.id for m in network.members):
                 return  # it is no business of ours
             loop = self._admit(verified, network, raw)
-            self._start(loop)
             self._take_early(id_)
         elif loop.document != network:
             self.intake.keep(verified, raw)
@@ -370,7 +403,9 @@ class NodeLoop:
             raise
         self.intake.keep(verified, raw)
         self.refused.pop(id_, None)
-        return self._open(id_, network)
+        loop = self._open(id_, network)
+        self._opened.append(loop)
+        return loop
 
     def adopt(
         self, network: NetworkId, documents: Iterable[Document], *, invitation: Identity
@@ -378,21 +413,17 @@ class NodeLoop:
         """Act on a network that was joined by token: its document comes first, then members."""
         first, *members = documents
         self.keep_invitation(network, invitation)
-        with self._cache.batch():
+        with self._durable():
             self._cache.set_setting(f"joined/{network}", invitation.id)
-            is_new = network not in self.loops
-            if is_new:
+            if network not in self.loops:
                 verified = self.intake.verify(first.envelope, key=first.key)
                 if not isinstance(verified.document, Network):
                     raise Rejected(f"{first.key} is no network document")
                 self._admit(verified, verified.document, first.envelope)
             for member in members:
                 self._take(member.key, member.envelope)
-            loop = self.loops[network]
-            self._refresh(loop)
-        if is_new:
-            self._start(loop)
-        loop.changed()
+            self._refresh(self.loops[network])
+            self._touched[network] = True
         self._bump()
 
     def keep_invitation(self, network: NetworkId, invitation: Identity) -> None:
@@ -563,6 +594,7 @@ class NodeLoop:
             # There is room for a network that was turned away; ask for everything again.
             self.refused.clear()
             self._cache.drop_setting(self._revision_name)
+            self._resync.set()
         self._bump()
 
     # What others hear of us.

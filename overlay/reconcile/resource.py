@@ -83,7 +83,8 @@ class ResourceLoop:
         self.device_key = device_key
         self.listen_port = listen_port
         self.netns = addressing.netns_name(network)
-        self.goals = PeerGoals(own, own_key=device_key.public_key, underlay=underlay)
+        self._underlay = underlay
+        self.goals = self._new_goals()
         self.attachments: tuple[StoredAttachment, ...] = ()
         self.departed: frozenset[str] = frozenset()  # members that the tenant has taken out
         self.unreachable: frozenset[str] = frozenset()
@@ -119,6 +120,14 @@ class ResourceLoop:
     def is_wanted(self) -> bool:
         return self.gate.open and self.goals.selection.own_index is not None
 
+    def _new_goals(self) -> PeerGoals:
+        return PeerGoals(self.node, own_key=self.device_key.public_key, underlay=self._underlay)
+
+    def reset_goals(self) -> None:
+        """As if no document were known."""
+        self.goals = self._new_goals()
+        self._goal_changed = True
+
     def put_network(self, network: Network) -> None:
         selection = self.goals.selection
         before = selection.members.keys() - selection.refusals.keys()
@@ -139,7 +148,7 @@ class ResourceLoop:
     def put_surroundings(self, surroundings: Surroundings, underlay: Underlay) -> None:
         """Our own links in the underlay changed; peers learn it by hearing from us."""
         self.goals.put_underlay(underlay, now=self._machine.clock.monotonic())
-        self._surroundings = surroundings
+        self._surroundings, self._underlay = surroundings, underlay
         self._to_poke.update(dict.fromkeys(self.goals.peers))
         self.changed()
 
