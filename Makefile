@@ -10,6 +10,8 @@ PYTEST := $(BIN)/pytest -q
 # The suites on real namespaces have no use for its slow import.
 SUITE := $(PYTEST) -p no:schemathesis
 SOURCES := overlay zos_core netlab
+# The faster one that tools/setup.sh may have unpacked; empty when it has not.
+export ZOS_WIREGUARD_GO ?= $(wildcard $(CURDIR)/build/wireguard-go/usr/bin/wireguard-go)
 # The least that must run: a suite that loses its tests fails instead of passing empty.
 KERNEL_TESTS ?= 1
 LAB_TESTS ?= 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import socket
 import tempfile
 import time
@@ -18,12 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from overlay.netns.backend import find_wireguard_go
-
 from bench.contenders import FIRST, LAST, TOPOLOGY, ByHand, Contender, Nebula, Tinc, Zos
 from bench.report import Limit, emit, spread
 from netlab.lab import Lab
 from overlay.model import Address
+from overlay.netns.backend import BINARY_SETTING, find_binaries
 from zos_core import icmp
 
 PING_EVERY_S = 0.004
@@ -82,7 +82,8 @@ async def measure(make: Make, *, seconds: int) -> dict[str, Any]:
 
 
 async def run(*, seconds: int, rounds: int) -> None:
-    binary = find_wireguard_go().path
+    named = os.environ.get(BINARY_SETTING)
+    binary = named or str((await find_binaries(os.environ))[0][1])
     makes: tuple[Make, ...] = (
         lambda lab, _: ByHand(lab, binary=binary),
         lambda lab, _: Zos(lab),
