@@ -254,7 +254,9 @@ class Directory:
         """All documents of a kind that the caller may see, by key. Raises Refused."""
         keys: Iterable[str]
         if network is not None:
-            keys = self._keys_in(kind, network)
+            # Asked first, so that who may not is told so also of a network without documents.
+            may = self._may_read_network(caller, network, now=now)
+            keys = self._keys_in(kind, network) if may else ()
         elif kind == "farm":
             keys = {f"farm/{caller}", *(f"farm/{f}" for f in self._farms_of(caller))}
         elif kind == "node":

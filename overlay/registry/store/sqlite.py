@@ -24,6 +24,7 @@ from overlay.registry.store import Batch, Change, Compacted, Entry, Page, Txn
 SCHEMA_VERSION = 1
 MAX_GROUP = 256  # commits that share one fsync; bounds how long a reader waits
 WATCH_BATCH = 64
+BUSY_DEADLINE_S = 1.0  # for another process to let go of the file
 
 # `version` keeps every value since the floor; a NULL value is a deletion. `entry` says which is
 # the one that is there.
@@ -104,7 +105,8 @@ class SqliteStore:
         pending = _Pending(txn)
         self._pending.append(pending)
         # Whichever job runs first takes all that wait; when ours has run, ours is done.
-        await self._run(self._flush)
+        # Cancelled or not, it runs: a commit that was left waiting would ride on a later one.
+        await asyncio.shield(self._run(self._flush))
         if pending.error is not None:
             raise Unavailable(f"{self._path}: {pending.error}") from pending.error
         return pending.revision
@@ -162,7 +164,12 @@ class SqliteStore:
             # The log files that SQLite makes beside it get the same mode.
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
             # Transactions are begun by hand; WAL with FULL makes every commit durable.
-            self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(
+                self._path,
+                isolation_level=None,
+                check_same_thread=False,
+                timeout=BUSY_DEADLINE_S,
+            )
         return job(self._db)
 
     def _open(self, db: sqlite3.Connection) -> None:
