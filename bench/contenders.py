@@ -16,12 +16,19 @@ from typing import Protocol
 from netlab.fleet import Fleet
 from netlab.lab import Lab, LabNode
 from netlab.topology import Node, Topology
+from overlay.netns.backend import BINARY_SETTING, find_binaries
 
 FIRST, LAST = "n1", "n2"
 TOPOLOGY = Topology(
     name="bench", nodes=(Node(FIRST), Node(LAST), Node("n3"), Node("registry"), Node("desk"))
 )
-WIREGUARD_PORT = 51820
+WIREGUARD_PORT = 41820
+
+
+async def wireguard_go() -> str:
+    """The binary that zos uses too."""
+    named = os.environ.get(BINARY_SETTING)
+    return named or str((await find_binaries(os.environ))[0][1])
 
 
 class Contender(Protocol):
