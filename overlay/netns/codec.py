@@ -145,9 +145,10 @@ def owned_routes(snapshot: Snapshot) -> frozenset[Route]:
 def joined_workload(
     attachment: Attachment, *, tenant: Snapshot, workload: Snapshot
 ) -> Attachment | None:
-    """What there is of `attachment`: empty text where the workload's link has something else.
+    """What there is of `attachment`; None when the link is not the other end of its port.
 
-    None when the link in the workload's netns is not the other end of the port.
+    Where the link has another address or gateway than it should, that one is told, and empty text
+    where it has none. The workload may have more of its own.
     """
     port, link = tenant.link(attachment.port), workload.link(attachment.link)
     if port is None or link is None or link.kind != "veth":
@@ -155,16 +156,26 @@ def joined_workload(
     if (port.index, link.index) != (link.other_end, port.other_end):
         return None
     addresses = _addresses(workload.addresses, link)
-    gateways = {r.gateway for r in workload.routes if r.link == link.index and r.gateway}
+    gateways = {
+        route.gateway
+        for route in workload.routes
+        if route.link == link.index and route.protocol == ROUTE_PROTOCOL and route.gateway
+    }
     return msgspec.structs.replace(
         attachment,
-        address_v4=attachment.address_v4 if attachment.address_v4 in addresses else "",
-        address_v6=attachment.address_v6 if attachment.address_v6 in addresses else "",
-        gateway_v4=attachment.gateway_v4 if attachment.gateway_v4 in gateways else "",
-        gateway_v6=attachment.gateway_v6 if attachment.gateway_v6 in gateways else "",
+        address_v4=_found(attachment.address_v4, addresses),
+        address_v6=_found(attachment.address_v6, addresses),
+        gateway_v4=_found(attachment.gateway_v4, gateways),
+        gateway_v6=_found(attachment.gateway_v6, gateways),
         mac=link.mac or "",
         mtu_bytes=link.mtu_bytes if link.up else 0,
     )
+
+
+def _found(wanted: str, there: Iterable[str]) -> str:
+    """What is wanted when it is there, else the first other one of its family, else nothing."""
+    same_family = sorted(text for text in there if (":" in text) == (":" in wanted))
+    return wanted if wanted in same_family else next(iter(same_family), "")
 
 
 def _is_owned(name: str) -> bool:

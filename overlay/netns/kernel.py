@@ -146,9 +146,11 @@ class Rtnetlink:
         self, netns: str, prefix: Prefix, link: str, *, gateway: Address | None = None
     ) -> None:
         async with self._socket(netns) as ipr:
-            route = _route(prefix, _index(netns, link))
+            index = _index(netns, link)
+            route = _route(prefix, index)
             if gateway is not None:
-                route |= {"gateway": gateway, "priority": GATEWAY_METRIC}
+                # Different for each link: IPv6 would make one multipath route of equal ones.
+                route |= {"gateway": gateway, "priority": GATEWAY_METRIC + index}
             # Appended, not replaced: a stale route goes afterwards, and only when it is owned.
             await _tried(ipr.route("append", **route), ignore=_ALREADY)
 

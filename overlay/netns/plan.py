@@ -40,6 +40,7 @@ from overlay.netns.changes import (
 from overlay.netns.state import (
     BRIDGE_LINK,
     WG_LINK,
+    Attachment,
     Link,
     LinkKind,
     Resource,
@@ -154,10 +155,23 @@ def _misfits(desired: Resource, actual: Resource) -> frozenset[str]:
     dead_device = {WG_LINK} if WG_LINK in actual.links and actual.device is None else set()
     cut_off = {
         port
-        for port in desired.attachments
-        if port in actual.links and port not in actual.attachments
+        for port, attachment in desired.attachments.items()
+        if port in actual.links and not _can_become(attachment, actual.attachments.get(port))
     }
     return frozenset(wrong_kind | dead_device | cut_off)
+
+
+def _can_become(desired: Attachment, actual: Attachment | None) -> bool:
+    """Whether the pair can stay. With a stale address or gateway it would use that one first."""
+    return actual is not None and all(
+        found in ("", wanted)
+        for found, wanted in (
+            (actual.address_v4, desired.address_v4),
+            (actual.address_v6, desired.address_v6),
+            (actual.gateway_v4, desired.gateway_v4),
+            (actual.gateway_v6, desired.gateway_v6),
+        )
+    )
 
 
 def _without_links(actual: Resource, gone: frozenset[str]) -> Resource:
