@@ -64,7 +64,7 @@ def ruleset(
 
 def _inet_table(nr: NetworkResource, devices: Sequence[Prefix]) -> list[Command]:
     chains: dict[str, Iterable[Rule]] = {
-        "policy": _policy(nr, devices),
+        "by_policy": _policy(nr, devices),
         "overlay_in": _overlay_in(nr),
         "workload_out": _workload_out(nr, devices),
         "overlay_transit": _overlay_transit(nr, devices),
@@ -118,7 +118,7 @@ def _overlay_in(nr: NetworkResource) -> Iterable[Rule]:
     # WireGuard gives no peer our own subnet; this holds even if a device were set up by hand.
     for own in (nr.subnet_v4, nr.subnet_v6):
         yield [_within("saddr", [own]), *refuse("refused_source")]
-    yield [goto("policy")]
+    yield [goto("by_policy")]
 
 
 def _workload_out(nr: NetworkResource, devices: Sequence[Prefix]) -> Iterable[Rule]:
@@ -126,7 +126,7 @@ def _workload_out(nr: NetworkResource, devices: Sequence[Prefix]) -> Iterable[Ru
         yield [_within("saddr", [own], op="!="), *refuse("refused_source")]
         # A device enforces nothing itself: its node does what other nodes do at their bridge.
         if local := _of_family(devices, own):
-            yield [_within("daddr", local), goto("policy")]
+            yield [_within("daddr", local), goto("by_policy")]
         yield [_within("daddr", [whole]), ACCEPT]
     yield refuse("refused_forward")
 
@@ -134,7 +134,7 @@ def _workload_out(nr: NetworkResource, devices: Sequence[Prefix]) -> Iterable[Ru
 def _overlay_transit(nr: NetworkResource, devices: Sequence[Prefix]) -> Iterable[Rule]:
     for whole in (nr.range_v4, nr.range_v6):
         if local := _of_family(devices, whole):
-            yield [_within("daddr", local), goto("policy")]
+            yield [_within("daddr", local), goto("by_policy")]
             yield [_within("saddr", local), _within("daddr", [whole]), ACCEPT]
     yield refuse("refused_forward")
 

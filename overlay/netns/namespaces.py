@@ -15,7 +15,7 @@ import re
 import select
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -174,12 +174,14 @@ class MountWatch:
     """Wakes its reader when a mount of this mount namespace appears or goes.
 
     `async with MountWatch() as watch: async for _ in watch: ...`. Changes while the reader is busy
-    become one wake-up. The kernel signals a change of mountinfo as EPOLLPRI, which the event loop
-    does not ask for; an epoll of its own in between turns it into plain readability. (inotify sees
-    no mounts, and a machine has few of its instances.)
+    become one wake-up. `on_change`, if given, is called as well. The kernel signals a change of
+    mountinfo as EPOLLPRI, which the event loop does not ask for; an epoll of its own in between
+    turns it into plain readability. (inotify sees no mounts, and a machine has few of its
+    instances.)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_change: Callable[[], None] | None = None) -> None:
+        self._on_change = on_change
         self._mountinfo = -1
         self._epoll: select.epoll | None = None
         self._changed = asyncio.Event()
@@ -214,6 +216,8 @@ class MountWatch:
         if self._epoll is not None:
             self._epoll.poll(0)
         self._changed.set()
+        if self._on_change is not None:
+            self._on_change()
 
 
 def _open_own() -> int:
