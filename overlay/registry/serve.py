@@ -91,20 +91,32 @@ async def running(
             buckets=buckets,
             heartbeat_s=config.heartbeat_s,
         )
+        server = _Server(app, max_connections=config.max_connections)
+        async with _in_background(service), _listening(server, sockets, tls, watchers):
+            port = sockets[0].getsockname()[1]
+            log.info("registry answers", extra={"registry": identity.id, "port": port})
+            yield Running(identity.id, port, service)
+
+
+@asynccontextmanager
+async def _in_background(service: Service) -> AsyncIterator[None]:
+    """The service at work, as long as the block runs; its failure cancels the block."""
+    try:
         async with asyncio.TaskGroup() as tasks:
             background = (
                 tasks.create_task(service.follow(), name="registry follow"),
                 tasks.create_task(service.compact_forever(), name="registry compact"),
             )
-            server = _Server(app, max_connections=config.max_connections)
             try:
-                async with _listening(server, sockets, tls, watchers):
-                    port = sockets[0].getsockname()[1]
-                    log.info("registry answers", extra={"registry": identity.id, "port": port})
-                    yield Running(identity.id, port, service)
+                yield
             finally:
                 for task in background:
                     task.cancel()
+    except BaseExceptionGroup as group:
+        # A caller of one registry expects its error and not a group of one.
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from group
+        raise
 
 
 async def serve(config: Config, *, identity: Identity, clock: Clock, store: Store) -> None:

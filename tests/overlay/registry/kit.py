@@ -104,7 +104,7 @@ def network(
         name=name,
         version=version,
         owners=Owners(1, (owner.id,)),
-        range="10.1.0.0/16",
+        range="10.0.0.0/8",
         members=tuple(NamedMember(n, node(n).id, i) for i, n in enumerate(names, 1)),
         invitations=invitations,
         **fields,
