@@ -81,6 +81,7 @@ def clean_node(config: NodeConfig) -> tuple[str, ...]:
     node runs.
     """
     with _alone(Path(config.state)):
+        Path(config.socket).unlink(missing_ok=True)  # of a process that was killed
         return asyncio.run(_clean(config))
 
 
@@ -150,7 +151,8 @@ async def open_node(config: NodeConfig, *, clock: Clock) -> AsyncIterator[Runnin
             shell=shell,
             clock=clock,
             random=random.random,
-            watch=watch.watching,
+            notices=watch.Watch(shell.pins),
+            link_notices=watch.watching_links,
         )
         registry = config.registry or cache.setting(REGISTRY_SETTING)
         facts = Facts(

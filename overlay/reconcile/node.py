@@ -36,13 +36,13 @@ from overlay.peers.cache import Cache, lowest_free
 from overlay.peers.candidates import Surroundings
 from overlay.peers.registry import Bookmark, Document, RegistryClient, Snapshot, WatchEvent
 from overlay.ports import Clock
-from overlay.reconcile import membership
+from overlay.reconcile import membership, workloads
 from overlay.reconcile.backoff import Backoff
 from overlay.reconcile.feed import Feed
 from overlay.reconcile.goals import PeerGoals
 from overlay.reconcile.intake import Intake
 from overlay.reconcile.journal import Journal
-from overlay.reconcile.machine import Machine, Watch
+from overlay.reconcile.machine import LinkNotices, Machine, Notices
 from overlay.reconcile.publisher import Publisher
 from overlay.reconcile.resource import NOTIFICATION, ResourceLoop
 from overlay.reconcile.surroundings import select_surroundings
@@ -84,7 +84,8 @@ class NodeLoop:
         shell: Shell,
         clock: Clock,
         random: Callable[[], float],
-        watch: Watch,
+        notices: Notices,
+        link_notices: LinkNotices,
     ) -> None:
         self.id = NodeId(identity.id)
         self.settings = settings
@@ -104,8 +105,10 @@ class NodeLoop:
         self.joining = asyncio.Lock()
         self._keys = keys
         self._cache = cache
+        self._notices = notices
+        self._link_notices = link_notices
         self._machine = Machine(
-            configurator, shell, clock, random, watch, self.publisher, self._note_outcome
+            configurator, shell, clock, random, self.publisher, self._note_outcome
         )
         self._early: OrderedDict[str, bytes] = OrderedDict()
         self._results: dict[str, Result] = {}
@@ -159,7 +162,7 @@ class NodeLoop:
                 ("publisher", self.publisher.run),
                 ("feed", self._follow),
                 ("links", self._watch_links),
-                ("mounts", self._watch_mounts),
+                ("notifications", self._watch_resources),
             ):
                 group.create_task(self._supervise(task, name), name=name)
             for loop in self.loops.values():
@@ -265,7 +268,7 @@ class NodeLoop:
     async def _watch_links(self) -> None:
         """Our addresses changed: say so, and be heard from the new ones."""
         changed = asyncio.Event()
-        with self._machine.watch("/proc/self/ns/net", changed.set):
+        with self._link_notices(changed.set):
             while True:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(SURROUNDINGS_S):
@@ -275,14 +278,17 @@ class NodeLoop:
                 with suppress(Unavailable):
                     self.put_surroundings(await self._read_surroundings())
 
-    async def _watch_mounts(self) -> None:
-        from overlay.netns.namespaces import MountWatch
-
-        async with MountWatch() as mounts:
-            async for _ in mounts:
+    async def _watch_resources(self) -> None:
+        """What others change in a tenant netns, or do to its pin, is looked at."""
+        async with self._notices:
+            self._follow_netns()
+            async for netns in self._notices:
                 for loop in self.loops.values():
-                    if not self._machine.shell.pins.is_pinned(loop.netns):
+                    if loop.netns == netns:
                         loop.wake(NOTIFICATION)
+
+    def _follow_netns(self) -> None:
+        self._notices.follow(loop.netns for loop in self.loops.values() if loop.is_wanted)
 
     async def _supervise(self, task: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         """A fault in one task is ours: it is shown, and the others go on."""
@@ -306,12 +312,7 @@ class NodeLoop:
             self._group.create_task(self._serve(loop), name=name)
 
     async def _serve(self, loop: ResourceLoop) -> None:
-        async with asyncio.TaskGroup() as group:
-            watching = group.create_task(
-                self._supervise(loop.watch, "notifications"), name=f"watch {loop.network}"
-            )
-            await self._supervise(loop.run, f"network {loop.network}")
-            watching.cancel()
+        await self._supervise(loop.run, f"network {loop.network}")
         self._retire(loop)
 
     # Documents.
@@ -601,6 +602,8 @@ class NodeLoop:
 
     def _note_outcome(self, loop: ResourceLoop) -> None:
         self._bump()
+        self._follow_netns()
+        workloads.drop_ended(loop, self._cache)
         outcome = loop.outcome
         if outcome is None or not loop.gate.open:
             return

@@ -14,6 +14,7 @@ from overlay.reconcile.resource import ResourceLoop
 ATTACH_DEADLINE_S = 15.0
 MAX_PATH_CHARS = 4_096
 MAX_LINK_CHARS = 15  # IFNAMSIZ - 1
+OF_A_PROCESS = "/proc/"  # a netns that is named by its process ends with it
 
 
 async def attach(
@@ -48,6 +49,21 @@ async def detach(loop: ResourceLoop, cache: Cache, *, name: str) -> None:
         raise Rejected(f"there is no workload {name[:80]!r}", field="name")
     cache.drop_attachment(loop.network, name)
     await _apply(loop, cache)
+
+
+def drop_ended(loop: ResourceLoop, cache: Cache) -> None:
+    """Workloads whose process has ended are detached: nobody is left who could do it."""
+    nr = loop.network_resource
+    ended = [
+        workload.name
+        for workload in (loop.workloads(nr) if nr is not None else ())
+        if workload.port in loop.unreachable and workload.netns.startswith(OF_A_PROCESS)
+    ]
+    for name in ended:
+        cache.drop_attachment(loop.network, name)
+    if ended:
+        loop.attachments = cache.attachments(loop.network)
+        loop.changed()
 
 
 def _check(name: str, netns: str, link: str) -> None:

@@ -67,10 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(root.main(args, prog_name="zos", standalone_mode=False) or 0)
     except OverlayError as exc:
-        if wants_json:
-            click.echo(output.format_json(output.error_json(exc)))
-        output.say(f"zos: {exc}")
-        return exit_of(exc)
+        return _refuse(exc, wants_json=wants_json)
+    except ExceptionGroup as exc:
+        if (reason := _reason(exc)) is None:
+            raise
+        return _refuse(reason, wants_json=wants_json)
     except click.UsageError as exc:
         if wants_json:
             click.echo(output.format_json(output.usage_json(exc.format_message())))
@@ -86,3 +87,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has left (`zos ... | head`); flushing at exit must not complain about it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
+
+
+def _refuse(error: OverlayError, *, wants_json: bool) -> int:
+    if wants_json:
+        click.echo(output.format_json(output.error_json(error)))
+    output.say(f"zos: {error}")
+    return exit_of(error)
+
+
+def _reason(group: ExceptionGroup[Exception]) -> OverlayError | None:
+    """The one thing that went wrong in a group of tasks; None when it was no error of ours."""
+    while len(group.exceptions) == 1:
+        match group.exceptions[0]:
+            case OverlayError() as error:
+                return error
+            case ExceptionGroup() as inner:
+                group = inner
+            case _:
+                return None
+    return None

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from overlay.errors import Conflict, Diverged, Refused, Rejected, Unavailable
+from tests.zos_core.cli.conftest import FakeNode, Zos
+from zos_core.cli import main as command_line
+from zos_core.cli.exits import MEANING, Exit, NotConverged, NotRunning, exit_of
+from zos_core.cli.main import COMMANDS, main, root
+
+
+def every_command() -> Iterator[tuple[str, click.Command]]:
+    """Path and command, of all that are not groups."""
+
+    def walk(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+        if not isinstance(command, click.Group):
+            yield path, command
+            return
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from walk(f"{path} {name}".strip(), inner)
+
+    yield from walk("", root)
+
+
+ALL = dict(every_command())
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_help_has_examples_that_start_with_the_command(path: str, zos: Zos) -> None:
+    shown = zos(*path.split(), "--help")
+
+    assert shown.code == 0
+    examples = shown.out.partition("Examples:")[2]
+    assert f"zos {path}" in examples
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_every_command_takes_json(path: str) -> None:  # CLI-010
+    assert any("--json" in parameter.opts for parameter in ALL[path].params)
+
+
+def test_commands_of_the_issue_are_there() -> None:
+    expected = """
+        id new|id show|id seal|registry serve|farm create|farm add-node|farm show|node run
+        |node status|node clean|network create|network add-node|network remove-node|network invite
+        |network access|network show|network plan|network diff|network delete|join|attach|detach
+        |exec|status|ping|why|wait|doctor|completion
+    """
+    assert {name.strip() for name in expected.split("|")} <= ALL.keys()
+
+
+def test_summaries_in_the_root_are_those_of_a_real_command() -> None:
+    for name, entry in COMMANDS.items():
+        command = root.get_command(click.Context(root), name)
+        assert command is not None
+        assert command.name == name
+        assert entry.summary.endswith(".")
+
+
+def test_help_imports_no_part_of_the_product() -> None:  # CLI-016
+    code = (
+        "import sys; sys.argv = ['zos', '--help']\n"
+        "from zos_core.cli.main import main; main()\n"
+        "print(*sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    loaded = set(ran.stdout.rpartition("\n\n")[2].split()) | set(ran.stdout.split())
+    assert "zos_core.cli.main" in loaded
+    assert not loaded & {"aiohttp", "nacl", "msgspec", "pyroute2", "rich", "overlay.model"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "nearest"),
+    [(("netwrok",), "network"), (("network", "crate"), "create"), (("stats",), "status")],
+)
+def test_mistyped_command_names_the_nearest(
+    argv: tuple[str, ...], nearest: str, zos: Zos
+) -> None:  # CLI-013
+    ran = zos(*argv)
+
+    assert ran.code == Exit.USAGE
+    assert f"did you mean {nearest}?" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NotRunning("x"), 1),
+        (Rejected("x"), 2),
+        (NotConverged("x"), 3),
+        (Diverged("x"), 3),
+        (Refused("x"), 4),
+        (Conflict("x"), 5),
+        (Unavailable("x"), 6),
+        (KeyboardInterrupt(), 130),
+        (click.Abort(), 130),
+        (click.UsageError("x"), 2),
+        (BrokenPipeError(), 0),
+        (ExceptionGroup("tasks", [ExceptionGroup("tasks", [Conflict("x")])]), 5),
+    ],
+)
+def test_what_went_wrong_has_its_exit_code(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:  # CLI-011
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(root, "main", fail)
+    monkeypatch.setattr(command_line.os, "dup2", lambda *_: None)
+
+    assert main(["status"]) == code
+
+
+def test_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ExceptionGroup("tasks", [ValueError("a bug")])
+
+    monkeypatch.setattr(root, "main", fail)
+
+    with pytest.raises(ExceptionGroup):
+        main(["status"])
+
+
+def test_every_exit_code_has_a_meaning_that_help_prints(zos: Zos) -> None:
+    shown = zos("help", "exit-codes").out
+
+    for code in Exit:
+        assert f"{int(code):>3}  " in shown
+        assert MEANING[code] in shown
+    assert exit_of(Refused("x")) is Exit.REFUSED
+
+
+def test_error_is_one_sentence_with_field_and_remedy(zos: Zos) -> None:  # CLI-012
+    ran = zos("network", "show", "home", "--json")
+
+    assert ran.code == Exit.USAGE
+    error = ran.json["error"]
+    assert error.keys() == {"code", "message", "field", "remedy"}
+    assert "zos network create home" in error["remedy"]
+    assert ran.err.count("\n") == 1
+    assert ran.err.startswith("zos: ")
+
+
+def test_usage_error_is_json_too(zos: Zos) -> None:  # CLI-012
+    ran = zos("network", "create", "--json")
+
+    assert (ran.code, ran.json["error"]["code"]) == (2, "usage")
+
+
+def test_json_after_double_dash_is_somebody_elses(zos: Zos) -> None:
+    assert zos("ping", "--", "--json").out == ""
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("status",),
+        ("node", "status"),
+        ("why", "a", "b"),
+        ("ping", "a"),
+        ("attach", "home", "w", "--pid", "1"),
+        ("detach", "home", "w"),
+    ],
+)
+def test_without_a_node_commands_say_how_to_start_one(argv: tuple[str, ...], zos: Zos) -> None:
+    ran = zos(*argv)
+
+    assert ran.code == Exit.NOT_HEALTHY
+    assert "no node runs on this machine (start it: " in ran.err
+
+
+def test_prose_goes_to_standard_error_with_json(zos: Zos, node: FakeNode) -> None:  # CLI-010
+    for argv in (("status",), ("node", "status"), ("why", "a", "b"), ("wait",)):
+        assert zos(*argv, "--json").json
+
+
+def test_plugins_add_commands(monkeypatch: pytest.MonkeyPatch, zos: Zos) -> None:
+    from importlib.metadata import EntryPoint
+
+    point = EntryPoint("lab", "zos_core.cli.help:help_", "zos.commands")
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [point])
+    monkeypatch.setattr(root, "_plugins", None)
+
+    assert "lab " in zos("--help").out
+    assert zos("lab", "exit-codes").code == 0
