@@ -372,6 +372,24 @@ class TestWireguardGo:
         assert list_processes() == []
         assert list_sockets() == []
 
+    async def test_retire_ends_a_process_that_another_run_of_the_node_started(
+        self, site: Site
+    ) -> None:  # WGD-011
+        await born_and_moved(site)
+        await renewed(site.wireguard).retire(site.ref.birth_name)
+
+        assert list_processes() == []
+        assert list_sockets() == []
+
+    async def test_a_listen_port_in_use_is_refused_while_the_link_is_down(
+        self, site: Site
+    ) -> None:  # WGD-008: the kernel says so when the link comes up, wireguard-go never
+        await site.wireguard.create(site.ref.birth_name)
+        with namespaces.open_socket(site.underlay, socket.AF_INET6, socket.SOCK_DGRAM) as taken:
+            taken.bind(("::", PORT))
+            with pytest.raises(Unavailable, match=str(PORT)):
+                await site.wireguard.write(site.born, listen_port=PORT)
+
     async def test_a_process_that_is_killed_leaves_no_zombie_and_is_born_again(
         self, site: Site
     ) -> None:  # SPW-003
