@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
 
 from overlay.errors import Unavailable
 from overlay.model import Address
@@ -24,8 +25,25 @@ log = logging.getLogger(__name__)
 
 DISCARD_PORT = 9  # RFC 863
 
-# The path of a netns, and what to call when something changes in it while the block lasts.
-Watch = Callable[[str, Callable[[], None]], AbstractContextManager[None]]
+# Calls back, as long as the block runs, when our own links change.
+LinkNotices = Callable[[Callable[[], None]], AbstractContextManager[None]]
+
+
+class Notices(Protocol):
+    """Names of tenant netns in which something changed; see `overlay.netns.watch`."""
+
+    async def __aenter__(self) -> object: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def follow(self, names: Iterable[str]) -> None: ...
+
+    def __aiter__(self) -> AsyncIterator[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +52,6 @@ class Machine:
     shell: Shell
     clock: Clock
     random: Callable[[], float]
-    watch: Watch
     publisher: Publisher
     on_outcome: Callable[[ResourceLoop], None]
 

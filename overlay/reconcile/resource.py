@@ -99,7 +99,6 @@ class ResourceLoop:
         self._reasons: set[str] = {START}
         self._wake = asyncio.Event()
         self._finished = asyncio.Event()
-        self._made, self._gone = asyncio.Event(), asyncio.Event()
         self._progress = asyncio.Event()
         self._goal_changed = True
         self._backoff = Backoff(machine.random)
@@ -240,18 +239,6 @@ class ResourceLoop:
             if self._finished.is_set():
                 return
 
-    async def watch(self) -> None:
-        """Wake for what others change in the tenant netns, as long as there is one."""
-        while True:
-            await self._made.wait()
-            path = self._machine.shell.pins.path(self.netns)
-            if path is None:
-                self._made.clear()
-                continue
-            # A watch keeps its netns alive, so it ends before the netns is removed.
-            with self._machine.watch(path, lambda: self.wake(NOTIFICATION)):
-                await self._gone.wait()
-
     async def _next_reasons(self) -> set[str]:
         await self._wait_until(min(self._next_full, self._next_poll))
         # A change by hand is several notifications, and a workload may flap its link all day.
@@ -291,8 +278,6 @@ class ResourceLoop:
     async def _remove(self) -> None:
         """Nothing is left; a network that is only waiting for somebody stays on record."""
         version = self._version
-        self._made.clear()
-        self._gone.set()
         report = await self._machine.configurator.remove(self.netns)
         self.goals.take_unwritten()
         self._note_changes(report.changes)
@@ -320,8 +305,6 @@ class ResourceLoop:
         except BaseException:
             self._goal_changed = True  # what is missing is not drift
             raise
-        self._gone.clear()
-        self._made.set()
         self.unreachable = report.unreachable
         known = {peer.public_key for peer in expected.put} | {*expected.drop}
         surprises = tuple(c for c in report.changes if drifting and not _is_about(c, known))
