@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -124,6 +125,23 @@ class Watch:
     def _stir(self, name: str) -> None:
         self._stirred[name] = None
         self._wakeup.set()
+
+
+@contextmanager
+def watching_links(wake: Callable[[], None]) -> Iterator[None]:
+    """`wake` is called when links, addresses or routes change in our own netns, the underlay's."""
+    source = _listen("/proc/self/ns/net", socket.NETLINK_ROUTE, _ROUTE_GROUPS)
+
+    def hear() -> None:
+        _drain(source)
+        wake()
+
+    asyncio.get_running_loop().add_reader(source.fileno(), hear)
+    try:
+        yield
+    finally:
+        asyncio.get_running_loop().remove_reader(source.fileno())
+        source.close()
 
 
 def _identity(path: str | None) -> tuple[int, int] | None:
