@@ -27,7 +27,8 @@ mount --bind /run/kernel "$tree/build/vm/root"
 cd "$tree" || exit 1
 
 ip link set lo up
-modprobe wireguard || exit 1
+# tun is for the tests of wireguard-go itself.
+modprobe -a wireguard tun || exit 1
 modinfo wireguard | grep -E '^(filename|version|vermagic)'
 lsmod | grep '^wireguard '
 # Only the kernel's module says this: it tells afterwards which back end did the work.
