@@ -20,7 +20,8 @@ from typing import Literal
 from overlay.errors import Unavailable
 from overlay.model import PeerTraffic, WgDevice, WgPeer, WgPublicKey
 from overlay.netns import spawn, uapi_codec
-from overlay.netns.namespaces import has_link, open_socket
+from overlay.netns.namespaces import has_link
+from overlay.netns.udp import is_port_free
 from overlay.ports import DeviceRef, Secret
 
 SOCKET_DIR = Path("/var/run/wireguard")  # compiled into wireguard-go
@@ -87,7 +88,7 @@ class UserspaceWireGuard:
     ) -> None:
         if not self._has_link(ref):
             raise Unavailable(f"WireGuard device {ref.birth_name} is gone")
-        if listen_port and not self._is_free(listen_port):
+        if listen_port and not is_port_free(self._underlay, listen_port):
             await self._refuse_taken(ref, listen_port)
         requests = uapi_codec.encode_set(
             private_key=private_key.reveal() if private_key is not None else None,
@@ -157,20 +158,6 @@ class UserspaceWireGuard:
         )
         lines = (ended.stdout + ended.stderr).decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"exit code {ended.code}"
-
-    def _is_free(self, port: int) -> bool:
-        """Whether the port can be bound in the underlay netns. While the link is down wireguard-go
-        does not bind, and when it comes up there is nobody to report to."""
-        for family, anywhere in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-            try:
-                with open_socket(self._underlay, family, socket.SOCK_DGRAM) as probe:
-                    if family == socket.AF_INET6:
-                        probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                    probe.bind((anywhere, port))
-            except OSError as exc:
-                if exc.errno == errno.EADDRINUSE:
-                    return False
-        return True
 
     async def _refuse_taken(self, ref: DeviceRef, port: int) -> None:
         device = await self.read(ref)

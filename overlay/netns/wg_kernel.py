@@ -16,6 +16,7 @@ from overlay.errors import Unavailable
 from overlay.model import PeerTraffic, WgDevice, WgPeer, WgPublicKey
 from overlay.netns import wg_codec
 from overlay.netns.namespaces import anonymous, open_socket
+from overlay.netns.udp import is_port_free
 from overlay.ports import DeviceRef, Secret
 
 MAX_DUMP_TRIES = 5  # a dump is taken again when the device changed meanwhile
@@ -64,6 +65,8 @@ class KernelWireGuard:
         drop: Iterable[WgPublicKey] = (),
     ) -> None:
         netns, link = self._place(ref)
+        if listen_port and not is_port_free(self._underlay, listen_port):
+            await self._refuse_taken(ref, listen_port)
         try:
             with open_socket(netns, socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_GENERIC) as route:
                 requests = wg_codec.encode_set(
@@ -82,6 +85,11 @@ class KernelWireGuard:
     async def retire(self, birth_name: str) -> None:
         """Nothing of a kernel device outlives its link."""
         self._known.pop(birth_name, None)
+
+    async def _refuse_taken(self, ref: DeviceRef, port: int) -> None:
+        device = await self.read(ref)
+        if device is None or device.listen_port != port:
+            raise _refusal(ref, OSError(errno.EADDRINUSE, ""), port)
 
     def _place(self, ref: DeviceRef) -> tuple[str | None, str]:
         return (self._underlay, ref.birth_name) if ref.netns is None else (ref.netns, ref.link)

@@ -24,6 +24,7 @@ SHELL = frozenset(
         "overlay.netns.pins",
         "overlay.netns.spawn",
         "overlay.netns.uapi",
+        "overlay.netns.udp",
         "overlay.netns.watch",
         "overlay.netns.wg_kernel",
         "overlay.peers.cache",
