@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -38,7 +38,7 @@ class Town:
 
 
 @pytest.fixture
-async def town(lab: Callable[[Topology], Awaitable[Lab]]) -> AsyncIterator[Town]:
+async def town(lab: Callable[[Topology], Awaitable[Lab]]) -> Town:
     fleet = Fleet(await lab(TOPOLOGY))
     await fleet.start_registry()
     alice = await fleet.tenant("alice")
@@ -51,7 +51,7 @@ async def town(lab: Callable[[Topology], Awaitable[Lab]]) -> AsyncIterator[Town]
         await alice.zos("network", "add-node", "home", fleet.node_ids[name], "--as", name)
     for name, peer in (("n1", "n2"), ("n2", "n1")):
         await fleet.zos(name, "wait", "home", "--peer", peer)
-    yield Town(fleet, alice)
+    return Town(fleet, alice)
 
 
 async def test_what_commands_say_of_a_live_network(town: Town) -> None:
@@ -85,8 +85,7 @@ async def test_plan_shows_kernel_changes_before_they_are_made(town: Town) -> Non
     fleet = town.fleet
     # The owner's file on a node of the network: the draft is planned against its kernel.
     path = f"{town.alice.home}/networks/home.toml"
-    text = town.alice.at.path(path).read_text().replace('"n2"', '"n2"')
-    draft = text.replace("[members.n2]", "[members.n2] # moved").replace("index = 2", "index = 9")
+    draft = town.alice.at.path(path).read_text().replace("index = 2", "index = 9")
     fleet.lab.node("n1").path("/var/lib/zos/draft.toml").write_text(draft)
 
     planned = await town.json("n1", "network", "plan", "/var/lib/zos/draft.toml")
@@ -149,5 +148,5 @@ async def lacks(town: Town, name: str) -> bool:
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Returns when it holds; fails when it does not come to hold."""
     async with asyncio.timeout(PATIENCE_S):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - what changes is another process
             await asyncio.sleep(0.05)

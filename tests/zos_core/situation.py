@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from overlay.keys.identity import Identity, Kind
+from overlay.keys.identity import Identity, Kind, format_network_id
 from zos_core import status
 from zos_core.status import (
     AttachmentStatus,
@@ -22,8 +22,8 @@ from zos_core.status import (
 )
 
 NOW = datetime(2026, 11, 23, 19, 0, tzinfo=UTC)
-NET = "net1qqqsyqcyq5rqwzqfpg9scrgwpugpzysn3fxxfr"
-OTHER_NET = "net1zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3ghqhkl"
+NET = format_network_id(b"h" * 20)
+OTHER_NET = format_network_id(b"o" * 20)
 NODES = {name: Identity.from_seed(Kind.NODE, name.encode().ljust(32, b"-")).id for name in "abc"}
 V6 = "fd00:1:2"
 

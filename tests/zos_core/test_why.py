@@ -40,7 +40,9 @@ def test_nothing_refuses_between_two_healthy_members() -> None:  # CLI-030
         (at.why_inputs(network=at.network(policy=())), "policy", "none of 0 rules"),
         (at.why_inputs(network=at.network(peers=())), "peer", "no peer b"),
         (
-            at.why_inputs(network=at.network(peers=(at.peer("b", 2, endpoint=None, candidates=()),))),
+            at.why_inputs(
+                network=at.network(peers=(at.peer("b", 2, endpoint=None, candidates=()),))
+            ),
             "endpoint",
             "no endpoint",
         ),
@@ -69,9 +71,7 @@ def test_nothing_refuses_between_two_healthy_members() -> None:  # CLI-030
         (at.why_inputs(network=at.network(mtu_bytes=1279)), "mtu", "1279"),
     ],
 )
-def test_first_refusal_is_named_with_evidence(
-    inputs: WhyInputs, name: str, evidence: str
-) -> None:
+def test_first_refusal_is_named_with_evidence(inputs: WhyInputs, name: str, evidence: str) -> None:
     refusal = ask(inputs).refusal
 
     assert refusal is not None
@@ -129,9 +129,7 @@ def test_member_that_never_came_is_told_to_start() -> None:
         ("tcp/80", "10.1.2.9", True),
     ],
 )
-def test_policy_matches_prefix_protocol_and_port(
-    traffic: str, target: str, allowed: bool
-) -> None:
+def test_policy_matches_prefix_protocol_and_port(traffic: str, target: str, allowed: bool) -> None:
     rules = (
         RuleStatus(("10.1.1.0/24",), ("10.1.2.0/24",), "tcp", ("80-90",)),
         RuleStatus((f"{at.V6}::/48",), (f"{at.V6}:2::/64",), "udp", ("53",)),

@@ -57,9 +57,7 @@ def test_edits_keep_comments_and_order_of_a_person() -> None:  # CLI-001
 
 def test_document_holds_what_the_file_names() -> None:
     text = network.add_member(new(), "n1", node=N1, index=1)
-    text = network.add_invitation(
-        text, "guest", key=INVITE, first_index=4, uses=3, expires=UNTIL
-    )
+    text = network.add_invitation(text, "guest", key=INVITE, first_index=4, uses=3, expires=UNTIL)
     text = network.add_access(text, "laptop", public_key=KEY, index=2, via="n1")
     text += '\n[[policy]]\nfrom = ["n1"]\nto = ["*"]\nprotocol = "tcp"\nports = [80, "90-99"]\n'
 
@@ -120,7 +118,10 @@ def test_text_that_is_no_toml_is_rejected_with_its_line() -> None:
 
 
 def test_expiry_without_time_zone_is_refused() -> None:
-    text = new() + f'\n[invitations.g]\nkey = "{INVITE}"\nfirst_index = 1\nexpires = 2027-01-01T00:00:00\n'
+    text = (
+        new()
+        + f'\n[invitations.g]\nkey = "{INVITE}"\nfirst_index = 1\nexpires = 2027-01-01T00:00:00\n'
+    )
 
     with pytest.raises(Rejected) as caught:
         network.network_document(network.parse_network_file(text), 1)
@@ -158,9 +159,7 @@ def test_removing_what_is_not_there_names_what_is() -> None:
 
 def test_free_index_finds_gaps_and_room_for_invitations() -> None:  # NET-012
     text = network.add_member(new(), "n1", node=N1, index=1)
-    text = network.add_invitation(
-        text, "guest", key=INVITE, first_index=4, uses=3, expires=UNTIL
-    )
+    text = network.add_invitation(text, "guest", key=INVITE, first_index=4, uses=3, expires=UNTIL)
     file = network.parse_network_file(text)
 
     assert network.free_index(file) == 2
