@@ -135,7 +135,11 @@ async def _listening(
     loop = asyncio.get_running_loop()
     listeners = [
         await loop.create_server(
-            server, sock=sock, ssl=tls, backlog=BACKLOG, ssl_handshake_timeout=STOP_DEADLINE_S
+            server,
+            sock=sock,
+            ssl=tls,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=limits.HANDSHAKE_DEADLINE_S,
         )
         for sock in sockets
     ]

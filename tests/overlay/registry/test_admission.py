@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overlay.errors import Conflict, OverlayError, Refused, Rejected
@@ -214,6 +214,7 @@ def test_a_document_is_brought_by_who_signed_it() -> None:
     assert not admission.may_publish(kit.node("b").id, envelope)
 
 
+@settings(max_examples=40)
 @given(
     uses=st.integers(1, 4),
     redeemers=st.lists(
