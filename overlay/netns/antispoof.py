@@ -63,10 +63,10 @@ _SENDER = (meta("iifname"), payload("ether", "saddr"))
 
 
 def bridge_table(attachments: Iterable[Attachment]) -> list[Command]:
-    """Commands that replace the table `bridge zos`."""
+    """Commands that make the table `bridge zos`."""
     ports = sorted(attachments, key=lambda attachment: attachment.port)
     return [
-        *table(FAMILY),
+        table(FAMILY),
         *(counter(FAMILY, name) for name in REFUSALS),
         *_sets(ports),
         *(chain(FAMILY, name) for name in (*_CHAINS, *map(_target_chain, ports))),

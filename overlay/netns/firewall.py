@@ -53,7 +53,7 @@ REFUSALS = {**_REFUSALS, **antispoof.REFUSALS}  # counter -> what a person is to
 def ruleset(
     nr: NetworkResource, *, attachments: Iterable[Attachment], devices: Iterable[Prefix]
 ) -> str:
-    """JSON that replaces both tables in one transaction.
+    """JSON of both tables, complete.
 
     `devices` are the subnets of access devices behind this node: the only ones between which and
     other nodes a packet may go in and out by WireGuard.
@@ -70,7 +70,7 @@ def _inet_table(nr: NetworkResource, devices: Sequence[Prefix]) -> list[Command]
         "overlay_transit": _overlay_transit(nr, devices),
     }
     return [
-        *table(FAMILY),
+        table(FAMILY),
         *(counter(FAMILY, name) for name in _REFUSALS),
         *(chain(FAMILY, name) for name in chains),
         base_chain(FAMILY, "forward", hook="forward", priority=0),

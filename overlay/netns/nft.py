@@ -18,7 +18,7 @@ import msgspec
 
 from overlay.errors import Rejected, Unavailable
 from overlay.netns.namespaces import anonymous, hop
-from overlay.netns.nftjson import TABLE
+from overlay.netns.nftjson import TABLE, without_table
 
 MAX_NORMAL_FORMS = 256  # rulesets whose normal form is remembered; one per network resource or so
 _LIBRARY = "libnftables.so.1"
@@ -38,7 +38,10 @@ class Nftables:
 
     def load(self, netns: str | int, ruleset: str) -> None:
         with hop(netns), self._context(_OUTPUT_JSON) as context:
-            self._run(context, ruleset)
+            commands = _decode(ruleset)
+            # A deletion waits for a grace period, 10 to 30 ms: only where there is what to delete.
+            there = [without_table(family) for family in self._families(context)]
+            self._run(context, msgspec.json.encode({"nftables": [*there, *commands]}).decode())
 
     def listing(self, netns: str | int) -> str | None:
         objects = self._list(netns, _OUTPUT_JSON | _OUTPUT_STATELESS)
@@ -73,8 +76,16 @@ class Nftables:
 
     def _list(self, netns: str | int, flags: int) -> list[dict[str, Any]]:
         with hop(netns), self._context(flags) as context:
-            everything = msgspec.json.decode(self._run(context, "list ruleset"))["nftables"]
+            everything = self._ask(context, "list ruleset")
         return [item for item in everything if _is_ours(item)]
+
+    def _families(self, context: int) -> list[str]:
+        tables = self._ask(context, "list tables")
+        return [item["table"]["family"] for item in tables if _is_ours(item)]
+
+    def _ask(self, context: int, command: str) -> list[dict[str, Any]]:
+        answer: list[dict[str, Any]] = msgspec.json.decode(self._run(context, command))["nftables"]
+        return answer
 
     @contextmanager
     def _context(self, flags: int) -> Iterator[int]:
@@ -117,6 +128,14 @@ def _load_library() -> ctypes.CDLL:
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     return library
+
+
+def _decode(ruleset: str) -> list[Any]:
+    try:
+        commands: list[Any] = msgspec.json.decode(ruleset)["nftables"]
+    except (msgspec.DecodeError, KeyError, TypeError) as exc:
+        raise Rejected("the ruleset is no libnftables JSON") from exc
+    return commands
 
 
 def _error(text: str) -> Rejected | Unavailable:

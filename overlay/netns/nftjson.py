@@ -14,10 +14,12 @@ ACCEPT: Statement = {"accept": None}
 DROP: Statement = {"drop": None}
 
 
-def table(family: str) -> list[Command]:
-    """An empty table, whatever was there before."""
-    it = {"table": {"family": family, "name": TABLE}}
-    return [{"add": it}, {"delete": it}, {"add": it}]
+def table(family: str) -> Command:
+    return {"add": {"table": {"family": family, "name": TABLE}}}
+
+
+def without_table(family: str) -> Command:
+    return {"delete": {"table": {"family": family, "name": TABLE}}}
 
 
 def counter(family: str, name: str) -> Command:

@@ -256,8 +256,8 @@ def _bridge(desired: Resource, actual: Resource) -> Iterator[Change]:
 
 def _link_attributes(desired: Resource, actual: Resource) -> Iterator[Change]:
     for name, link in sorted(desired.links.items()):
-        if link.kind is LinkKind.PORT and name not in actual.links:
-            continue  # Attach makes it whole
+        if name not in actual.links and link.kind in (LinkKind.PORT, LinkKind.LOOPBACK):
+            continue  # the one is made whole by Attach, the other comes with the netns
         change = _attribute_difference(name, link, actual.links.get(name))
         if change != SetLink(name):
             yield change
