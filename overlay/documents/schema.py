@@ -49,8 +49,9 @@ MAX_BYTES = {
     "result": 4_096,
 }
 
-# RFC 1123 label; one-character names are names like any other.
-LABEL_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+# RFC 1123 label; one-character names are names like any other. In Python "$" alone would also match
+# before a line feed at the end.
+LABEL_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$(?!\n)"
 _LABEL = re.compile(LABEL_PATTERN)
 
 Label = Annotated[str, Meta(pattern=LABEL_PATTERN, max_length=63)]
