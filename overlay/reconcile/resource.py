@@ -101,6 +101,8 @@ class ResourceLoop:
         self._finished = asyncio.Event()
         self._progress = asyncio.Event()
         self._goal_changed = True
+        self._repairing = False  # a pass over drift alone failed: the next one goes on with it
+        self._announced: set[WgPublicKey] = set()  # peers that documents changed, not yet written
         self._backoff = Backoff(machine.random)
         self._next_full = 0.0
         self._next_poll = 0.0
@@ -138,6 +140,7 @@ class ResourceLoop:
     def changed(self, *, peers_only: bool = False) -> None:
         """Documents, attachments or the gate are others now: a pass is due."""
         self._goal_changed |= not peers_only
+        self._repairing &= peers_only
         self.wake(DOCUMENTS)
 
     def wake(self, reason: str) -> None:
@@ -294,8 +297,9 @@ class ResourceLoop:
 
     async def _converge(self, *, by: str) -> None:
         started = time.process_time()
-        drifting, self._goal_changed = not self._goal_changed, False
+        drifting, self._goal_changed = self._repairing or not self._goal_changed, False
         version, expected = self._version, self.goals.take_unwritten()
+        self._announced |= {peer.public_key for peer in expected.put} | {*expected.drop}
         desired = self.desired()
         if desired is None:
             self._goal_changed = True
@@ -303,10 +307,12 @@ class ResourceLoop:
         try:
             report = await self._machine.configurator.converge(desired, private_key=self.device_key)
         except BaseException:
-            self._goal_changed = True  # what is missing is not drift
+            self._repairing = drifting and not self._goal_changed
+            self._goal_changed = True
             raise
+        self._repairing, known = False, self._announced
+        self._announced = set()
         self.unreachable = report.unreachable
-        known = {peer.public_key for peer in expected.put} | {*expected.drop}
         surprises = tuple(c for c in report.changes if drifting and not _is_about(c, known))
         self._note_repairs(surprises, by=by)
         self._note_changes(tuple(c for c in report.changes if c not in surprises))
