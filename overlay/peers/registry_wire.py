@@ -22,6 +22,7 @@ HEARTBEAT_S: Final = 15.0
 MISSED_HEARTBEATS: Final = 3  # a stream that is silent for so many is dead
 
 MAX_KEY_CHARS: Final = 160  # "member/" and two ids of at most 66 characters
+KEY_PATTERN: Final = "^[0-9a-z/]{1,160}$"
 MAX_PAGE_DOCUMENTS: Final = 1_000
 MAX_PAGE_BYTES: Final = 8 << 20  # a page ends with the document that passes this
 MAX_LINE_BYTES: Final = MAX_ENVELOPE_BYTES + 1_024

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import ipaddress
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
@@ -314,7 +315,7 @@ def _parse_listing(found: Match) -> tuple[str, str | None, int, str]:
         schema.parse_network_id(network, field="network")
     limit = _parse_number(found.query, "limit", 1, wire.MAX_PAGE_DOCUMENTS)
     after = found.query.get("after", "")
-    if len(after) > wire.MAX_KEY_CHARS:
+    if "after" in found.query and re.fullmatch(wire.KEY_PATTERN, after) is None:
         raise Rejected("is no document key", field="after")
     return kind, network, limit or wire.MAX_PAGE_DOCUMENTS, after
 
@@ -323,7 +324,7 @@ def _parse_number(query: Mapping[str, str], name: str, least: int, most: int) ->
     text = query.get(name)
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 16 and least <= int(text) <= most):
+    if not (re.fullmatch("0|[1-9][0-9]{0,15}", text) and least <= int(text) <= most):
         raise Rejected(f"is no number from {least} to {most}", field=name)
     return int(text)
 

@@ -46,14 +46,7 @@ _QUERY: dict[str, dict[str, Any]] = {
     "kind": {"required": True, "schema": {"enum": list(schema.KINDS)}},
     "network": {"schema": {"type": "string", "pattern": "^net1[0-9a-z]{38}$"}},
     "limit": {"schema": {"type": "integer", "minimum": 1, "maximum": wire.MAX_PAGE_DOCUMENTS}},
-    "after": {
-        "schema": {
-            "type": "string",
-            "pattern": "^[0-9a-z/]+$",
-            "minLength": 1,
-            "maxLength": wire.MAX_KEY_CHARS,
-        }
-    },
+    "after": {"schema": {"type": "string", "pattern": wire.KEY_PATTERN}},
     "from": {"schema": {"type": "integer", "minimum": 0, "maximum": 2**53 - 1}},
 }
 _ID_PATTERN = {
