@@ -70,11 +70,14 @@ def parse_token(text: str) -> Token:
         raise Rejected("the token is damaged", field="token", remedy=_REMEDY) from None
     if not 1 <= len(parts.registry) <= MAX_REGISTRY_CHARS:
         raise Rejected("the token names no registry", field="token", remedy=_REMEDY)
-    return Token(
+    token = Token(
         registry=parts.registry,
         network=schema.parse_network_id(parts.network, field="token"),
         invitation=Identity.from_seed(Kind.INVITE, parts.seed),
     )
+    if token.encode() != text:  # spare bits of base64, longer forms of msgpack
+        raise Rejected("the token is damaged", field="token", remedy=_REMEDY)
+    return token
 
 
 def _raw(text: str) -> bytes:
