@@ -20,7 +20,7 @@ from overlay.netns.namespaces import pin_path
 from overlay.netns.state import Attachment
 from overlay.peers.paths import HANDSHAKE_FRESH_S
 from overlay.peers.selection import RefusedPeer
-from overlay.reconcile import journal
+from overlay.reconcile import journal, membership
 from overlay.reconcile.node import NodeLoop
 from overlay.reconcile.resource import ResourceLoop
 from zos_core.status import (
@@ -443,6 +443,7 @@ def _health(
     node: NodeLoop, facts: Facts, registry: RegistryStatus, networks: list[NetworkStatus]
 ) -> Iterable[HealthItem]:
     yield from _registry_health(node, registry)
+    yield from _farm_health(node)
     if facts.backend_remedy is not None:
         yield HealthItem(
             "wireguard-slow",
@@ -482,6 +483,17 @@ def _registry_health(node: NodeLoop, registry: RegistryStatus) -> Iterable[Healt
             )
         case _:
             pass
+
+
+def _farm_health(node: NodeLoop) -> Iterable[HealthItem]:
+    """A farm is pinned and does not list this node: until it does, tenants cannot use it."""
+    if node.settings.farm is not None and _farm_state(node) == "waiting":
+        gate = membership.select_gate(
+            node.id, farm=node.settings.farm, listed=node.farm, joined=False
+        )
+        yield HealthItem(
+            "farm-waiting", "Not in the farm yet", "warning", gate.message, gate.remedy
+        )
 
 
 def _network_health(network: NetworkStatus) -> Iterable[HealthItem]:
