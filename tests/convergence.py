@@ -341,7 +341,7 @@ class Mortal:
     """A part of a shell whose process dies before its n-th write."""
 
     WRITES = frozenset(
-        {"create_bridge", "create_port", "move_link", "set_link", "delete_link"}
+        {"create_bridge", "create_port", "move_link", "set_link", "delete_link", "pin_mac"}
         | {"add_address", "delete_address", "add_route", "delete_route", "write_sysctl"}
         | {"load", "create", "remove", "write", "retire"}
     )

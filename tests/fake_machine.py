@@ -65,6 +65,7 @@ class FakeLink:
     up: bool = False
     mac: str | None = "02:00:00:00:00:ff"
     master: str | None = None
+    learns: bool = False
     addresses: list[InterfaceAddress] = field(default_factory=list)
     device: FakeDevice | None = None
     other_end: tuple[FakeNetns, str] | None = None
@@ -156,6 +157,7 @@ class FakeKernel:
             link.mtu_bytes,
             link.mac,
             master,
+            link.learns,
             far[0].links[far[1]].index if far else None,
         )
 
@@ -199,6 +201,7 @@ class FakeKernel:
         it, link = self._machine.netns(netns), self._machine.link(netns, name)
         link.mac = mac or link.mac
         link.master = self._machine.link(netns, master).name if master else link.master
+        link.learns = link.learns or master is not None
         if mtu_bytes is not None:
             link.mtu_bytes = mtu_bytes
         if up is not None:
@@ -207,6 +210,9 @@ class FakeKernel:
             it.routes = [route for route in it.routes if route.link != link.index]
         if up is False or link.mtu_bytes < MTU_MIN_BYTES:
             link.addresses = [address for address in link.addresses if ":" not in address]
+
+    async def pin_mac(self, netns: str, port: str, mac: str) -> None:
+        self._machine.link(netns, port).learns = False
 
     async def delete_link(self, netns: str | None, name: str) -> None:
         if self.has_link(netns, name):

@@ -191,8 +191,9 @@ _CHAINS: dict[str, Sequence[Rule]] = {
 }
 
 _TO_BRIDGE: Sequence[Rule] = (
-    # LLDP and the like pass by `from_port`, and the bridge would learn their MAC
-    # (net/bridge/br_input.c, br_handle_frame: link-local destinations).
+    # Frames to most link-local groups pass by `from_port` (net/bridge/br_input.c,
+    # br_handle_frame); those that pass by this too reach nobody, and pin_mac keeps the bridge
+    # from learning from them.
     [
         when(
             {"&": [payload("ether", "daddr"), "ff:ff:ff:ff:ff:f0"]},

@@ -26,6 +26,9 @@ async def attach(kernel: Kernel, netns: str, attachment: Attachment) -> None:
     # The port carries frames only; addresses of its own would be noise (RFC 4862 section 5.3).
     kernel.write_sysctl(netns, f"net/ipv6/conf/{it.port}/addr_gen_mode", "1")
     await kernel.set_link(netns, it.port, mtu_bytes=it.mtu_bytes, master=BRIDGE_LINK, up=True)
+    # Frames to some link-local groups pass by every nftables hook and would still teach the bridge
+    # a forged MAC (net/bridge/br_input.c, br_handle_frame, case 0x0E).
+    await kernel.pin_mac(netns, it.port, it.mac)
     await kernel.set_link(it.netns, LOOPBACK_LINK, up=True)
     await kernel.set_link(it.netns, it.link, mtu_bytes=it.mtu_bytes, mac=it.mac)
     await kernel.set_link(it.netns, it.link, up=True)

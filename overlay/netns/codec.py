@@ -47,6 +47,7 @@ class KernelLink(msgspec.Struct, frozen=True):
     mtu_bytes: int
     mac: str | None
     master: int | None  # index
+    learns: bool = False  # a bridge learns MACs from the frames of this port
     other_end: int | None = None  # index of a veth's other end, in the netns where that is
 
 
@@ -86,6 +87,7 @@ def parse_link(message: Any) -> KernelLink:
         mtu_bytes=message.get("mtu"),
         mac=message.get("address") or None,
         master=message.get("master") or None,
+        learns=bool(message.get(("linkinfo", "slave_data", "learning"))),
         other_end=message.get("link") or None,
     )
 
@@ -167,7 +169,8 @@ def joined_workload(
         address_v6=_found(attachment.address_v6, addresses),
         gateway_v4=_found(attachment.gateway_v4, gateways),
         gateway_v6=_found(attachment.gateway_v6, gateways),
-        mac=link.mac or "",
+        # A port from which the bridge learns does not hold the workload to its MAC.
+        mac="" if port.learns or port.master is None else link.mac or "",
         mtu_bytes=link.mtu_bytes if link.up else 0,
     )
 

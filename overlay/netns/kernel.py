@@ -30,6 +30,7 @@ MAX_SOCKETS = 64  # kept open; each is 2 file descriptors and 40 KiB
 GATEWAY_METRIC = 2048  # above 1024: a default route of the workload's own wins
 SYSCTL_DIR = Path("/proc/sys")
 _IFA_F_NODAD = 0x02  # linux/if_addr.h
+_NTF_MASTER, _NUD_STATIC = 0x04, 0x40  # linux/neighbour.h: NUD_NOARP, which bridge(8) calls static
 _SCOPE_NOWHERE = 255  # linux/rtnetlink.h; in a deletion: any scope
 _ALREADY = frozenset((errno.EEXIST,))
 _GONE = frozenset((errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL))
@@ -124,6 +125,13 @@ class Rtnetlink:
             }
             settings = {key: value for key, value in wanted.items() if value is not None}
             await _tried(ipr.link("set", index=_index(netns, name), **settings))
+
+    async def pin_mac(self, netns: str, port: str, mac: str) -> None:
+        async with self._socket(netns) as ipr:
+            index = _index(netns, port)
+            await _tried(ipr.brport("set", index=index, learning=0))
+            entry = {"ifindex": index, "lladdr": mac, "flags": _NTF_MASTER, "state": _NUD_STATIC}
+            await _tried(ipr.fdb("replace", **entry))
 
     async def delete_link(self, netns: str | None, name: str) -> None:
         if (index := _find(netns, name)) is None:

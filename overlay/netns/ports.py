@@ -48,6 +48,9 @@ class Kernel(Protocol):
     ) -> None:
         """None leaves things as they are."""
 
+    async def pin_mac(self, netns: str, port: str, mac: str) -> None:
+        """The bridge sends frames for `mac` to this port, and learns no other MAC from it."""
+
     async def delete_link(self, netns: str | None, name: str) -> None: ...
 
     async def add_address(self, netns: str, link: str, address: InterfaceAddress) -> None:
