@@ -44,6 +44,11 @@ def topology(*nodes: str, underlay: str = "dual") -> Topology:
     return Topology(nodes=tuple(Node(name, (link,)) for name in ("registry", "desk", *nodes)))
 
 
+def measured(**figures: object) -> None:
+    """Figures for whoever runs the suite with -s or reads its report."""
+    print(*(f"{name}={value}" for name, value in figures.items()))  # noqa: T201
+
+
 async def until(
     look: Callable[[], Awaitable[Any]], what: str, *, within_s: float = PATIENCE_S
 ) -> Any:
@@ -212,9 +217,14 @@ class Scene:
         return [*found, *argvs]
 
 
-_DUMP = """
-ip -d addr; ip route show table all; ip -6 route show table all; ip rule; ip -6 rule
-nft -s list ruleset; bridge link
+# Numbers that the kernel gives out anew, and addresses that it makes up itself, are left out.
+_DUMP = r"""
+ip -o link | sed -e 's/^[0-9]*: //; s/@if[0-9]*//; s/link-netnsid [0-9]*//; s/qlen [0-9]*//' \
+    -e '/^p-/s/ether [0-9a-f:]*//' | sort
+ip -o addr | sed 's/^[0-9]*: //' | grep -v fe80: | sort
+ip route show table all | sort; ip -6 route show table all | grep -v -e fe80: -e ff00: | sort
+ip rule; ip -6 rule
+nft -s list ruleset
 wg showconf w-{0}
 grep . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding
 """
@@ -232,6 +242,16 @@ def wireguard_processes(node: LabNode) -> dict[int, str]:
                 argv = (process / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
                 found[int(process.name)] = b" ".join(argv).decode()
     return found
+
+
+def bound(address: str, port: int) -> socket.socket:
+    """A TCP socket of the calling thread's netns."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((address, port))
+    return sock
 
 
 async def serve(node: LabNode, workload: Workload) -> None:
