@@ -7,10 +7,11 @@ key. A process gets the environment it is given, the standard streams, and nothi
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ ENVIRONMENT: Mapping[str, str] = {
     "LANG": "C.UTF-8",
 }
 KILL_AFTER_S = 2.0  # between asking a process to end and making it end
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +74,15 @@ def run_foreground(
 ) -> int:
     """Run `argv` on this terminal until it ends; its exit code, negative for a signal.
 
-    What a person types, Ctrl-C included, is the command's to answer: this process waits for it.
+    What a person types, Ctrl-C included, is the command's to answer: this process waits for it, and
+    passes on what others send it. The command does not outlive this process, however that ends.
     Raises Rejected when there is no such command.
     """
-    with _interrupts_ignored():
-        process = _start(argv, netns, env, stdin=None, stdout=stdout, cwd=None)
+    with _signals_passed_on() as adopt:
+        process = _start(
+            argv, netns, env, stdin=None, stdout=stdout, cwd=None, preexec_fn=_end_with_parent
+        )
+        adopt(process)
         return process.wait()
 
 
@@ -182,12 +190,36 @@ def _kill_session(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
+def _signals_passed_on() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+    """Signals to this process reach the child that is adopted, also those that came before."""
+    child: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
+    # A terminal sends Ctrl-C to everybody on it, the command included.
+    typed = {signal.SIGINT, signal.SIGQUIT} if os.isatty(0) else set()
+
+    def pass_on(number: int, _: object) -> None:
+        if number in typed:
+            return
+        if child is None:
+            early.append(number)
+        else:
+            child.send_signal(number)
+
+    def adopt(process: subprocess.Popen[bytes]) -> None:
+        nonlocal child
+        child = process
+        for number in early:
+            child.send_signal(number)
+
+    numbers = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
     # A handler that does nothing, unlike SIG_IGN, is not inherited by the command.
-    numbers = (signal.SIGINT, signal.SIGQUIT)
-    before = [signal.signal(number, lambda *_: None) for number in numbers]
+    before = [signal.signal(number, pass_on) for number in numbers]
     try:
-        yield
+        yield adopt
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+def _end_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -14,6 +14,7 @@ from netlab.fleet import ZOS, Fleet, Person
 from netlab.lab import Lab
 from netlab.process import Completed
 from netlab.topology import Node, Topology
+from overlay.keys.wireguard import WireGuardKey, format_key
 
 TOPOLOGY = Topology(name="commands", nodes=(Node("registry"), Node("desk"), Node("n1"), Node("n2")))
 PATIENCE_S = 10.0
@@ -41,13 +42,16 @@ class Town:
 async def town(lab: Callable[[Topology], Awaitable[Lab]]) -> Town:
     fleet = Fleet(await lab(TOPOLOGY))
     await fleet.start_registry()
+    operator, farm = await fleet.operator()
     alice = await fleet.tenant("alice")
     await alice.zos(
         "network", "create", "home", "--range", "10.1.0.0/16", "--registry", fleet.registry_ref
     )
     for name in ("n1", "n2"):
         addresses = map(str, fleet.lab.node(name).addresses)
-        await fleet.start_node(name, *(w for a in addresses for w in ("--endpoint", a)))
+        declared = (word for address in addresses for word in ("--endpoint", address))
+        await fleet.start_node(name, "--farm", farm, *declared)
+        await operator.zos("farm", "add-node", "basement", fleet.node_ids[name], "--as", name)
         await alice.zos("network", "add-node", "home", fleet.node_ids[name], "--as", name)
     for name, peer in (("n1", "n2"), ("n2", "n1")):
         await fleet.zos(name, "wait", "home", "--peer", peer)
@@ -85,7 +89,9 @@ async def test_plan_shows_kernel_changes_before_they_are_made(town: Town) -> Non
     fleet = town.fleet
     # The owner's file on a node of the network: the draft is planned against its kernel.
     path = f"{town.alice.home}/networks/home.toml"
-    draft = town.alice.at.path(path).read_text().replace("index = 2", "index = 9")
+    key = format_key(WireGuardKey(b"k" * 32).public_key)
+    device = f'\n[access.laptop]\npublic_key = "{key}"\nindex = 9\nvia = "n1"\n'
+    draft = town.alice.at.path(path).read_text() + device
     fleet.lab.node("n1").path("/var/lib/zos/draft.toml").write_text(draft)
 
     planned = await town.json("n1", "network", "plan", "/var/lib/zos/draft.toml")

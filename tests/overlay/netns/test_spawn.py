@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -197,3 +200,40 @@ def is_alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return "State:\tZ" not in status or f"PPid:\t{os.getpid()}\n" in status
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_foreground_command_gets_what_others_send_us(number: signal.Signals) -> None:  # CLI-040
+    with foreground_sleeping() as (process, _):
+        process.send_signal(number)
+
+        assert process.wait(10) == -number % 256
+
+
+def test_foreground_command_does_not_outlive_us() -> None:  # CLI-040
+    with foreground_sleeping() as (process, child):
+        process.kill()
+        process.wait(10)
+
+        # Nobody waits for it any more: it is gone once its pidfd is readable.
+        assert select.select([child], [], [], 10)[0] == [child]
+
+
+@contextmanager
+def foreground_sleeping() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A process with a command in the foreground, and a pidfd of that command."""
+    argv = ["sh", "-c", "echo $$; exec sleep 3600"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", FOREGROUND.format(argv=argv)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    child = os.pidfd_open(int(process.stdout.readline()))
+    try:
+        yield process, child
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        os.close(child)
