@@ -134,7 +134,7 @@ def merged_subnets(
     range_v4: Prefix, range_v6: Prefix, spans: Iterable[range]
 ) -> tuple[Prefix, ...]:
     """The subnets of all indexes in `spans`, as few prefixes of both families, sorted as text."""
-    prefixes = []
+    ranges, prefixes = tuple(spans), []
     for prefix, bits in ((range_v4, 8), (range_v6, 64)):
         first, version = _first(prefix), _family(prefix)
         networks = netaddr.IPSet(
@@ -142,7 +142,7 @@ def merged_subnets(
                 netaddr.IPAddress(first + (span.start << bits), version),
                 netaddr.IPAddress(first + (span.stop << bits) - 1, version),
             )
-            for span in spans
+            for span in ranges
         )
         prefixes += [Prefix(str(network)) for network in networks.iter_cidrs()]
     return tuple(sorted(prefixes))

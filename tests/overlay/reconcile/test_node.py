@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -611,3 +613,38 @@ class TestWorkloads:
             netns=f"/w/{name}",
             link="eth0",
         )
+
+
+@pytest.mark.parametrize("seed_", range(5))
+async def test_a_death_at_any_moment_heals_at_the_next_start(
+    world: World, tmp_path: Path, seed_: int
+) -> None:
+    # NODE-012, ARC-006: the node ends in the middle of changes, again and again
+    random, machine = Random(seed_), FakeMachine()
+    documents = [world.farm(OWN), world.network("own", "n2", "n3")]
+    for version in range(2, 12):
+        documents += [
+            world.member(random.choice(["n2", "n3"]), 2, version=version)
+            if random.random() < 0.3
+            else world.network("own", *random.sample(["n2", "n3", "n4"], 2), version=version),
+            world.member("n2", random.choice([2, 3]), version=version * 100),
+        ]
+    for envelope in documents:
+        registry = FakeRegistry()
+        async with running(tmp_path, registry=registry, machine=machine):
+            registry.send(envelope)
+            for _ in range(random.randrange(60)):
+                await asyncio.sleep(0)
+        machine.held.clear()  # what a process holds open goes with it
+    last = world.network("own", "n2", version=50)
+    registry = FakeRegistry()
+    async with running(tmp_path, registry=registry, machine=machine) as node:
+        registry.send(last, world.member("n2", 2, version=5_000))
+        await node.until(lambda: node.peers() == {device("n2").public_key}, "the peer")
+        await node.quiet()
+        loop = node.loop.loops[HOME]
+        assert await loop.plan() == ()
+        registry.send(world.network(version=51, deleted=True))
+        await node.until(lambda: not node.loop.loops, "the network's end")
+    assert machine.pinned == {}
+    assert set(machine.underlay.links) == {"lo", "eth0"}
