@@ -12,7 +12,7 @@ from typing import Self
 
 from overlay.keys.wireguard import WireGuardKey
 from overlay.model import WgPublicKey
-from overlay.netns import namespaces
+from overlay.netns import namespaces, spawn
 from overlay.netns.backend import BACKEND_SETTING, choose
 from overlay.netns.converge import Configurator
 from overlay.netns.kernel import Rtnetlink
@@ -24,6 +24,18 @@ from tests.convergence import NETNS, WORKLOADS, FixedClock
 
 # kernel | wireguard-go; unset: whatever a node would choose here
 TEST_BACKEND = os.environ.get("ZOS_TEST_BACKEND", "")
+
+
+PATIENCE_S = 10.0  # far more than any command takes: ends a hang
+
+
+async def run(command: str, *, netns: str | None = None) -> spawn.Completed:
+    """A command as a person would type it, in a netns."""
+    return await spawn.run(command.split(), timeout_s=PATIENCE_S, netns=netns)
+
+
+async def pings(netns: str, address: str) -> bool:
+    return (await run(f"ping -c1 -W5 {address}", netns=netns)).code == 0
 
 
 class RealMachine:

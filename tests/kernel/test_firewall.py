@@ -18,12 +18,12 @@ import pytest
 from overlay.addressing import host_address, link_local, packed, subnet_v4, subnet_v6
 from overlay.model import Address, AllowRule, Endpoint, NetworkResource, Prefix, WgPeer
 from overlay.netns.converge import Configurator
-from overlay.netns.namespaces import hop, open_socket
+from overlay.netns.namespaces import open_socket
 from overlay.netns.nft import Nftables
 from overlay.netns.resource import desired_resource, workload_attachment
 from overlay.netns.state import Attachment
 from tests.convergence import RANGE_V4, RANGE_V6, FixedClock, network_resource
-from tests.real_machine import RealMachine
+from tests.real_machine import RealMachine, pings
 
 SOON_S = 5.0  # for what must arrive: ends a hang
 NEVER_S = 0.4  # for what must not
@@ -222,7 +222,7 @@ async def test_the_node_itself_answers_ping_and_nothing_else(
     pair: Pair, family: int
 ) -> None:  # NET-073
     gateway = pair.b.workload.gateway_v4 if family == socket.AF_INET else pair.b.workload.gateway_v6
-    assert await ping(pair.a.workload.netns, gateway)
+    assert await pings(pair.a.workload.netns, gateway)
     with (
         listening(pair.b.tenant, family, kind=socket.SOCK_DGRAM) as listener,
         open_socket(pair.a.workload.netns, family, socket.SOCK_DGRAM) as sender,
@@ -237,20 +237,8 @@ async def test_a_poke_is_dropped_without_a_word(pair: Pair, family: int) -> None
     gateway = pair.b.workload.gateway_v4 if family == socket.AF_INET else pair.b.workload.gateway_v6
     with open_socket(pair.a.tenant, family, socket.SOCK_DGRAM) as sender:
         sender.sendto(b"", (gateway, 9))
-    assert await ping(pair.a.workload.netns, gateway)
+    assert await pings(pair.a.workload.netns, gateway)
     assert pair.b.refused() == {}
-
-
-async def ping(netns: str, address: str) -> bool:
-    with hop(netns):
-        process = await _start_ping(address)
-    return await process.wait() == 0
-
-
-async def _start_ping(address: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        "ping", "-c1", "-W5", address, stdout=asyncio.subprocess.DEVNULL
-    )
 
 
 @FAMILIES
@@ -277,7 +265,7 @@ async def test_nothing_goes_in_and_out_by_wireguard_but_for_an_access_device(
         await pair.b.converge()
         with open_socket(pair.a.workload.netns, family, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"hello", (target, PORT))
-        assert await ping(pair.a.workload.netns, pair.b.workload.gateway_v4)
+        assert await pings(pair.a.workload.netns, pair.b.workload.gateway_v4)
         assert pair.b.refused() == refused
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator
 
 import pytest
 
 from overlay.model import WgPeer
+from overlay.netns import namespaces
 from overlay.netns.changes import (
     AddAddress,
     AddRoute,
@@ -23,10 +23,8 @@ from overlay.netns.converge import Configurator
 from overlay.netns.observe import device_ref
 from overlay.netns.watch import Watch
 from tests.convergence import KEYS, NETNS, PREFIXES, FixedClock, Goal, network_resource
-from tests.real_machine import RealMachine
+from tests.real_machine import PATIENCE_S, RealMachine, run
 
-# Far more than it takes: this ends a hang, it measures nothing.
-PATIENCE_S = 10.0
 GOAL = Goal(
     present=True,
     key=0,
@@ -68,12 +66,8 @@ async def repaired(machine: RealMachine, configurator: Configurator) -> tuple[Ch
     return report.changes
 
 
-def inside(command: str) -> None:
-    by_hand(f"ip netns exec {NETNS} {command}")
-
-
-def by_hand(command: str) -> None:
-    subprocess.run(command.split(), check=True)
+async def by_hand(command: str, *, netns: str | None = None) -> None:
+    assert (await run(command, netns=netns)).code == 0
 
 
 async def notified(watch: Watch) -> str:
@@ -86,7 +80,7 @@ async def test_watch_tells_what_is_deleted_by_hand_and_converge_puts_it_back(
     machine: RealMachine, configurator: Configurator, watch: Watch, what: str
 ) -> None:  # NET-053, NET-054
     command, remedy = BY_HAND[what]
-    inside(command)
+    await by_hand(command, netns=namespaces.pin_path(NETNS))
     assert await notified(watch) == NETNS
     changes = await repaired(machine, configurator)
     assert any(isinstance(change, remedy) for change in changes)
@@ -104,7 +98,7 @@ async def test_converge_puts_a_peer_back_that_was_deleted_by_hand(
 async def test_a_netns_that_loses_its_pin_gets_it_back_with_everything_in_it(
     machine: RealMachine, configurator: Configurator, watch: Watch, command: str
 ) -> None:  # NET-055
-    by_hand(command.format(NETNS))
+    await by_hand(command.format(NETNS))
     assert await notified(watch) == NETNS
     changes = await repaired(machine, configurator)
     assert [type(change) for change in changes] == [CreateNetns]
@@ -121,7 +115,7 @@ async def test_a_restarted_node_adopts_what_it_finds(machine: RealMachine) -> No
 async def test_converging_stirs_the_watch_at_most_once_more(
     machine: RealMachine, configurator: Configurator, watch: Watch
 ) -> None:  # NET-054
-    inside("ip link del br0")
+    await by_hand("ip link del br0", netns=namespaces.pin_path(NETNS))
     passes = 0
     while True:
         try:
