@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, ItemsView, Mapping
 from typing import Any, NamedTuple
 
 import click
@@ -62,6 +62,7 @@ class LazyGroup(Group):
     def __init__(self, *args: Any, lazy: Mapping[str, Lazy] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lazy = dict(lazy or {})
+        self.commands = _Loading(self)
         self._plugins: dict[str, Lazy] | None = None
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -98,6 +99,22 @@ class LazyGroup(Group):
                 point.name: Lazy(point.value, f"From {point.module}.", "More") for point in found
             }
         return self._plugins
+
+
+class _Loading(dict[str, click.Command]):
+    """The commands of a lazy group for those who want them all: click-man."""
+
+    def __init__(self, lazy_group: LazyGroup) -> None:
+        super().__init__()
+        self._group = lazy_group
+
+    def items(self) -> ItemsView[str, click.Command]:  # type: ignore[override]  # dict's own view
+        context = click.Context(self._group)
+        found = (
+            (name, self._group.get_command(context, name))
+            for name in self._group.list_commands(context)
+        )
+        return {name: command for name, command in found if command is not None}.items()
 
 
 def _load(target: str) -> click.Command:

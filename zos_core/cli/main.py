@@ -51,6 +51,9 @@ COMMANDS = {
 def root() -> None:
     """Encrypted tenant networks across nodes, from signed documents.
 
+    Exit codes: 0 done, 1 not running or not healthy, 2 usage, 3 not converged, 4 refused, 5
+    conflict, 6 unavailable, 130 interrupted. Topics: zos help exit-codes, files, environment.
+
     \b
     Examples:
       zos id new tenant alice

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -192,3 +193,13 @@ def test_plugins_add_commands(monkeypatch: pytest.MonkeyPatch, zos: Zos) -> None
 
     assert "lab " in zos("--help").out
     assert zos("lab", "exit-codes").code == 0
+
+
+def test_man_pages_cover_every_command(tmp_path: Path) -> None:
+    from click_man.core import write_man_pages
+
+    write_man_pages("zos", root, target_dir=str(tmp_path))
+
+    pages = {page.stem for page in tmp_path.iterdir()}
+    assert {f"zos-{path.replace(' ', '-')}" for path in ALL} <= pages
+    assert "3 not converged" in (tmp_path / "zos.1").read_text()  # CLI-011
