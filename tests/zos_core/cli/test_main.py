@@ -195,6 +195,8 @@ def test_plugins_add_commands(monkeypatch: pytest.MonkeyPatch, zos: Zos) -> None
     assert zos("lab", "exit-codes").code == 0
 
 
+# click-man 0.6 calls what click 8.5 deprecates.
+@pytest.mark.filterwarnings("ignore:'click.utils.make_default_short_help':DeprecationWarning")
 def test_man_pages_cover_every_command(tmp_path: Path) -> None:
     from click_man.core import write_man_pages
 
