@@ -213,7 +213,7 @@ class RunningNode:
     async def plan(self) -> Plan:
         changes = [
             change
-            for loop in self.loop.loops.values()
+            for loop in tuple(self.loop.loops.values())
             for change in report.planned(loop.network, await loop.plan(), reason="drift")
         ]
         return Plan(SCHEMA, tuple(changes))
@@ -281,7 +281,7 @@ class RunningNode:
             self.connect(self._own_client)
         elif known.ref != ref:
             raise Refused(
-                f"this node uses {known.ref.origin}, the token is for {ref.origin}",
+                f"this node uses {known.ref}, the token is for {ref}",
                 field="token",
                 remedy="use a node that has no registry, or one at the same registry",
             )

@@ -12,7 +12,7 @@ import msgspec
 from overlay import addressing
 from overlay.documents import schema
 from overlay.documents.schema import Network
-from overlay.errors import Refused
+from overlay.errors import Refused, Unavailable
 from overlay.keys import wireguard
 from overlay.model import AllowRule, NetworkResource, PeerTraffic, WgDevice, WgPeer, WgPublicKey
 from overlay.netns.changes import Change
@@ -60,7 +60,7 @@ class Facts(msgspec.Struct, frozen=True):
 async def read_status(node: NodeLoop, facts: Facts) -> Status:
     """Everything, with the peers as the devices have them now."""
     now = node.clock.now()
-    networks = [await read_network(loop, now=now) for loop in node.loops.values()]
+    networks = [await read_network(loop, now=now) for loop in tuple(node.loops.values())]
     networks += [
         _refused_network(id_, document, error) for id_, (document, error) in node.refused.items()
     ]
@@ -85,7 +85,10 @@ async def read_status(node: NodeLoop, facts: Facts) -> Status:
 
 async def read_network(loop: ResourceLoop, *, now: datetime) -> NetworkStatus:
     """One network resource."""
-    device, traffic = await loop.read_device()
+    try:
+        device, traffic = await loop.read_device()
+    except Unavailable:
+        device, traffic = None, {}  # the network's own state says so; others are shown all the same
     selection, nr, document = loop.goals.selection, loop.network_resource, loop.document
     own = selection.own_member
     state, message, remedy = _state(loop)
