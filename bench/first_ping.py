@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -117,7 +118,8 @@ async def publish(reference: str) -> None:
     ref = RegistryRef.parse(reference)
     async with RegistryClient(ref, identity=tenant, clock=SystemClock()) as client:
         await client.publish(envelope)
-        print(time.monotonic())
+        print(time.monotonic(), flush=True)
+        os._exit(0)  # the desk's clearing up would cost the nodes a processor that they share
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from overlay.netns.attach import attach
 from overlay.netns.observe import device_ref
 from overlay.netns.ports import Shell
 from overlay.netns.state import WG_LINK
+from overlay.netns.waiting import in_thread, side_by_side
 from overlay.ports import DeviceRef, Secret
 
 PeerChange = changes.DropPeer | changes.PutPeer
@@ -29,12 +30,25 @@ async def apply(
     `private_key` is needed by plans that set one, and goes nowhere else.
     """
     writer = _Writer(shell, netns, private_key)
-    for is_peer, batch in groupby(plan, key=lambda change: isinstance(change, PeerChange)):
-        if is_peer:
-            await writer.write_peers([change for change in batch if isinstance(change, PeerChange)])
-            continue
-        for change in batch:
-            await writer.write(change)
+    inside, birth, rest = split_birth(tuple(plan))
+    if birth:
+        await side_by_side(inside=writer.write_all(inside), birth=writer.write_all(birth))
+    await writer.write_all(rest)
+
+
+def split_birth(
+    plan: Sequence[changes.Change],
+) -> tuple[Sequence[changes.Change], Sequence[changes.Change], Sequence[changes.Change]]:
+    """What comes before a device is born, its birth in the underlay netns, and what comes after.
+
+    The first two speak of different things, so they may go side by side, which saves a newborn
+    network a third of its time; the rest needs both.
+    """
+    kinds = [type(change) for change in plan]
+    if changes.MoveDevice not in kinds or changes.CreateDevice not in kinds:
+        return (), (), plan
+    born, moved = kinds.index(changes.CreateDevice), kinds.index(changes.MoveDevice)
+    return plan[:born], plan[born:moved], plan[moved:]
 
 
 class _Writer:
@@ -54,6 +68,14 @@ class _Writer:
     def _device(self) -> DeviceRef:
         return device_ref(self._name, None if self._is_born else self._path)
 
+    async def write_all(self, plan: Iterable[changes.Change]) -> None:
+        for is_peer, batch in groupby(plan, key=lambda change: isinstance(change, PeerChange)):
+            if is_peer:
+                await self.write_peers([each for each in batch if isinstance(each, PeerChange)])
+                continue
+            for change in batch:
+                await self.write(change)
+
     async def write_peers(self, batch: Sequence[PeerChange]) -> None:
         """One transaction as far as the back end has such a thing: first drop, then put."""
         await self._shell.wireguard.write(
@@ -72,7 +94,7 @@ class _Writer:
 
     @write.register
     async def _(self, change: changes.LoadFirewall) -> None:
-        self._shell.packet_filter.load(self._path, change.ruleset)
+        await in_thread(self._shell.packet_filter.load, self._path, change.ruleset)
 
     @write.register
     async def _(self, change: changes.DeleteLink) -> None:

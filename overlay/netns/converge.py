@@ -23,6 +23,7 @@ from overlay.netns.state import (
     Resource,
     absent_resource,
 )
+from overlay.netns.waiting import in_thread
 from overlay.ports import Clock, Secret
 
 T = TypeVar("T")
@@ -53,15 +54,27 @@ class Configurator:
         Raises Unavailable or Rejected when a change fails, and Diverged when the kernel does not
         hold what was written. Workloads whose netns is gone are left out and reported.
         """
+        made = await self.make(desired, private_key=private_key)
+        return await self.confirm(desired, made) if made.changes else made
+
+    async def make(self, desired: Resource, *, private_key: Secret | None = None) -> Report:
+        """Like `converge`, but nobody has looked yet whether the kernel holds what was written.
+
+        What is reported as actual is what was there before.
+        """
         async with self._turns[desired.netns]:
             before, made = await self._difference(desired)
-            if not made:
-                return Report((), before.actual, before.unreachable)
-            await apply(made, self._shell, netns=desired.netns, private_key=private_key)
+            if made:
+                await apply(made, self._shell, netns=desired.netns, private_key=private_key)
+        return Report(made, before.actual, before.unreachable)
+
+    async def confirm(self, desired: Resource, made: Report) -> Report:
+        """The kernel holds `desired`. Raises Diverged when it does not."""
+        async with self._turns[desired.netns]:
             after, left = await self._difference(desired)
         if left:
             raise Diverged(f"{desired.netns}: still to do: {left[0].describe()}")
-        return Report(made, after.actual, after.unreachable)
+        return Report(made.changes, after.actual, after.unreachable)
 
     async def plan(self, desired: Resource) -> tuple[Change, ...]:
         """What `converge` would do now."""
@@ -103,15 +116,17 @@ class Configurator:
 
     async def _difference(self, desired: Resource) -> tuple[Observation, tuple[Change, ...]]:
         seen = await self.observe(desired)
-        goal = self._in_normal_form(_without_unreachable(desired, seen))
+        goal = _without_unreachable(desired, seen)
+        if seen.actual.firewall is not None:  # else it is loaded, whatever its normal form
+            goal = await self._in_normal_form(goal)
         now = int(self._clock.now().timestamp())
         return seen, plan(desired=goal, actual=seen.actual, now=now)
 
-    def _in_normal_form(self, desired: Resource) -> Resource:
+    async def _in_normal_form(self, desired: Resource) -> Resource:
         if desired.firewall is None or desired.firewall.listing:
             return desired
         ruleset = desired.firewall.ruleset
-        listing = self._shell.packet_filter.normal_form(ruleset)
+        listing = await in_thread(self._shell.packet_filter.normal_form, ruleset)
         return msgspec.structs.replace(desired, firewall=Firewall(listing, ruleset))
 
 

@@ -9,6 +9,7 @@ import ctypes
 import ctypes.util
 import hashlib
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,9 +36,11 @@ class Nftables:
     def __init__(self) -> None:
         self._library = _load_library()
         self._normal_forms: OrderedDict[bytes, str] = OrderedDict()
+        # Callers are in several threads; what the library shares between contexts is its secret.
+        self._turn = threading.RLock()
 
     def load(self, netns: str | int, ruleset: str) -> None:
-        with hop(netns), self._context(_OUTPUT_JSON) as context:
+        with self._turn, hop(netns), self._context(_OUTPUT_JSON) as context:
             commands = _decode(ruleset)
             # A deletion waits for a grace period, 10 to 30 ms: only where there is what to delete.
             there = [without_table(family) for family in self._families(context)]
@@ -50,6 +53,10 @@ class Nftables:
         return msgspec.json.encode([_normalised(item) for item in objects], order="sorted").decode()
 
     def normal_form(self, ruleset: str) -> str:
+        with self._turn:
+            return self._normal_form(ruleset)
+
+    def _normal_form(self, ruleset: str) -> str:
         digest = hashlib.sha256(ruleset.encode()).digest()
         if (known := self._normal_forms.get(digest)) is not None:
             self._normal_forms.move_to_end(digest)
@@ -75,7 +82,7 @@ class Nftables:
         return {counter["name"]: counter["packets"] for counter in counters}
 
     def _list(self, netns: str | int, flags: int) -> list[dict[str, Any]]:
-        with hop(netns), self._context(flags) as context:
+        with self._turn, hop(netns), self._context(flags) as context:
             everything = self._ask(context, "list ruleset")
         return [item for item in everything if _is_ours(item)]
 

@@ -18,6 +18,7 @@ from overlay.netns.state import (
     absent_resource,
     birth_link,
 )
+from overlay.netns.waiting import in_thread
 from overlay.ports import DeviceRef
 
 
@@ -52,7 +53,7 @@ async def observe(
         links=links,
         routes=owned_routes(snapshot),
         sysctls=shell.kernel.read_sysctls(path, sysctls),
-        firewall=_read_firewall(shell, path),
+        firewall=await _read_firewall(shell, path),
         attachments=found,
         foreign=foreign_links(snapshot),
     )
@@ -79,6 +80,6 @@ async def _read_attachments(
     return found, frozenset(unreachable)
 
 
-def _read_firewall(shell: Shell, path: str) -> Firewall | None:
-    listing = shell.packet_filter.listing(path)
+async def _read_firewall(shell: Shell, path: str) -> Firewall | None:
+    listing = await in_thread(shell.packet_filter.listing, path)
     return None if listing is None else Firewall(listing)

@@ -304,8 +304,18 @@ class ResourceLoop:
         if desired is None:
             self._goal_changed = True
             return
+        configurator = self._machine.configurator
         try:
-            report = await self._machine.configurator.converge(desired, private_key=self.device_key)
+            report = await configurator.make(desired, private_key=self.device_key)
+            if any(isinstance(change, CreateDevice) for change in report.changes):
+                # Peers still hold sessions of the device that was: they learn by hearing from us.
+                self._to_poke.update(dict.fromkeys(desired.device.peers if desired.device else ()))
+            self._to_poke.update((peer.public_key, None) for peer in expected.put)
+            if report.changes:
+                desired = await self._with_late_peers(desired)
+            self._poke()
+            if report.changes:
+                report = await configurator.confirm(desired, report)
         except BaseException:
             self._repairing = drifting and not self._goal_changed
             self._goal_changed = True
@@ -323,11 +333,20 @@ class ResourceLoop:
             spread(FULL_PASS_S, self._machine.random()), cost_s * self.poll_divisor / POLL_SHARE
         )
         self._next_poll = self._now + self._poll_s
-        if any(isinstance(change, CreateDevice) for change in report.changes):
-            # Peers still hold sessions of the device that was: they learn by hearing from us.
-            self._to_poke.update(dict.fromkeys(desired.device.peers if desired.device else ()))
-        self._to_poke.update((peer.public_key, None) for peer in expected.put)
-        self._poke()
+
+    async def _with_late_peers(self, desired: Resource) -> Resource:
+        """Peers that came while the rest was made do not wait until that is confirmed."""
+        if self._goal_changed or desired.device is None or not self.goals.has_unwritten:
+            return desired
+        delta, peers = self.goals.take_unwritten(), dict(self.goals.peers)
+        self._announced |= {peer.public_key for peer in delta.put} | {*delta.drop}
+        made = await self._machine.configurator.apply_peers(
+            self.netns, put=delta.put, drop=delta.drop
+        )
+        self._note_changes(made)
+        self._to_poke.update((peer.public_key, None) for peer in delta.put)
+        device = msgspec.structs.replace(desired.device, peers=peers)
+        return msgspec.structs.replace(desired, device=device)
 
     async def _write_peers(self) -> None:
         """The short cut: what is known to have changed, without looking at the rest."""

@@ -25,6 +25,7 @@ SHELL = frozenset(
         "overlay.netns.spawn",
         "overlay.netns.uapi",
         "overlay.netns.udp",
+        "overlay.netns.waiting",
         "overlay.netns.watch",
         "overlay.netns.wg_kernel",
         "overlay.peers.cache",

@@ -17,7 +17,7 @@ from overlay.keys.identity import Identity, Kind
 from overlay.model import InterfaceAddress
 from overlay.reconcile import joining, membership, workloads
 from tests import fake_machine
-from tests.fake_machine import FakeMachine
+from tests.fake_machine import FakeFilter, FakeKernel, FakeMachine
 from tests.node_world import (
     FARMER,
     HOME,
@@ -73,6 +73,32 @@ async def test_a_named_node_joins_by_itself(
     assert [c.endpoint for c in member.endpoints] == ["192.0.2.1:51820", "[2001:db8::1]:51820"]
     result = registry.last("result")
     assert (result.ok, result.document_version) == (True, 1)
+
+
+async def test_a_peer_that_comes_while_its_network_is_made_does_not_wait_for_the_confirmation(
+    world: World, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[set[bytes]] = []
+    move, normal_form = FakeKernel.move_link, FakeFilter.normal_form
+
+    async def move_then_hear(kernel: FakeKernel, name: str, **options: str) -> None:
+        await move(kernel, name, **options)
+        registry.send(world.member("n2", 2))
+        await node.until(lambda: node.loop.loops[HOME].goals.peers, "the member")
+
+    def look(packet_filter: FakeFilter, ruleset: str) -> str:
+        """The first time that anybody asks is when the firewall is confirmed."""
+        seen.append({*node.peers()})
+        return normal_form(packet_filter, ruleset)
+
+    monkeypatch.setattr(FakeKernel, "move_link", move_then_hear)
+    monkeypatch.setattr(FakeFilter, "normal_form", look)
+    async with running(tmp_path, registry=registry) as node:
+        registry.send(world.farm(OWN), world.network("own", "n2"))
+        await node.until(lambda: registry.last("result"), "a result")
+        assert registry.last("result").ok
+    assert seen[0] == {device("n2").public_key}
+    assert not node.loop.journal.repairs
 
 
 @pytest.mark.parametrize("farm", [FARMER.id, None])
