@@ -78,7 +78,8 @@ class Configurator:
 
     async def plan(self, desired: Resource) -> tuple[Change, ...]:
         """What `converge` would do now."""
-        return (await self._difference(desired))[1]
+        async with self._turns[desired.netns]:
+            return (await self._difference(desired))[1]
 
     async def observe(self, desired: Resource) -> Observation:
         """The actual state of everything that `desired` speaks of."""

@@ -6,10 +6,11 @@ another netns takes the kernel 20 to 40 ms, which a thread waits for.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
@@ -50,6 +51,8 @@ class Rtnetlink:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str | None, _Kept] = OrderedDict()
+        # A netlink socket answers one dump at a time: a second one is refused with EBUSY.
+        self._turns: defaultdict[str | None, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def __aenter__(self) -> Self:
         return self
@@ -70,12 +73,16 @@ class Rtnetlink:
         identity = _identity(netns)
         for path in [path for path, kept in self._kept.items() if kept.identity == identity]:
             self._kept.pop(path).ipr.close()
+            self._turns.pop(path, None)
 
     async def read(self, netns: str | None) -> Snapshot:
-        async with self._socket(netns) as ipr:
-            links = [parse_link(m) async for m in await ipr.link("dump")]
-            addresses = [parse_address(m) async for m in await ipr.addr("dump")]
-            routes = [parse_route(m) async for m in await ipr.route("dump")]
+        try:
+            async with self._socket(netns) as ipr:
+                links = [parse_link(m) async for m in await ipr.link("dump")]
+                addresses = [parse_address(m) async for m in await ipr.addr("dump")]
+                routes = [parse_route(m) async for m in await ipr.route("dump")]
+        except NetlinkError as exc:
+            raise _refusal(exc) from exc
         return Snapshot(
             tuple(links), tuple(addresses), tuple(route for route in routes if route is not None)
         )
@@ -198,6 +205,10 @@ class Rtnetlink:
             finally:
                 ipr.close()
             return
+        async with self._turns[netns]:
+            yield await self._keep(netns)
+
+    async def _keep(self, netns: str | None) -> Any:
         identity = _identity(netns)
         kept = self._kept.get(netns)
         if kept is None or kept.identity != identity:
@@ -206,11 +217,12 @@ class Rtnetlink:
             kept = self._kept[netns] = _Kept(await _open_socket(netns), identity)
             self._close_oldest()
         self._kept.move_to_end(netns)
-        yield kept.ipr
+        return kept.ipr
 
     def _close_oldest(self) -> None:
-        if len(self._kept) > MAX_SOCKETS:
-            self._kept.popitem(last=False)[1].ipr.close()
+        idle = (path for path in self._kept if not self._turns[path].locked())
+        if len(self._kept) > MAX_SOCKETS and (oldest := next(idle, "")) != "":
+            self._kept.pop(oldest).ipr.close()
 
 
 def _identity(netns: str | None) -> tuple[int, int]:
