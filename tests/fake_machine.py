@@ -311,7 +311,7 @@ class FakeWireGuard:
         for key in drop:
             it.peers.pop(key, None)
         for peer in put:
-            _put(it.peers, peer)
+            put_peer(it.peers, peer)
 
     async def retire(self, birth_name: str) -> None:
         pass
@@ -321,7 +321,7 @@ def fake_public(private_key: Secret) -> WgPublicKey:
     return WgPublicKey(bytes(255 - octet for octet in private_key.reveal()))
 
 
-def _put(peers: dict[WgPublicKey, WgPeer], peer: WgPeer) -> None:
+def put_peer(peers: dict[WgPublicKey, WgPeer], peer: WgPeer) -> None:
     for key, other in peers.items():
         left = tuple(prefix for prefix in other.allowed_ips if prefix not in peer.allowed_ips)
         peers[key] = msgspec.structs.replace(other, allowed_ips=left)

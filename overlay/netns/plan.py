@@ -95,8 +95,10 @@ def plan_peers(
         if (put := _peer_difference(peer, actual.get(key), now=now)) is not None
     ]
     puts.sort(key=lambda put: put.peer.public_key)
-    yield from _shrinks(puts, actual)
-    yield from puts
+    gains = [put for put in puts if _gained(put, actual)]
+    yield from (put for put in puts if not _gained(put, actual))
+    yield from _shrinks(gains, actual)
+    yield from gains
 
 
 def plan_peer_delta(*, put: Iterable[WgPeer], drop: Iterable[WgPublicKey]) -> tuple[Change, ...]:
@@ -237,14 +239,20 @@ def _endpoint(desired: Endpoint | None, actual: WgPeer, *, now: int) -> Endpoint
     return desired
 
 
+def _gained(put: PutPeer, actual: Mapping[WgPublicKey, WgPeer]) -> frozenset[Prefix]:
+    """Allowed IPs that the peer gets and does not have."""
+    known = actual.get(put.peer.public_key)
+    return frozenset(put.peer.allowed_ips).difference(known.allowed_ips if known else ())
+
+
 def _shrinks(puts: Iterable[PutPeer], actual: Mapping[WgPublicKey, WgPeer]) -> Iterator[PutPeer]:
     """Peers that hold what another is about to get: without it, until their own turn comes."""
-    known = {put.peer.public_key: put.peer for put in puts if put.known}
-    gained = {prefix for put in puts for prefix in put.peer.allowed_ips}
-    for key, peer in known.items():
-        kept = tuple(prefix for prefix in actual[key].allowed_ips if prefix in peer.allowed_ips)
-        if kept != peer.allowed_ips and gained.intersection(actual[key].allowed_ips) - {*kept}:
-            shrunk = msgspec.structs.replace(peer, allowed_ips=kept, endpoint=None)
+    puts = tuple(puts)
+    gained = frozenset[Prefix]().union(*(_gained(put, actual) for put in puts))
+    for put in puts:
+        if put.known and gained.intersection(held := actual[put.peer.public_key].allowed_ips):
+            kept = tuple(prefix for prefix in held if prefix in put.peer.allowed_ips)
+            shrunk = msgspec.structs.replace(put.peer, allowed_ips=kept, endpoint=None)
             yield PutPeer(shrunk, known=True)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overlay.model import WgPublicKey
+from overlay.model import Prefix, WgPeer, WgPublicKey
+from overlay.netns.changes import DropPeer, PutPeer
+from overlay.netns.plan import plan_peers
 from overlay.netns.ports import Shell
 from overlay.ports import Secret
 from tests.convergence import (
@@ -21,8 +23,9 @@ from tests.convergence import (
     check_law,
     goals,
     network_resource,
+    peers,
 )
-from tests.fake_machine import WIPE, FakeMachine, fake_public
+from tests.fake_machine import WIPE, FakeMachine, fake_public, put_peer
 
 
 class FakeSecret:
@@ -84,3 +87,28 @@ def test_converge_repairs_each_blow(blow: str) -> None:  # NET-053
         devices=(),
     )
     asyncio.run(check_law(Fake(), before=goal, done=[blow], after=goal, dies_after=1000))
+
+
+@given(before=peers(), after=peers(), steps=st.integers(0, 30))
+def test_no_prefix_is_given_to_a_peer_while_another_still_holds_it(
+    before: tuple[WgPeer, ...], after: tuple[WgPeer, ...], steps: int
+) -> None:  # NET-045
+    held = {peer.public_key: peer for peer in before}
+    desired = {peer.public_key: peer for peer in after}
+    changes = tuple(plan_peers(desired=desired, actual=held, now=0))
+    now: dict[WgPublicKey, WgPeer] = dict(held)
+    for change in changes[:steps]:
+        if isinstance(change, DropPeer):
+            del now[change.public_key]
+        elif isinstance(change, PutPeer):
+            # Nothing is taken from a peer by giving it to another: it was let go of before.
+            key = change.peer.public_key
+            others = owners(peer for peer in now.values() if peer.public_key != key)
+            assert not others.keys() & owners([change.peer]).keys()
+            put_peer(now, change.peer)
+    if steps >= len(changes):
+        assert owners(now.values()) == owners(after)
+
+
+def owners(found: Iterable[WgPeer]) -> dict[Prefix, WgPublicKey]:
+    return {prefix: peer.public_key for peer in found for prefix in peer.allowed_ips}

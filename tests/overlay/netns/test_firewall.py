@@ -1,0 +1,119 @@
+"""Properties of the ruleset as data; what it does to packets is tried in tests/kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from overlay.addressing import subnet_v4, subnet_v6
+from overlay.model import AllowRule, NetworkResource, Prefix
+from overlay.netns.firewall import REFUSALS, ruleset
+from overlay.netns.resource import workload_attachment
+from overlay.netns.state import Attachment
+from tests.convergence import RANGE_V4, RANGE_V6, network_resource
+
+HERE = (subnet_v4(RANGE_V4, 3), subnet_v6(RANGE_V6, 3))
+ELSEWHERE = (subnet_v4(RANGE_V4, 8), subnet_v6(RANGE_V6, 8))
+DEVICE = (subnet_v4(RANGE_V4, 9), subnet_v6(RANGE_V6, 9))
+
+
+def commands(
+    nr: NetworkResource,
+    attachments: tuple[Attachment, ...] = (),
+    devices: tuple[Prefix, ...] = (),
+) -> list[dict[str, Any]]:
+    text = ruleset(nr, attachments=attachments, devices=devices)
+    added: list[dict[str, Any]] = [cmd["add"] for cmd in msgspec.json.decode(text)["nftables"]]
+    return added
+
+
+def rules_of(found: list[dict[str, Any]], chain: str) -> list[Any]:
+    return [cmd["rule"]["expr"] for cmd in found if cmd.get("rule", {}).get("chain") == chain]
+
+
+def with_policy(*rules: AllowRule) -> NetworkResource:
+    return network_resource(policy=rules)
+
+
+def attached(*hosts: int) -> tuple[Attachment, ...]:
+    nr = network_resource()
+    return tuple(
+        workload_attachment(nr, name=f"w{host}", netns="/run/w", link="eth0", host=host)
+        for host in hosts
+    )
+
+
+def test_every_hook_that_forwards_or_delivers_drops_by_default() -> None:  # NET-070
+    chains = [cmd["chain"] for cmd in commands(network_resource()) if "chain" in cmd]
+    policies = {(c["family"], c["hook"]): c["policy"] for c in chains if "hook" in c}
+    assert policies == {
+        ("inet", "forward"): "drop",
+        ("inet", "input"): "drop",
+        ("bridge", "prerouting"): "drop",
+        ("bridge", "input"): "accept",  # what is left after prerouting
+    }
+
+
+def test_an_empty_policy_allows_nothing() -> None:  # NET-071
+    (only,) = rules_of(commands(with_policy()), "by_policy")
+    assert only == [{"counter": "refused_policy"}, {"drop": None}]
+
+
+def test_a_rule_for_others_makes_no_rule_here() -> None:  # NET-071
+    found = commands(with_policy(AllowRule(HERE, ELSEWHERE)))
+    assert len(rules_of(found, "by_policy")) == 1
+
+
+def test_a_rule_for_a_wider_prefix_is_a_rule_here() -> None:  # NET-071
+    found = commands(with_policy(AllowRule(ELSEWHERE, (RANGE_V4, RANGE_V6))))
+    assert len(rules_of(found, "by_policy")) == 3
+
+
+def test_a_rule_for_a_device_behind_this_node_is_a_rule_here() -> None:  # NET-074
+    nr = with_policy(AllowRule(ELSEWHERE, DEVICE, "tcp", ((22, 22),)))
+    assert len(rules_of(commands(nr, devices=DEVICE), "by_policy")) == 3
+    assert len(rules_of(commands(nr), "by_policy")) == 1
+
+
+def test_without_devices_nothing_goes_from_wireguard_to_wireguard() -> None:  # NET-074
+    (only,) = rules_of(commands(network_resource()), "overlay_transit")
+    assert only == [{"counter": "refused_forward"}, {"drop": None}]
+
+
+def test_every_refusal_is_counted_and_has_words_for_people() -> None:  # NET-078
+    found = commands(network_resource(), attached(2))
+    counters = {cmd["counter"]["name"] for cmd in found if "counter" in cmd}
+    used = {
+        statement["counter"]
+        for cmd in found
+        if "rule" in cmd
+        for statement in cmd["rule"]["expr"]
+        if "counter" in statement
+    }
+    assert counters == used == REFUSALS.keys()
+
+
+@given(count=st.integers(1, 200))
+def test_rules_do_not_grow_with_the_members_of_a_policy(count: int) -> None:  # NET-079
+    sources = tuple(sorted(subnet_v4(RANGE_V4, 20 + n) for n in range(count)))
+    found = commands(with_policy(AllowRule(sources, HERE, "tcp", ((80, 80),))))
+    assert len(rules_of(found, "by_policy")) == 2
+
+
+def test_the_path_of_a_frame_does_not_grow_with_the_ports() -> None:  # NET-079
+    few, many = (
+        commands(network_resource(), attached(*hosts)) for hosts in ((2,), tuple(range(2, 255)))
+    )
+    for chain in ("from_port", "ipv4", "ipv6", "icmpv6", "udp", "neighbour", "target_p-2"):
+        assert len(rules_of(few, chain)) == len(rules_of(many, chain))
+
+
+def test_the_ruleset_does_not_depend_on_the_order_of_its_input() -> None:  # NET-050
+    nr = network_resource()
+    forwards, backwards = attached(2, 3, 254), attached(254, 3, 2)
+    assert ruleset(nr, attachments=forwards, devices=DEVICE) == ruleset(
+        nr, attachments=backwards, devices=DEVICE[::-1]
+    )
