@@ -89,7 +89,7 @@ def pin(fd: int, name: str) -> None:
     path = pin_path(name)
     Path(PIN_DIR).mkdir(mode=0o755, parents=True, exist_ok=True)
     remove(name)
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | _READ, 0o444))
+    os.close(os.open(path, os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | _READ, 0o444))
     try:
         _call("mount", f"/proc/self/fd/{fd}".encode(), path.encode(), b"none", _MS_BIND, None)
     except OSError as exc:
@@ -98,7 +98,11 @@ def pin(fd: int, name: str) -> None:
 
 
 def remove(name: str) -> None:
-    """Nothing is pinned under `name` and the file is gone. Idempotent."""
+    """Nothing is pinned under `name` and the file is gone. Idempotent.
+
+    The first `ip netns add` mounts the directory over itself. Where mounts are private, pins that
+    were there before are copied, and the original below stays out of reach: a plain file is left.
+    """
     path = pin_path(name)
     while True:  # one round per mount: pins may lie on top of each other
         try:
@@ -110,7 +114,8 @@ def remove(name: str) -> None:
     try:
         Path(path).unlink(missing_ok=True)
     except OSError as exc:
-        raise Unavailable(f"{path} is in the way: {exc.strerror}") from exc
+        if exc.errno != errno.EBUSY:
+            raise Unavailable(f"{path} is in the way: {exc.strerror}") from exc
 
 
 def open_pinned(name: str) -> int | None:

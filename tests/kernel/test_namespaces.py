@@ -136,6 +136,20 @@ def test_iproute2_sees_and_deletes_what_is_pinned() -> None:
     assert namespaces.list_pinned() == ()
 
 
+def test_a_pin_below_a_mount_of_the_directory_over_itself_goes_and_comes() -> None:  # NSP-002
+    namespaces.create(NAME)
+    subprocess.run(["ip", "netns", "add", "other"], check=True)  # mounts the directory over itself
+    try:
+        namespaces.remove(NAME)
+        assert namespaces.list_pinned() == ("other",)
+
+        namespaces.create(NAME)
+        assert namespaces.list_pinned() == (NAME, "other")
+    finally:
+        subprocess.run(["ip", "netns", "del", "other"], check=True)
+        subprocess.run(["umount", "--lazy", namespaces.PIN_DIR], check=True)
+
+
 def test_hop_comes_back_when_the_block_raises() -> None:  # NSP-005
     netns = namespaces.anonymous()
     home = own_netns()
