@@ -18,8 +18,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -225,15 +226,23 @@ class RunningHostile(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def running(
-    identity: Identity, *, addresses: tuple[str, ...] = ("127.0.0.1", "::1"), port: int = 0
+    identity: Identity,
+    *,
+    addresses: tuple[str, ...] = ("127.0.0.1", "::1"),
+    port: int = 0,
+    sockets: Sequence[socket.socket] = (),
 ) -> AsyncIterator[RunningHostile]:
-    """A hostile registry, as long as the block runs. `identity` is the key that callers pin."""
+    """A hostile registry, as long as the block runs. `identity` is the key that callers pin.
+
+    `sockets` are bound already, in whatever netns; else it binds its own.
+    """
     hostile = Hostile()
     server = web.Server(hostile.answer, access_log=None, handler_cancellation=True)
     tls = await asyncio.to_thread(serve.tls_context, identity)
     loop = asyncio.get_running_loop()
     listeners = [
-        await loop.create_server(server, sock=sock, ssl=tls) for sock in serve.bind(addresses, port)
+        await loop.create_server(server, sock=sock, ssl=tls)
+        for sock in sockets or serve.bind(addresses, port)
     ]
     try:
         yield RunningHostile(listeners[0].sockets[0].getsockname()[1], identity.id, hostile)
