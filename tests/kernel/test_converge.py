@@ -23,7 +23,11 @@ async def check_here(before: Goal, done: Sequence[str], after: Goal, dies_after:
 
 
 @given(before=goals, done=blows, after=goals, dies_after=st.integers(0, 60))
-@settings(max_examples=REAL_EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=REAL_EXAMPLES,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # to shrink takes minutes here
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 def test_converge_reaches_any_goal_from_anywhere(
     before: Goal, done: Sequence[str], after: Goal, dies_after: int
 ) -> None:  # NET-050, NET-051, NET-052
