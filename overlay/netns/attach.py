@@ -6,7 +6,6 @@ is brought up.
 
 from __future__ import annotations
 
-from overlay.errors import Unavailable
 from overlay.model import Prefix
 from overlay.netns.codec import Snapshot, joined_workload
 from overlay.netns.ports import Kernel
@@ -46,14 +45,8 @@ async def detach(kernel: Kernel, netns: str, port: str) -> None:
 async def read_attachment(
     kernel: Kernel, attachment: Attachment, *, tenant: Snapshot
 ) -> Attachment | None:
-    """What there is of it. Raises Unavailable when the workload's netns is gone."""
-    return joined_workload(attachment, tenant=tenant, workload=await kernel.read(attachment.netns))
-
-
-async def is_reachable(kernel: Kernel, attachment: Attachment) -> bool:
-    """Whether the workload's netns is there."""
-    try:
-        await kernel.read(attachment.netns)
-    except Unavailable:
-        return False
-    return True
+    """What there is of it. Raises Unavailable when the workload's netns is gone or has no room."""
+    workload = await kernel.read(attachment.netns)
+    if tenant.link(attachment.port) is None and workload.link(attachment.link) is not None:
+        raise Unavailable(f"{attachment.netns} has a link {attachment.link} of its own")
+    return joined_workload(attachment, tenant=tenant, workload=workload)

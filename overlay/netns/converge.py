@@ -34,7 +34,7 @@ class Report(msgspec.Struct, frozen=True):
 
     changes: tuple[Change, ...]  # in the order in which they were made
     actual: Resource  # as last observed
-    unreachable: frozenset[str] = frozenset()  # ports of workloads whose netns is gone
+    unreachable: frozenset[str] = frozenset()  # ports of workloads that cannot be joined
 
 
 class Configurator:
@@ -52,7 +52,8 @@ class Configurator:
         """The kernel holds `desired`; nothing is written when it did already.
 
         Raises Unavailable or Rejected when a change fails, and Diverged when the kernel does not
-        hold what was written. Workloads whose netns is gone are left out and reported.
+        hold what was written. Workloads whose netns is gone or has another link of the name are left
+        out and reported.
         """
         made = await self.make(desired, private_key=private_key)
         return await self.confirm(desired, made) if made.changes else made
@@ -132,7 +133,7 @@ class Configurator:
 
 
 def _without_unreachable(desired: Resource, seen: Observation) -> Resource:
-    """A workload whose netns is gone is not joined; a port that still stands is not cut off."""
+    """Who cannot be joined stops nobody else; a port that still stands is not cut off."""
     if not seen.unreachable:
         return desired
     gone = seen.unreachable - seen.actual.links.keys()

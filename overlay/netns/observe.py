@@ -23,7 +23,7 @@ from overlay.ports import DeviceRef
 
 
 class Observation(msgspec.Struct, frozen=True):
-    """The actual state, and the ports of workloads whose netns is gone."""
+    """The actual state, and the ports of workloads that cannot be joined."""
 
     actual: Resource
     unreachable: frozenset[str] = frozenset()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 from overlay.addressing import FIRST_WORKLOAD_HOST, LAST_WORKLOAD_HOST
 from overlay.documents import schema
 from overlay.errors import Conflict, Refused, Rejected, Unavailable
-from overlay.netns.state import Attachment
+from overlay.netns import namespaces
+from overlay.netns.state import NETNS_PREFIX, Attachment
 from overlay.peers.cache import Cache, StoredAttachment, lowest_free
 from overlay.reconcile.resource import ResourceLoop
 
@@ -22,9 +24,11 @@ async def attach(
 ) -> Attachment:
     """The workload's netns has a link into the network. Idempotent; its addresses stay.
 
-    Raises Conflict when the name is taken by another netns, Unavailable when that is gone.
+    Raises Conflict when the name is taken by another netns, Unavailable when that is gone or has
+    another link of this name.
     """
     _check(name, netns, link)
+    _refuse_own(netns)
     if not loop.is_wanted:
         raise Refused(
             "this node does not act on the network",
@@ -39,7 +43,11 @@ async def attach(
     if not found or found[0].port in loop.unreachable:
         cache.drop_attachment(loop.network, name)
         await _apply(loop, cache)
-        raise Unavailable(f"{netns} is no network namespace", field="netns")
+        raise Unavailable(
+            f"{netns} is no network namespace, or has another link {link}",
+            field="netns",
+            remedy="give a path as in /run/netns; --link NAME calls the link otherwise",
+        )
     return found[0]
 
 
@@ -77,6 +85,22 @@ def _check(name: str, netns: str, link: str) -> None:
         raise Rejected(f"{link[:40]!r} is no link name", field="link")
     if set(link) & set("/: \t") or link in (".", "..", "lo"):
         raise Rejected(f"{link!r} is no link name", field="link")
+
+
+def _refuse_own(netns: str) -> None:
+    """A tenant is never let into the underlay, nor into a tenant netns past its firewall."""
+    tenants = (name for name in namespaces.list_pinned() if name.startswith(NETNS_PREFIX))
+    for own in ("/proc/self/ns/net", *map(namespaces.pin_path, tenants)):
+        try:
+            is_same = os.path.samefile(netns, own)
+        except OSError:  # it is gone, which attaching will find out
+            continue
+        if is_same:
+            raise Rejected(
+                f"{netns} belongs to the node itself",
+                field="netns",
+                remedy="make one for the workload: ip netns add NAME",
+            )
 
 
 def _place(loop: ResourceLoop, *, name: str, netns: str, link: str) -> StoredAttachment:

@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from overlay.documents.envelope import Envelope, encode_envelope
-from overlay.errors import Refused, Unavailable
+from overlay.errors import Refused, Rejected, Unavailable
 from overlay.keys import store
 from overlay.keys.identity import Identity, Kind
 from overlay.model import InterfaceAddress
@@ -630,13 +630,48 @@ class TestWorkloads:
                 await self.attach(node, "a")
             assert node.cache.attachments(HOME) == ()
 
+    async def test_a_netns_with_such_a_link_is_refused_and_stops_nobody(
+        self, world: World, registry: FakeRegistry, tmp_path: Path
+    ) -> None:
+        # NODE-001
+        machine = FakeMachine()
+        for name in ("/w/a", "/w/b"):
+            machine.workloads[name] = machine.new_netns()
+        machine.new_link(machine.workloads["/w/a"], "eth0", "bridge")
+        async with running(tmp_path, registry=registry, machine=machine) as node:
+            registry.send(world.farm(OWN), world.network("own"))
+            await node.until(node.device, "a device")
+            with pytest.raises(Unavailable, match="another link eth0"):
+                await self.attach(node, "a")
+            assert node.cache.attachments(HOME) == ()
+            # One that loses its link to another later keeps its address, and stops nobody either.
+            first = await self.attach(node, "b")
+            link = machine.workloads["/w/b"].links.pop("eth0")
+            assert link.other_end is not None
+            link.other_end[0].links.pop(link.other_end[1])
+            machine.new_link(machine.workloads["/w/b"], "eth0", "bridge")
+            registry.send(world.network("own", "n2", version=2))
+            loop, port = node.loop.loops[HOME], first.port  # type: ignore[attr-defined]
+            await node.until(lambda: loop.unreachable == {port}, "the workload is left out")
+            assert loop.is_settled
+
+    @pytest.mark.parametrize("netns", ["/proc/self/ns/net", "/proc/thread-self/ns/net"])
+    async def test_the_netns_of_the_node_is_refused(
+        self, world: World, registry: FakeRegistry, tmp_path: Path, netns: str
+    ) -> None:
+        async with running(tmp_path, registry=registry) as node:
+            registry.send(world.farm(OWN), world.network("own"))
+            await node.until(node.device, "a device")
+            with pytest.raises(Rejected, match="the node itself"):
+                await self.attach(node, "a", netns=netns)
+
     @staticmethod
-    async def attach(node: object, name: str) -> object:
+    async def attach(node: object, name: str, *, netns: str = "") -> object:
         return await workloads.attach(
             node.loop.loops[HOME],  # type: ignore[attr-defined]
             node.cache,  # type: ignore[attr-defined]
             name=name,
-            netns=f"/w/{name}",
+            netns=netns or f"/w/{name}",
             link="eth0",
         )
 
