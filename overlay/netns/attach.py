@@ -1,4 +1,4 @@
-"""A workload's netns joins a network resource by a veth pair, and leaves it again.
+"""A workload's netns joins a network resource by a veth pair. To leave it, the port is deleted.
 
 The workload's netns is somebody else's: only the link that was put there is touched, and loopback
 is brought up.
@@ -6,6 +6,7 @@ is brought up.
 
 from __future__ import annotations
 
+from overlay.errors import Unavailable
 from overlay.model import Prefix
 from overlay.netns.codec import Snapshot, joined_workload
 from overlay.netns.ports import Kernel
@@ -35,11 +36,6 @@ async def attach(kernel: Kernel, netns: str, attachment: Attachment) -> None:
         await kernel.add_address(it.netns, it.link, address)
     await kernel.add_route(it.netns, _DEFAULT_V4, it.link, gateway=it.gateway_v4)
     await kernel.add_route(it.netns, _DEFAULT_V6, it.link, gateway=it.gateway_v6)
-
-
-async def detach(kernel: Kernel, netns: str, port: str) -> None:
-    """The workload is cut off; both ends of the pair are gone. Idempotent."""
-    await kernel.delete_link(netns, port)
 
 
 async def read_attachment(
