@@ -52,8 +52,8 @@ class Configurator:
         """The kernel holds `desired`; nothing is written when it did already.
 
         Raises Unavailable or Rejected when a change fails, and Diverged when the kernel does not
-        hold what was written. Workloads whose netns is gone or has another link of the name are left
-        out and reported.
+        hold what was written. Workloads whose netns is gone, or has another link of the name, are
+        left out and reported.
         """
         made = await self.make(desired, private_key=private_key)
         return await self.confirm(desired, made) if made.changes else made

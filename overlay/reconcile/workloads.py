@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+from pathlib import Path
 
 from overlay.addressing import FIRST_WORKLOAD_HOST, LAST_WORKLOAD_HOST
 from overlay.documents import schema
@@ -92,7 +92,7 @@ def _refuse_own(netns: str) -> None:
     tenants = (name for name in namespaces.list_pinned() if name.startswith(NETNS_PREFIX))
     for own in ("/proc/self/ns/net", *map(namespaces.pin_path, tenants)):
         try:
-            is_same = os.path.samefile(netns, own)
+            is_same = Path(netns).samefile(own)
         except OSError:  # it is gone, which attaching will find out
             continue
         if is_same:
