@@ -55,6 +55,7 @@ class Hostile:
         self.silent = False  # no heartbeats
         self.answer_body: bytes | None = None  # in place of every answer but streams
         self._versions: dict[str, list[bytes]] = {}
+        self._revisions: dict[str, int] = {}
         self._streams: list[asyncio.Queue[bytes | None]] = []
         self.changed = asyncio.Event()
 
@@ -66,6 +67,7 @@ class Hostile:
         key = key if key is not None else _key_of(raw)
         self.revision += 1
         self._versions.setdefault(key, []).append(raw)
+        self._revisions[key] = self.revision
         self.send_line(self._line(key))
         return key
 
@@ -190,6 +192,9 @@ class Hostile:
                 stream.put_nowait(wire.snapshot_line(self.revision, count=len(keys)))
                 for key in keys:
                     stream.put_nowait(self._line(key))
+            else:
+                for key in self._since(request.query["from"]):
+                    stream.put_nowait(self._line(key))
             stream.put_nowait(wire.bookmark_line(self.revision))
             while (line := await self._next(stream)) is not None:
                 await response.write(line)
@@ -206,6 +211,11 @@ class Hostile:
             except TimeoutError:
                 if not self.silent:
                     return wire.bookmark_line(self.revision)
+
+    def _since(self, text: str) -> list[str]:
+        """What was stored after that revision and not forgotten."""
+        after = int(text) if text.isdigit() else 0
+        return [key for key in sorted(self._versions) if self._revisions[key] > after]
 
     def _line(self, key: str) -> bytes:
         raw = self._versions[key][-1]
