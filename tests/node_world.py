@@ -16,7 +16,7 @@ from nacl.bindings import crypto_scalarmult_base
 
 from overlay import addressing
 from overlay.documents import schema, trust
-from overlay.documents.envelope import Envelope, encode_envelope, sign
+from overlay.documents.envelope import Envelope, encode_envelope, parse_envelope, sign
 from overlay.documents.schema import (
     Capacity,
     Document,
@@ -157,6 +157,14 @@ class FakeRegistry:
         self.resumed_from: list[int | None] = []
         self._revision = itertools.count(1)
         self._streams: list[asyncio.Queue[WatchEvent]] = []
+
+    def refuse_what_is_no_news(self, verified: Verified) -> None:
+        """As a registry does: what it holds is at least as new."""
+        raw = self.held.get(verified.key)
+        held = trust.verify(parse_envelope(raw)) if raw is not None else None
+        if held is not None and held.version >= verified.version:
+            there = registry.Document(1, verified.key, self.held[verified.key])
+            raise PublishConflict("no news", field="version", current=there)
 
     def client(self, ref: RegistryRef = REGISTRY, signer: Signer = OWN) -> FakeClient:
         return FakeClient(self, ref)

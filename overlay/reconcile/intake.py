@@ -50,6 +50,10 @@ class Intake:
         floor = self._cache.floor(key)
         return 1 if floor is None else floor.version + 1
 
+    def outdo(self, held: Verified) -> None:
+        """What we say next under this key is newer than `held`, which the registry has of us."""
+        self._cache.raise_floor(held.key, Floor(held.version, held.digest))
+
     def own_envelope(self, key: str) -> Envelope | None:
         raw = self._cache.envelope(key)
         return None if raw is None else parse_envelope(raw)

@@ -18,7 +18,8 @@ from typing import Any
 import msgspec
 
 from overlay import addressing
-from overlay.documents import trust
+from overlay.documents import schema, trust
+from overlay.documents.envelope import parse_envelope
 from overlay.documents.schema import Capacity, Farm, Member, Network, Node, Result
 from overlay.documents.trust import Verified
 from overlay.errors import OverlayError, Refused, Rejected, Unavailable
@@ -130,7 +131,7 @@ class NodeLoop:
                 self.farm = verified.document
         for key, verified in self._stored("network/"):
             if isinstance(verified.document, Network):
-                self._open(NetworkId(key.partition("/")[2]), verified.document)
+                self._reopen(NetworkId(key.partition("/")[2]), verified.document)
         self._load_members()
         self._load_results()
         with self._cache.batch():
@@ -139,6 +140,14 @@ class NodeLoop:
             self._describe_node()
         for key in self._own_keys():
             self.publisher.offer(key)
+
+    def _reopen(self, network: NetworkId, document: Network) -> None:
+        """A network whose key file is damaged stays as it is; the others run."""
+        try:
+            self._open(network, document)
+        except Rejected as exc:
+            log.error("network not served", extra={"network": network, "reason": str(exc)})
+            self._refuse(network, document, Refused(exc.message, remedy=exc.remedy))
 
     def _load_members(self) -> None:
         for _, verified in self._stored("member/"):
@@ -459,8 +468,28 @@ class NodeLoop:
             self._take(key, self._early.pop(key))
 
     def _take_conflict(self, document: Document) -> None:
-        """The registry has another document in the place of ours: perhaps a newer one of ours."""
+        """The registry has another document in the place of ours: perhaps a newer one of ours.
+
+        After our disk was lost or restored it is one that we forgot: ours becomes newer than that.
+        """
         self.take((document,))
+        try:
+            held = trust.verify(parse_envelope(document.envelope))
+            stored = self.intake.own_envelope(held.key)
+            own = None if stored is None else trust.verify(stored)
+        except Rejected:
+            return
+        if own is not None and own.version <= held.version and own.digest != held.digest:
+            with self._cache.batch():
+                self.intake.outdo(held)
+                self._sign_again(own.document)
+
+    def _sign_again(self, document: schema.Document) -> None:
+        match document:
+            case Member(node=self.id) as member if loop := self._loop(member.network):
+                self._publish_member(loop, member)
+            case (Node(node=self.id) | Result(node=self.id)) as said:
+                self.publisher.sign(said, self.identity)
 
     # Networks.
 

@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 
+from overlay.documents import trust
 from overlay.documents.envelope import Envelope, encode_envelope
 from overlay.errors import Refused, Rejected, Unavailable
 from overlay.keys import store
@@ -23,8 +24,10 @@ from tests.node_world import (
     HOME,
     INVITE,
     OWN,
+    OWNERS,
     REGISTRY,
     FakeRegistry,
+    RunningNode,
     World,
     device,
     document_of,
@@ -481,6 +484,57 @@ def _as_sent(envelope: Envelope) -> object:
 
     key = trust.document_key(document_of(envelope))
     return Document(1, key, encode_envelope(envelope))
+
+
+async def test_documents_of_a_node_that_lost_its_disk_become_newer_than_those_it_forgot(
+    world: World, registry: FakeRegistry, tmp_path: Path
+) -> None:
+    # DOC-045
+    registry.refuse = registry.refuse_what_is_no_news
+    async with running(tmp_path / "lost", registry=registry) as node:
+        registry.send(world.farm(OWN))
+        for version in (1, 2, 3):
+            registry.send(world.network("own", version=version))
+            await node.until(
+                lambda version=version: (
+                    (said := registry.last("result")) and said.document_version == version
+                ),
+                "a result",
+            )
+    forgotten = registry.last("result")
+    assert forgotten.version == 3
+    async with running(tmp_path / "new", registry=registry) as node:
+        registry.send(world.network("own", version=4))
+        said = await node.until(
+            lambda: (r := registry.last("result")) and r.document_version == 4 and r, "a result"
+        )
+        assert said.version > forgotten.version
+        await node.until(lambda: registry.last("member").device == key(node), "a member")
+
+
+def key(node: RunningNode) -> str:
+    return str(node.loop.loops[HOME].device_key.id)
+
+
+async def test_a_damaged_device_key_stops_no_other_network(
+    world: World, registry: FakeRegistry, tmp_path: Path
+) -> None:
+    # NODE-001
+    machine = FakeMachine()
+    work = trust.network_id(OWNERS, "work")
+    async with running(tmp_path, registry=registry, machine=machine) as node:
+        registry.send(world.farm(OWN), world.network("own"), world.network("own", name="work"))
+        await node.until(lambda: node.device() and node.device(work), "two devices")
+    path = store.device_key_path(tmp_path / "keys", HOME)
+    path.write_bytes(b"damaged")
+    registry.down = True
+    async with running(tmp_path, registry=registry, machine=machine) as node:
+        await node.quiet()
+        assert set(node.loop.loops) == {work}
+        document, reason = node.loop.refused[HOME]
+        assert (document.name, "damaged" in reason.message) == ("home", True)
+        assert node.device() is not None  # as it was
+        assert path.read_bytes() == b"damaged"
 
 
 class TestJoining:
