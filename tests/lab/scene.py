@@ -50,13 +50,17 @@ def measured(**figures: object) -> None:
 
 
 async def until(
-    look: Callable[[], Awaitable[Any]], what: str, *, within_s: float = PATIENCE_S
+    look: Callable[[], Awaitable[Any]],
+    what: str,
+    *,
+    within_s: float = PATIENCE_S,
+    every_s: float = LOOK_S,
 ) -> Any:
     """What `look` finds, once it finds something. AssertionError naming `what` when time is up."""
     deadline = time.monotonic() + within_s
     while not (found := await look()):
         assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(every_s)
     return found
 
 
