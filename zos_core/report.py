@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 from collections.abc import Iterable, Mapping
@@ -45,6 +46,7 @@ from zos_core.status import (
 )
 
 STALE_REGISTRY_S = 120
+DEVICE_PATIENCE_S = 2.0  # a person waits; a device of any size answers sooner
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -124,6 +126,17 @@ async def read_network(loop: ResourceLoop, *, now: datetime) -> NetworkStatus:
         last_pass_at=loop.outcome.at if loop.outcome else None,
         last_change_at=loop.last_change_at,
     )
+
+
+async def _read_device(
+    loop: ResourceLoop,
+) -> tuple[WgDevice | None, Mapping[WgPublicKey, PeerTraffic]]:
+    """What WireGuard tells; nothing when it does not answer, which the next pass reports."""
+    try:
+        async with asyncio.timeout(DEVICE_PATIENCE_S):
+            return await loop.read_device()
+    except (TimeoutError, Unavailable):
+        return None, {}
 
 
 async def read_why(node: NodeLoop, loop: ResourceLoop, facts: Facts) -> WhyInputs:
@@ -457,6 +470,8 @@ def _health(
         )
     for network in networks:
         yield from _network_health(network)
+    for loop in node.loops.values():
+        yield from _workload_health(loop)
     for refusal in node.journal.refusals:
         if refusal.key.startswith("task/"):
             yield HealthItem(
@@ -497,6 +512,22 @@ def _farm_health(node: NodeLoop) -> Iterable[HealthItem]:
         yield HealthItem(
             "farm-waiting", "Not in the farm yet", "warning", gate.message, gate.remedy
         )
+
+
+def _workload_health(loop: ResourceLoop) -> Iterable[HealthItem]:
+    nr = loop.network_resource
+    if nr is None:
+        return
+    for it in loop.workloads(nr):
+        if it.port in loop.unreachable:
+            yield HealthItem(
+                "workload-unreachable",
+                f"{it.name} is not attached",
+                "warning",
+                f"{it.name} is not attached: {it.netns} is gone, or has another link {it.link}",
+                f"zos detach {nr.name} {it.name}",
+                network=loop.network,
+            )
 
 
 def _network_health(network: NetworkStatus) -> Iterable[HealthItem]:

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.node_world import FARMER, OWN, FakeRegistry, World, running
+from overlay.errors import Unavailable
+from overlay.reconcile import workloads
+from tests import fake_machine
+from tests.fake_machine import FakeMachine, FakeWireGuard
+from tests.node_world import FARMER, HOME, OWN, FakeRegistry, World, real_public, running
 from zos_core.report import Facts, read_status
 
 pytestmark = pytest.mark.blocking  # SQLite and key files
@@ -34,3 +38,37 @@ async def test_a_node_that_its_farm_lists_waits_for_nobody(tmp_path: Path) -> No
         await node.until(lambda: node.loop.farm is not None, "the farm")
         status = await read_status(node.loop, FACTS)
     assert "farm-waiting" not in {item.code for item in status.health}
+
+
+async def test_a_device_that_does_not_answer_hides_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*_: object) -> None:
+        raise Unavailable("wireguard-go does not answer")
+
+    registry, world = FakeRegistry(), World()
+    async with running(tmp_path, registry=registry) as node:
+        registry.send(world.farm(OWN), world.network("own", "n2"), world.member("n2", 2))
+        await node.until(node.peers, "a peer")
+        monkeypatch.setattr(FakeWireGuard, "read", hang)
+        status = await read_status(node.loop, FACTS)
+    assert [peer.name for network in status.networks for peer in network.peers] == ["n2"]
+
+
+async def test_a_workload_that_is_gone_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake_machine, "fake_public", real_public)
+    machine, registry, world = FakeMachine(), FakeRegistry(), World()
+    machine.workloads["/w/a"] = machine.new_netns()
+    async with running(tmp_path, registry=registry, machine=machine) as node:
+        registry.send(world.farm(OWN), world.network("own"))
+        await node.until(node.device, "a device")
+        loop = node.loop.loops[HOME]
+        await workloads.attach(loop, node.cache, name="a", netns="/w/a", link="eth0")
+        del machine.workloads["/w/a"]
+        registry.send(world.network("own", "n2", version=2))
+        await node.until(lambda: loop.unreachable, "the workload is missed")
+        status = await read_status(node.loop, FACTS)
+    remedies = [item.remedy for item in status.health if item.code == "workload-unreachable"]
+    assert remedies == ["zos detach home a"]
