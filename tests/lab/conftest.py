@@ -11,6 +11,7 @@ import pytest
 from netlab.lab import Lab
 from netlab.leaks import observe_footprint
 from netlab.topology import Topology
+from tests.lab.scene import faults
 
 
 @pytest.fixture
@@ -28,3 +29,4 @@ async def lab(tmp_path: Path) -> AsyncIterator[Callable[[Topology], Awaitable[La
 
         yield build
     assert observe_footprint().difference(before) == []
+    assert faults(tmp_path) == []

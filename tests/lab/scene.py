@@ -258,6 +258,15 @@ def bound(address: str, port: int) -> socket.socket:
     return sock
 
 
+def faults(directory: Path) -> list[str]:
+    """Exceptions that nobody expected, in the logs of labs below: none, whatever a test does."""
+    return [
+        f"{log.parent.name}: {fault[:4000]}"
+        for log in sorted(directory.glob("**/*.log"))
+        for fault in log.read_text().split("Traceback (most recent call last)")[1:]
+    ]
+
+
 async def serve(node: LabNode, workload: Workload) -> None:
     argv = (sys.executable, "-m", "demo.greeter", "serve", workload.name)
     log = f"greeter-{workload.netns or 'machine'}"

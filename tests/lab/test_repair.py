@@ -70,6 +70,7 @@ async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
         workloads = [await stage.attach("alice", "home", node) for node in ("n1", "n2")]
         await stage.until_all_reach(workloads)
         yield Town(stage, workloads)
+    assert scene.faults(workdir) == []
 
 
 @pytest.mark.timeout(90)
