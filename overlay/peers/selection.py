@@ -64,12 +64,16 @@ class Selection:
         self._roster: Roster | None = None
         self._ranges: tuple[Prefix, Prefix] | None = None
         self._access: Mapping[WgPublicKey, AccessDevice] = {}
+        # By own index, of this version: resolving a large policy takes a second, and many ask.
+        self._policies: dict[int, tuple[AllowRule, ...] | None] = {}
         self._members: dict[str, Member] = {}
         # Claimants are admitted members; nearly always there is one, so no sets (48 bytes a peer).
         self._by_index: dict[int, tuple[str, ...]] = {}
         self._by_key: dict[WgPublicKey, tuple[str, ...]] = {}
         self._peers: dict[WgPublicKey, WgPeer] = {}
         self._refusals: dict[str, RefusedPeer] = {}
+        # By listen port and MTU: other members come and go without changing our own part.
+        self._resources: dict[tuple[int, int], NetworkResource | None] = {}
 
     @property
     def peers(self) -> Mapping[WgPublicKey, WgPeer]:
@@ -122,6 +126,7 @@ class Selection:
     def put_network(self, network: Network) -> PeerDelta:
         """Act on another version of the network document: everything is decided anew."""
         before = self._peers
+        self._resources = {}
         self._roster = Roster(network)
         self._ranges = (Prefix(network.range), addressing.ula_range(self._roster.id))
         self._access = (
@@ -132,6 +137,7 @@ class Selection:
                 for device in self._roster.access_via(self._own)
             }
         )
+        self._policies = {}
         self._by_index, self._by_key, self._peers, self._refusals = {}, {}, {}, {}
         for member in self._members.values():
             self._claim(member)
@@ -153,6 +159,12 @@ class Selection:
 
     def network_resource(self, *, listen_port: int, mtu_bytes: int) -> NetworkResource | None:
         """Our part of the network; None while we have no index in it."""
+        asked = (listen_port, mtu_bytes)
+        if asked not in self._resources:
+            self._resources = {asked: self._network_resource(*asked)}
+        return self._resources[asked]
+
+    def _network_resource(self, listen_port: int, mtu_bytes: int) -> NetworkResource | None:
         index = self.own_index
         if index is None or self._roster is None or self._ranges is None:
             return None
@@ -185,6 +197,8 @@ class Selection:
         )
 
     def _replace(self, node: str, member: Member | None) -> PeerDelta:
+        if node == self._own:
+            self._resources = {}
         nodes, keys = {node}, set[WgPublicKey]()
         for touched in (self._members.get(node), member):
             if touched is not None:
@@ -308,9 +322,11 @@ class Selection:
     def _policy(self, index: int) -> tuple[AllowRule, ...] | None:
         if self._roster is None or self._ranges is None:
             return None
-        network = self._roster.network
-        own = {index, *(device.index for device in self._access.values())}
-        return resolve_policy(network, ranges=self._ranges, own=own)
+        if index not in self._policies:
+            own = {index, *(device.index for device in self._access.values())}
+            rules = resolve_policy(self._roster.network, ranges=self._ranges, own=own)
+            self._policies = {index: rules}
+        return self._policies[index]
 
 
 def diff_peers(

@@ -407,9 +407,10 @@ class ResourceLoop:
     def _poke(self) -> None:
         """Send one packet to each new peer (decision 0005)."""
         keys, self._to_poke = [*self._to_poke], {}
-        nr = self.network_resource
-        path = self._machine.shell.pins.path(self.netns)
-        if nr is None or path is None or len(self.goals.peers) > MAX_POKED_PEERS:
+        if not keys or len(self.goals.peers) > MAX_POKED_PEERS:
+            return
+        nr, path = self.network_resource, self._machine.shell.pins.path(self.netns)
+        if nr is None or path is None:
             return
         gateways = [
             addressing.address_of(

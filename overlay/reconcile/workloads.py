@@ -61,6 +61,8 @@ async def detach(loop: ResourceLoop, cache: Cache, *, name: str) -> None:
 
 def drop_ended(loop: ResourceLoop, cache: Cache) -> None:
     """Workloads whose process has ended are detached: nobody is left who could do it."""
+    if not loop.unreachable:
+        return
     nr = loop.network_resource
     ended = [
         workload.name
