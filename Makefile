@@ -14,7 +14,7 @@ SOURCES := overlay zos_core netlab
 export ZOS_WIREGUARD_GO ?= $(wildcard $(CURDIR)/build/wireguard-go/usr/bin/wireguard-go)
 # The least that must run: a suite that loses its tests fails instead of passing empty.
 KERNEL_TESTS ?= 1
-LAB_TESTS ?= 36
+LAB_TESTS ?= 37
 
 .NOTPARALLEL:
 .PHONY: help demo test check kernel lab test-vm bench man lock setup format clean
