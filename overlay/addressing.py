@@ -82,6 +82,19 @@ def parse_endpoint(text: str, *, field: str | None = None) -> Endpoint:
     return Endpoint(parse_address(host[1:-1] if bracketed else host, field=field), port)
 
 
+def refuse_local(address: Address, *, field: str | None = None) -> None:
+    """Raise Rejected unless the address may be another machine's and only one's (DOC-029)."""
+    it = netaddr.IPAddress(address)
+    mapped = it.version == 6 and it.is_ipv4_mapped()
+    if it.is_loopback() or it.is_link_local() or it.is_multicast() or mapped or _is_special(it):
+        raise Rejected(f"{address} leads to no other machine", field=field)
+
+
+def _is_special(it: netaddr.IPAddress) -> bool:
+    """0.0.0.0/8 and 240.0.0.0/4 (RFC 1122 section 3.2.1.3, RFC 1112 section 4), and ::"""
+    return int(it) == 0 if it.version == 6 else int(it) >> 24 == 0 or int(it) >> 28 == 0xF
+
+
 def parse_range(text: str, *, field: str | None = None) -> Prefix:
     """An IPv4 range that a tenant network may use: /8 to /23, unicast, not reserved (NET-011)."""
     prefix = parse_prefix(text, field=field)

@@ -179,6 +179,9 @@ def own_name(config: NodeConfig) -> str:
 def _endpoint(text: str, first: int, field: str) -> Endpoint:
     """An address, or an address with a port."""
     if text.count(":") == 1 or "]:" in text:
-        return addressing.parse_endpoint(text, field=field)
-    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    return Endpoint(addressing.parse_address(bare, field=field), first)
+        endpoint = addressing.parse_endpoint(text, field=field)
+    else:
+        bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+        endpoint = Endpoint(addressing.parse_address(bare, field=field), first)
+    addressing.refuse_local(endpoint.address, field=field)
+    return endpoint

@@ -35,6 +35,9 @@ MAX_REVOKED = 16_384
 MAX_POLICY_RULES = 512
 MAX_NAMES_PER_RULE = 64
 MAX_PORTS_PER_RULE = 32
+# Of all rules together: every node pays for them, and shares its time with other tenants.
+MAX_POLICY_NAMES = 4_096
+MAX_POLICY_PORTS = 1_024
 MAX_OWNERS = 16
 MAX_CANDIDATES = 16
 MAX_REASON_CHARS = 512
@@ -267,7 +270,9 @@ def _check_member(member: Member) -> None:
     if member.invitation is not None:
         _id(Kind.INVITE, member.invitation, "invitation")
     for n, candidate in enumerate(member.endpoints):
-        addressing.parse_endpoint(candidate.endpoint, field=f"endpoints[{n}].endpoint")
+        field = f"endpoints[{n}].endpoint"
+        endpoint = addressing.parse_endpoint(candidate.endpoint, field=field)
+        addressing.refuse_local(endpoint.address, field=field)
     _distinct(((c.kind, c.endpoint) for c in member.endpoints), "endpoints")
 
 
@@ -328,6 +333,14 @@ def _check_indexes(network: Network, range_v4: Prefix) -> None:
 
 
 def _check_policy(network: Network) -> None:
+    named = sum(len(rule.source) + len(rule.to) for rule in network.policy)
+    ports = sum(len(rule.ports) for rule in network.policy)
+    for count, bound, what in (
+        (named, MAX_POLICY_NAMES, "names"),
+        (ports, MAX_POLICY_PORTS, "ports"),
+    ):
+        if count > bound:
+            raise Rejected(f"{count} {what} are more than {bound}", field="policy")
     known = names(network).keys() | {"*"}
     for n, rule in enumerate(network.policy):
         for name in (*rule.source, *rule.to):

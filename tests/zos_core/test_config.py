@@ -58,6 +58,7 @@ def test_nothing_has_to_be_configured() -> None:
         ('name = "N1"', "name", ""),
         ('endpoints = ["example.org"]', "endpoints[0]", "IP address"),
         ('endpoints = ["192.0.2.1:0"]', "endpoints[0]", ""),
+        ('endpoints = ["127.0.0.1"]', "endpoints[0]", "no other machine"),  # DOC-029
         ('listen_ports = "51820"', "listen_ports", "range of ports"),
         ('listen_ports = "2-1"', "listen_ports", "range of ports"),
         ("mtu = 1300", "mtu", ""),

@@ -210,6 +210,17 @@ def test_owner_keys_are_sorted() -> None:
                 "[2001:DB8::1]:80",
                 "example.org:80",
                 "192.0.2.1:٣",
+                # DOC-029
+                "127.0.0.1:53",
+                "0.0.0.0:53",
+                "169.254.169.254:80",
+                "224.0.0.1:5353",
+                "255.255.255.255:9",
+                "[::]:53",
+                "[::1]:53",
+                "[fe80::1]:53",
+                "[ff02::fb]:5353",
+                "[::ffff:127.0.0.1]:53",
             )
         ),
     ],
@@ -230,6 +241,14 @@ def _endpoints(count: int) -> tuple[EndpointCandidate, ...]:
 
 def _rules(count: int) -> tuple[Rule, ...]:
     return (Rule(("*",), ("*",)),) * count
+
+
+def _rules_with(*, names: int = 0, ports: int = 0) -> tuple[Rule, ...]:
+    """As many names or ports together, each rule within its own bounds."""
+    rules = [Rule(("*",) * 63, ("*",)) for _ in range(names // 64)]
+    rules += [Rule(("*",) * (names % 64), ("*",))] if names % 64 else []
+    rules += [Rule(("*",), ("*",), "udp", ("80",) * 32) for _ in range(ports // 32)]
+    return tuple([*rules, Rule(("*",), ("*",), "udp", ("80",) * (ports % 32))] if ports else rules)
 
 
 def _revoked(count: int) -> tuple[str, ...]:
@@ -257,6 +276,8 @@ def _invitations(count: int) -> tuple[Invitation, ...]:
             lambda n: network(policy=(Rule(("*",), ("*",), "udp", ("80",) * n),)),
             schema.MAX_PORTS_PER_RULE,
         ),
+        (lambda n: network(policy=_rules_with(names=n)), schema.MAX_POLICY_NAMES),
+        (lambda n: network(policy=_rules_with(ports=n)), schema.MAX_POLICY_PORTS),
         (
             lambda n: network(range="10.0.0.0/8", access=_access(n), policy=()),
             schema.MAX_ACCESS_DEVICES,
