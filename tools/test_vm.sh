@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-TIMEOUT_S=${ZOS_VM_TIMEOUT_S:-1800}
+TIMEOUT_S=${ZOS_VM_TIMEOUT_S:-3000}
 LOG=build/vm/log
 IMAGE=build/vm/fast.img
 STAGE=build/vm/stage
