@@ -30,11 +30,14 @@ from overlay.reconcile import joining, workloads
 from overlay.reconcile.node import NodeLoop, NodeSettings
 from overlay.reconcile.resource import ResourceLoop
 from zos_core import config as configuration
-from zos_core import report, sdnotify
+from zos_core import sdnotify
 from zos_core.clock import SystemClock
 from zos_core.config import NodeConfig
 from zos_core.local_api import NotFound, listening, wait_at_most
-from zos_core.report import Facts
+from zos_core.report.facts import Facts
+from zos_core.report.networks import attachment_status
+from zos_core.report.status import read_status
+from zos_core.report.why import planned, read_why
 from zos_core.status import (
     SCHEMA,
     AttachAnswer,
@@ -201,20 +204,20 @@ class RunningNode:
             await self._own_client.__aexit__(None, None, None)
 
     async def status(self) -> Status:
-        return await report.read_status(self.loop, self._facts)
+        return await read_status(self.loop, self._facts)
 
     async def wait(self, generation: int) -> Status:
         await wait_at_most(self.loop.wait_change(generation))
         return await self.status()
 
     async def why(self, network: str) -> WhyInputs:
-        return await report.read_why(self.loop, self._network(network), self._facts)
+        return await read_why(self.loop, self._network(network), self._facts)
 
     async def plan(self) -> Plan:
         changes = [
             change
             for loop in tuple(self.loop.loops.values())
-            for change in report.planned(loop.network, await loop.plan(), reason="drift")
+            for change in planned(loop.network, await loop.plan(), reason="drift")
         ]
         return Plan(SCHEMA, tuple(changes))
 
@@ -225,7 +228,7 @@ class RunningNode:
         id_ = NetworkId(trust.network_id(network.owners, network.name))
         changes = await self.loop.plan_network(id_, network)
         reason = f"version {network.version} of {network.name}"
-        return Plan(SCHEMA, report.planned(id_, changes, reason=reason))
+        return Plan(SCHEMA, planned(id_, changes, reason=reason))
 
     async def join(self, token: str) -> JoinAnswer:
         parsed = parse_token(token)
@@ -247,18 +250,19 @@ class RunningNode:
         attachment = await workloads.attach(
             loop, self._cache, name=request.name, netns=request.netns, link=request.link
         )
-        return AttachAnswer(SCHEMA, loop.network, report.attachment_status(attachment))
+        return AttachAnswer(SCHEMA, loop.network, attachment_status(attachment))
 
     async def detach(self, request: DetachRequest) -> Done:
         await workloads.detach(self._network(request.network), self._cache, name=request.name)
         return Done(SCHEMA)
 
     def _network(self, text: str) -> ResourceLoop:
-        """By id or by name. Raises NotFound, or Rejected when a name means several."""
-        found = [
+        """By id, else by name. Raises NotFound, or Rejected when a name means several."""
+        by_id = [loop for loop in self.loop.loops.values() if text == loop.network]
+        found = by_id or [
             loop
             for loop in self.loop.loops.values()
-            if text == loop.network or (loop.document is not None and text == loop.document.name)
+            if loop.document is not None and text == loop.document.name
         ]
         if not found:
             names = sorted(d.name for loop in self.loop.loops.values() if (d := loop.document))

@@ -12,7 +12,8 @@ from overlay.reconcile import workloads
 from tests import fake_machine
 from tests.fake_machine import FakeMachine, FakeWireGuard
 from tests.node_world import FARMER, HOME, OWN, FakeRegistry, World, real_public, running
-from zos_core.report import Facts, read_status
+from zos_core.report.facts import Facts
+from zos_core.report.status import read_status
 
 pytestmark = pytest.mark.blocking  # SQLite and key files
 

@@ -1,0 +1,120 @@
+"""The peers of a network resource: who they are by the documents, how they are by the device."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from overlay import addressing
+from overlay.documents import schema
+from overlay.model import NetworkResource, PeerTraffic, WgDevice, WgPeer, WgPublicKey
+from overlay.peers.paths import HANDSHAKE_FRESH_S
+from overlay.reconcile.resource import ResourceLoop
+from zos_core.status import PathKind, PeerState, PeerStatus
+
+
+def read_peers(
+    loop: ResourceLoop,
+    device: WgDevice | None,
+    traffic: Mapping[WgPublicKey, PeerTraffic],
+    *,
+    now: datetime,
+) -> tuple[PeerStatus, ...]:
+    seen = device.peers if device is not None else {}
+    names, nr = member_names(loop), loop.network_resource
+    peers = (
+        _peer(loop, peer, seen.get(key), traffic.get(key), names, nr, now=now)
+        for key, peer in loop.goals.peers.items()
+    )
+    return tuple(sorted(peers, key=lambda peer: peer.index))
+
+
+def _peer(
+    loop: ResourceLoop,
+    peer: WgPeer,
+    seen: WgPeer | None,
+    traffic: PeerTraffic | None,
+    names: Mapping[str, str],
+    nr: NetworkResource | None,
+    *,
+    now: datetime,
+) -> PeerStatus:
+    key = peer.public_key
+    selection, path = loop.goals.selection, loop.goals.path(key)
+    member, access = selection.member_at(key), selection.access_at(key)
+    index = member.index if member else access.index if access else 0
+    gateway_v4, gateway_v6 = _gateways(nr, index)
+    endpoint = seen.endpoint if seen else None
+    latest = seen.latest_handshake if seen else 0
+    kind = path.kind_of(endpoint) if path else "roamed" if endpoint else "none"
+    return PeerStatus(
+        name=names.get(member.node, member.name) if member else access.name if access else "",
+        kind="node" if member else "access",
+        node=member.node if member else None,
+        index=index,
+        public_key=base64.b64encode(key).decode(),
+        allowed_ips=peer.allowed_ips,
+        gateway_v4=gateway_v4,
+        gateway_v6=gateway_v6,
+        state=_peer_state(latest, traffic, now=now),
+        path=_path_kind(kind),
+        endpoint=str(endpoint) if endpoint else None,
+        candidates=tuple(f"{c.kind} {c.endpoint}" for c in path.candidates) if path else (),
+        latest_handshake=datetime.fromtimestamp(latest, UTC) if latest else None,
+        handshake_age_s=max(0, int(now.timestamp()) - latest) if latest else None,
+        rx_bytes=traffic.rx_bytes if traffic else 0,
+        tx_bytes=traffic.tx_bytes if traffic else 0,
+        keepalive_s=peer.keepalive_s,
+    )
+
+
+def _path_kind(kind: str) -> PathKind:
+    kinds: dict[str, PathKind] = {
+        "declared": "declared",
+        "local": "local",
+        "observed": "observed",
+        "roamed": "roamed",
+    }
+    return kinds.get(kind, "none")
+
+
+def _peer_state(latest: int, traffic: PeerTraffic | None, *, now: datetime) -> PeerState:
+    """Active with a session; silent when it had one; connecting when only we have sent."""
+    if latest and now.timestamp() - latest < HANDSHAKE_FRESH_S:
+        return "active"
+    if traffic is not None and traffic.tx_bytes and not latest:
+        return "connecting"
+    return "silent" if latest else "idle"
+
+
+def _gateways(nr: NetworkResource | None, index: int) -> tuple[str, str]:
+    """The addresses of the member with this index, as its own node has them."""
+    if nr is None:
+        return "", ""
+    subnets = (
+        addressing.subnet_v4(nr.range_v4, index),
+        addressing.subnet_v6(nr.range_v6, index),
+    )
+    v4, v6 = (
+        addressing.address_of(addressing.host_address(subnet, addressing.GATEWAY_HOST))
+        for subnet in subnets
+    )
+    return v4, v6
+
+
+def member_names(loop: ResourceLoop) -> dict[str, str]:
+    """What members are called: by the tenant, or else by themselves as far as that is unique."""
+    document = loop.document
+    if document is None:
+        return {}
+    names = {member.node: member.name for member in document.members}
+    taken = set(schema.names(document))
+    for node, member in sorted(loop.goals.selection.members.items()):
+        if node in names:
+            continue
+        # "~" is in no label: nobody can take a name that the tenant gave, or one made here.
+        unique = member.name if member.name not in taken else f"{member.name}~{member.index}"
+        names[node] = unique
+        taken.add(unique)
+    return names
