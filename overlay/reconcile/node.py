@@ -401,11 +401,18 @@ class NodeLoop:
         self._refresh(loop)
         self._touched[id_] = True
 
-    def _admit(self, verified: Verified, network: Network, raw: bytes) -> ResourceLoop:
-        """A network that is new to us. Raises Refused when there is no room for it."""
+    def _admit(
+        self, verified: Verified, network: Network, raw: bytes, *, joined: bool = False
+    ) -> ResourceLoop:
+        """A network that is new to us. Raises Refused when there is no room for it.
+
+        One that somebody here joined is not kept out by those that may not use this node anyway:
+        anybody can name it in as many as there may be.
+        """
         id_ = NetworkId(verified.key.partition("/")[2])
+        others = (other for other in self.loops.values() if other.gate.open or not joined)
         try:
-            held = tuple(d for other in self.loops.values() if (d := other.document))
+            held = tuple(d for other in others if (d := other.document))
             membership.refuse_excess(held, network)
             self.reserve_port(id_)
         except Refused as exc:
@@ -429,7 +436,7 @@ class NodeLoop:
                 verified = self.intake.verify(first.envelope, key=first.key)
                 if not isinstance(verified.document, Network):
                     raise Rejected(f"{first.key} is no network document")
-                self._admit(verified, verified.document, first.envelope)
+                self._admit(verified, verified.document, first.envelope, joined=True)
             for member in members:
                 self._take(member.key, member.envelope)
             self._refresh(self.loops[network])

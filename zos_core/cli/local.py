@@ -108,8 +108,10 @@ def _parse(status: int, raw: bytes, answer: type[T]) -> T:
 
 
 def choose_network(status: Status, text: str | None) -> NetworkStatus:
-    """The network that is meant: by name or id, or the only one. Raises Rejected or Conflict."""
-    found = [n for n in status.networks if text is None or text in (n.name, n.id)]
+    """The network that is meant: by id, by name, or the only one. Raises Rejected or Conflict."""
+    # A tenant may call a network what the id of another one is.
+    by_id = [n for n in status.networks if n.id == text]
+    found = by_id or [n for n in status.networks if text in (None, n.name)]
     if len(found) == 1:
         return found[0]
     names = ", ".join(f"{n.name} ({n.id})" for n in (found or status.networks)) or "none"

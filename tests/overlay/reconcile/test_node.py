@@ -552,6 +552,21 @@ class TestJoining:
             again = await self.join(node, registry)
             assert (again.index, again.already) == (100, True)
 
+    async def test_networks_that_may_not_use_the_node_keep_none_out_that_it_joins(
+        self,
+        world: World,
+        registry: FakeRegistry,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        # NODE-003, NODE-005: anybody can name a node
+        monkeypatch.setattr(membership, "MAX_NETWORKS", 2)
+        registry.send(*(world.network("own", name=name) for name in ("a", "b", "c")))
+        async with running(tmp_path, registry=registry, farm=None) as node:
+            await node.until(lambda: len(node.loop.loops) == 2, "two networks that wait")
+            registry.send(world.network("n2", invitations=(world.invitation(),)))
+            assert not (await self.join(node, registry)).already
+
     async def test_a_lost_answer_does_not_use_the_invitation_twice(
         self, world: World, registry: FakeRegistry, tmp_path: Path
     ) -> None:

@@ -80,6 +80,15 @@ def test_one_network_by_name_or_id(zos: Zos, node: FakeNode) -> None:
     assert zos("status", "zzz").code == 2
 
 
+def test_no_network_takes_the_id_of_another_as_its_name(zos: Zos, node: FakeNode) -> None:
+    squatter = at.network(id=at.OTHER_NET, name=at.NET, peers=(), attachments=())
+    node.answer = at.node_status(squatter, at.network())
+
+    shown = zos("status", at.NET, "--json").json["networks"]
+
+    assert [network["name"] for network in shown] == ["home"]
+
+
 def test_name_of_two_networks_is_a_conflict(zos: Zos, node: FakeNode) -> None:
     node.answer = at.node_status(at.network(), at.network(id=at.OTHER_NET))
 
