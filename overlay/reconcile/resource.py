@@ -45,6 +45,7 @@ CALM_FACTOR = 5.0  # passes for notifications take at most a sixth of one core
 CALM_MAX_S = 0.7
 PASS_DEADLINE_S = 60.0
 MAX_POKED_PEERS = 256
+GREETING_S = 0.3  # in which a peer that is there has answered
 
 DOCUMENTS, NOTIFICATION, POLL, INTERVAL, START = (
     "documents",
@@ -109,6 +110,7 @@ class ResourceLoop:
         self._calm_until = 0.0
         self._poll_s = POLL_MIN_S
         self._to_poke: dict[WgPublicKey, None] = {}
+        self._greeted: set[WgPublicKey] = set()  # poked, and not looked at since
 
     # What the node's loop says.
 
@@ -332,7 +334,7 @@ class ResourceLoop:
         self._next_full = self._now + max(
             spread(FULL_PASS_S, self._machine.random()), cost_s * self.poll_divisor / POLL_SHARE
         )
-        self._next_poll = self._now + self._poll_s
+        self._next_poll = self._now + (GREETING_S if self._greeted else self._poll_s)
 
     async def _with_late_peers(self, desired: Resource) -> Resource:
         """Peers that came while the rest was made do not wait until that is confirmed."""
@@ -364,6 +366,8 @@ class ResourceLoop:
         self._succeeded(version)
         self._to_poke.update((peer.public_key, None) for peer in delta.put)
         self._poke()
+        if self._greeted:
+            self._next_poll = min(self._next_poll, self._now + GREETING_S)
 
     async def _look(self) -> None:
         """Read the device: which paths work, and has anybody changed a peer?"""
@@ -387,6 +391,7 @@ class ResourceLoop:
             wall=wall,
             now=clock.monotonic(),
         )
+        await self._greet_again(device)
         cost_s = time.process_time() - started
         self._poll_s = max(POLL_MIN_S, cost_s * self.poll_divisor / POLL_SHARE)
         self._next_poll = self._now + self._poll_s
@@ -404,6 +409,31 @@ class ResourceLoop:
         changes = plan_peers(desired=self.goals.peers, actual=device.peers, now=wall)
         return next(changes, None) is not None
 
+    async def _greet_again(self, device: WgDevice) -> None:
+        """Two that greet each other at once both answer, and both forget what they began.
+
+        WireGuard tries again after five seconds (REKEY_TIMEOUT), a peer that is put anew at once.
+        Of the two, the one with the lower key does that, and only once.
+        """
+        greeted, self._greeted = self._greeted, set()
+        unheard = [
+            key
+            for key in sorted(greeted & self.goals.peers.keys() & device.peers.keys())
+            if self.device_key.public_key < key and not device.peers[key].latest_handshake
+        ]
+        if not unheard:
+            return
+        configurator, peers = self._machine.configurator, [self.goals.peers[k] for k in unheard]
+        try:
+            await configurator.apply_peers(self.netns, drop=unheard)
+            await configurator.apply_peers(self.netns, put=peers)
+        except BaseException:
+            self._goal_changed = True  # the next pass looks at everything
+            raise
+        self._to_poke.update(dict.fromkeys(unheard))
+        self._poke()
+        self._greeted.clear()
+
     def _poke(self) -> None:
         """Send one packet to each new peer (decision 0005)."""
         keys, self._to_poke = [*self._to_poke], {}
@@ -412,8 +442,8 @@ class ResourceLoop:
         nr, path = self.network_resource, self._machine.shell.pins.path(self.netns)
         if nr is None or path is None:
             return
-        gateways = [
-            addressing.address_of(
+        gateways = {
+            key: addressing.address_of(
                 addressing.host_address(
                     addressing.subnet_v4(nr.range_v4, member.index), addressing.GATEWAY_HOST
                 )
@@ -422,8 +452,9 @@ class ResourceLoop:
             if (peer := self.goals.peers.get(key)) is not None
             and peer.endpoint is not None
             and (member := self.goals.selection.member_at(key)) is not None
-        ]
-        poke(path, gateways)
+        }
+        poke(path, gateways.values())
+        self._greeted.update(gateways)
 
     # Keeping record.
 
