@@ -37,7 +37,8 @@ from overlay.netns.converge import Configurator
 from overlay.peers import registry
 from overlay.peers.cache import Cache, open_cache
 from overlay.peers.registry import PublishConflict, RegistryRef, Snapshot, WatchEvent
-from overlay.reconcile.node import NodeLoop, NodeSettings
+from overlay.reconcile.node import NodeLoop
+from overlay.reconcile.settings import NodeSettings
 from tests.fake_machine import FakeMachine
 
 REGISTRY = RegistryRef("192.0.2.200", 8443, "registry1test")  # type: ignore[arg-type]

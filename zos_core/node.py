@@ -26,9 +26,10 @@ from overlay.netns.ports import Shell
 from overlay.peers.cache import Cache, open_cache
 from overlay.peers.registry import RegistryClient, RegistryRef
 from overlay.ports import Clock
-from overlay.reconcile import joining, workloads
-from overlay.reconcile.node import NodeLoop, NodeSettings
+from overlay.reconcile import joining, preview, workloads
+from overlay.reconcile.node import NodeLoop
 from overlay.reconcile.resource import ResourceLoop
+from overlay.reconcile.settings import NodeSettings
 from zos_core import config as configuration
 from zos_core import sdnotify
 from zos_core.clock import SystemClock
@@ -226,7 +227,7 @@ class RunningNode:
         if not isinstance(network, Network):
             raise Rejected("is no network document", field="document")
         id_ = NetworkId(trust.network_id(network.owners, network.name))
-        changes = await self.loop.plan_network(id_, network)
+        changes = await preview.plan_network(self.loop, id_, network)
         reason = f"version {network.version} of {network.name}"
         return Plan(SCHEMA, planned(id_, changes, reason=reason))
 

@@ -1,5 +1,18 @@
 """The node's loop: documents in, network resources out, and every repair on record.
 
 Shell: it carries between the registry, the disk and the kernel, and decides nothing that
-`peers`, `documents` and `netns` could decide.
+`peers`, `documents` and `netns` could decide. A document goes through it in this order:
+
+`feed`         the registry's stream brings it
+`node`         takes it in batches, to the loop of its network
+`intake`       verifies it, refuses what is older than what was seen, keeps it on disk
+`membership`   whether this node acts on the network, and what it says of itself there (pure)
+`goals`        which peers follow from all documents of the network
+`resource`     passes over one network resource, until the kernel holds what the documents say
+`results`      how that went, for the tenant
+`publisher`    our own documents on their way to the registry
+
+Beside that way: `joining` by token, `workloads` that are attached, `preview` of a document that is
+not signed yet. What they stand on: `machine`, `keyring`, `settings`, `surroundings`, `backoff`, and
+the `journal` of what was refused or repaired.
 """

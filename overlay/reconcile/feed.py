@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import Literal
 
 import msgspec
 
 from overlay.errors import OverlayError
-from overlay.peers.registry import Bookmark, RegistryClient, Snapshot, WatchEvent
+from overlay.peers.registry import Bookmark, Document, RegistryClient, Snapshot, WatchEvent
 from overlay.ports import Clock
 from overlay.reconcile.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
 MAX_WAITING_EVENTS = 1_024
+BATCH_DOCUMENTS = 64  # verified, stored and acted on together; others get a turn in between
+
+Batch = tuple[Document, ...] | Bookmark | Snapshot
 
 FeedState = Literal["connected", "connecting", "unreachable", "none"]
 
@@ -61,6 +65,14 @@ class Feed:
                 self._note("unreachable", error=str(exc))
                 await asyncio.sleep(wait_s)
 
+    async def next_batches(self) -> tuple[Batch, ...]:
+        """What is waiting, at least one event; documents that came together, together."""
+        events = [await self.events.get()]
+        with suppress(asyncio.QueueEmpty):
+            while len(events) < BATCH_DOCUMENTS:
+                events.append(self.events.get_nowait())
+        return tuple(_grouped(events))
+
     def _note(self, state: FeedState, *, error: str | None = None) -> None:
         known, now = self.connection, self._clock.now()
         if state == "connecting" and known.state == "unreachable":
@@ -71,3 +83,18 @@ class Feed:
             now if state == "connected" else known.verified_at,
             error,
         )
+
+
+def _grouped(events: Iterable[WatchEvent]) -> Iterator[Batch]:
+    """Documents that came together, together."""
+    run: list[Document] = []
+    for event in events:
+        if isinstance(event, Document):
+            run.append(event)
+            continue
+        if run:
+            yield tuple(run)
+            run = []
+        yield event
+    if run:
+        yield tuple(run)

@@ -48,7 +48,7 @@ async def join(
             return Joined(network, nr.index, already=True)
         async with make_client(registry, invitation) as client:
             documents = await _fetch(client, network)
-        selection = _select(node, documents, device=node.device_key(network))
+        selection = _select(node, documents, device=node.keys.device(network))
         if (index := selection.own_index) is not None:
             # Named, or a member since an answer that never reached us.
             node.adopt(network, documents, invitation=invitation)
@@ -98,8 +98,8 @@ async def _take_index(
     if roster is None:
         raise Rejected("no network document")
     offered = membership.find_invitation(roster.network, invitation.id, now=node.now())
-    device = node.device_key(roster.id)
-    node.keep_invitation(roster.id, invitation)
+    device = node.keys.device(roster.id)
+    node.keys.keep_invitation(roster.id, invitation)
     refusal: Conflict | None = None
     for _, index in zip(range(MAX_TRIES), _free_indexes(selection, offered), strict=False):
         member = membership.invited_member(

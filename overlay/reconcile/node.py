@@ -17,58 +17,40 @@ from typing import Any
 
 import msgspec
 
-from overlay import addressing
 from overlay.documents import schema, trust
 from overlay.documents.envelope import parse_envelope
-from overlay.documents.schema import Capacity, Farm, Member, Network, Node, Result
+from overlay.documents.schema import Farm, Member, Network, Node, Result
 from overlay.documents.trust import Verified
 from overlay.errors import OverlayError, Refused, Rejected, Unavailable
-from overlay.keys import store
-from overlay.keys.identity import Identity, Kind, Signer
-from overlay.keys.wireguard import DeviceKey
-from overlay.model import Endpoint, FarmId, NetworkId, NodeId
-from overlay.netns.changes import Change
+from overlay.keys.identity import Identity
+from overlay.model import NetworkId, NodeId
 from overlay.netns.converge import Configurator
 from overlay.netns.ports import Shell
-from overlay.netns.resource import desired_resource
-from overlay.netns.state import absent_resource
 from overlay.peers import candidates
 from overlay.peers.cache import Cache, lowest_free
 from overlay.peers.candidates import Surroundings
-from overlay.peers.registry import Bookmark, Document, RegistryClient, Snapshot, WatchEvent
+from overlay.peers.registry import Bookmark, Document, RegistryClient, Snapshot
 from overlay.ports import Clock
 from overlay.reconcile import membership, workloads
 from overlay.reconcile.backoff import Backoff
-from overlay.reconcile.feed import Feed
-from overlay.reconcile.goals import PeerGoals
+from overlay.reconcile.feed import BATCH_DOCUMENTS, Batch, Feed
 from overlay.reconcile.intake import Intake
 from overlay.reconcile.journal import Journal
+from overlay.reconcile.keyring import Keyring
 from overlay.reconcile.machine import LinkNotices, Machine, Notices
 from overlay.reconcile.publisher import Publisher
 from overlay.reconcile.resource import NOTIFICATION, ResourceLoop
+from overlay.reconcile.results import Results
+from overlay.reconcile.settings import NodeSettings
 from overlay.reconcile.surroundings import select_surroundings
 
 log = logging.getLogger(__name__)
 
-BATCH_DOCUMENTS = 64  # verified, stored and acted on together; others get a turn in between
 MAX_EARLY_MEMBERS = 512  # that came before their network
 MAX_REFUSED_NETWORKS = 128
 SURROUNDINGS_S = 10.0  # our links are looked at again after this time, or when told
 SETTLE_S = 0.2
 RESTART_S = 5.0  # after a fault of ours
-
-
-class NodeSettings(msgspec.Struct, frozen=True):
-    """What an operator decided for this node."""
-
-    name: str
-    software: str
-    capacity: Capacity
-    farm: FarmId | None = None
-    endpoints: tuple[Endpoint, ...] = ()
-    first_port: int = 51_820
-    last_port: int = 52_819
-    mtu_bytes: int | None = None  # of the underlay; None: as its links say
 
 
 class NodeLoop:
@@ -101,18 +83,18 @@ class NodeLoop:
         self.publisher = Publisher(
             self.intake, clock=clock, backoff=Backoff(random), on_conflict=self._take_conflict
         )
+        self.results = Results(self.publisher, identity, clock=clock)
         self.clock = clock
         self.identity = identity
         self.joining = asyncio.Lock()
-        self._keys = keys
+        self.keys = Keyring(keys, identity)
         self._cache = cache
         self._notices = notices
         self._link_notices = link_notices
-        self._machine = Machine(
+        self.machine = Machine(
             configurator, shell, clock, random, self.publisher, self._note_outcome
         )
         self._early: OrderedDict[str, bytes] = OrderedDict()
-        self._results: dict[str, Result] = {}
         self._group: asyncio.TaskGroup | None = None
         self._changed = asyncio.Event()
         self._client: RegistryClient | None = None
@@ -158,7 +140,7 @@ class NodeLoop:
     def _load_results(self) -> None:
         for key, verified in self._stored("result/"):
             if isinstance(verified.document, Result) and self._loop(verified.document.network):
-                self._results[key] = verified.document
+                self.results.put(verified.document)
             else:
                 self._cache.forget(key)
 
@@ -188,7 +170,7 @@ class NodeLoop:
 
     @property
     def backend(self) -> str:
-        return self._machine.shell.wireguard.name
+        return self.machine.shell.wireguard.name
 
     @property
     def revision(self) -> int | None:
@@ -199,38 +181,6 @@ class NodeLoop:
         """Until something that status shows is other than at `generation`."""
         while self.generation <= generation:
             await self._changed.wait()
-
-    async def plan_network(self, id_: NetworkId, network: Network) -> tuple[Change, ...]:
-        """What would change here if this were the network's document."""
-        loop = self.loops.get(id_)
-        members = () if loop is None else tuple(loop.goals.selection.members.values())
-        # Of a network that is new to us there is no key yet: any other shows the same changes.
-        key = DeviceKey(store.generate(Kind.WG)) if loop is None else loop.device_key
-        goals = PeerGoals(
-            self.id,
-            own_key=key.public_key,
-            underlay=candidates.underlay_of(self.surroundings, declared=self.settings.endpoints),
-        )
-        for member in members:
-            goals.put_member(member, now=self.clock.monotonic())
-        goals.put_network(network, now=self.clock.monotonic())
-        nr = goals.selection.network_resource(
-            listen_port=loop.listen_port if loop else self.settings.first_port,
-            mtu_bytes=candidates.overlay_mtu_bytes(self.surroundings),
-        )
-        netns = addressing.netns_name(id_)
-        desired = (
-            absent_resource(netns)
-            if nr is None
-            else desired_resource(
-                nr,
-                device_key=key.public_key,
-                peers=goals.peers,
-                attachments=() if loop is None else loop.workloads(nr),
-                devices=goals.selection.access_subnets(),
-            )
-        )
-        return await self._machine.configurator.plan(desired)
 
     # Tasks.
 
@@ -252,14 +202,10 @@ class NodeLoop:
 
     async def _take_events(self) -> None:
         while True:
-            events = [await self.feed.events.get()]
-            with suppress(asyncio.QueueEmpty):
-                while len(events) < BATCH_DOCUMENTS:
-                    events.append(self.feed.events.get_nowait())
-            for event in _grouped(events):
-                await self._take_event(event)
+            for batch in await self.feed.next_batches():
+                await self._take_event(batch)
 
-    async def _take_event(self, event: tuple[Document, ...] | Bookmark | Snapshot) -> None:
+    async def _take_event(self, event: Batch) -> None:
         match event:
             case tuple():
                 self.take(event)
@@ -429,7 +375,7 @@ class NodeLoop:
     ) -> None:
         """Act on a network that was joined by token: its document comes first, then members."""
         first, *members = documents
-        self.keep_invitation(network, invitation)
+        self.keys.keep_invitation(network, invitation)
         with self._durable():
             self._cache.set_setting(f"joined/{network}", invitation.id)
             if network not in self.loops:
@@ -442,15 +388,6 @@ class NodeLoop:
             self._refresh(self.loops[network])
             self._touched[network] = True
         self._bump()
-
-    def keep_invitation(self, network: NetworkId, invitation: Identity) -> None:
-        """Later versions of the member document are signed by the invitation as well."""
-        path = self.invitation_path(network)
-        store.delete(path)
-        store.save(path, invitation)
-
-    def device_key(self, network: NetworkId) -> DeviceKey:
-        return store.load_or_create_device(self._keys, network)
 
     def _accept_member(self, verified: Verified, member: Member, raw: bytes) -> None:
         loop = self.loops.get(NetworkId(member.network))
@@ -508,11 +445,11 @@ class NodeLoop:
         loop = ResourceLoop(
             network,
             own=self.id,
-            device_key=self.device_key(network),
+            device_key=self.keys.device(network),
             listen_port=self.reserve_port(network),
             surroundings=self.surroundings,
             underlay=candidates.underlay_of(self.surroundings, declared=declared),
-            machine=self._machine,
+            machine=self.machine,
             journal=self.journal,
         )
         loop.attachments = self._cache.attachments(network)
@@ -554,7 +491,7 @@ class NodeLoop:
         if not loop.gate.open:
             if loop.goals.selection.own_index is not None:
                 error = Refused(loop.gate.message, remedy=loop.gate.remedy)
-                self._report(loop.network, roster.network.version, error)
+                self.results.report(loop.network, roster.network.version, error)
             return
         before = loop.goals.selection.members.get(self.id)
         member = membership.own_member(
@@ -570,28 +507,18 @@ class NodeLoop:
 
     def _publish_member(self, loop: ResourceLoop, member: Member) -> None:
         try:
-            signed = self.publisher.sign(member, *self.member_signers(loop, member))
+            signed = self.publisher.sign(member, *self.keys.member_signers(member, loop.device_key))
         except OverlayError as exc:
             key = trust.document_key(member)
             if self.journal.refuse(key, exc, now=self.clock.now()):
                 log.error("own member not signed", extra={"key": key, "reason": str(exc)})
             return
-        self.put_own_member(loop, signed)
+        self._put_own_member(loop, signed)
 
-    def put_own_member(self, loop: ResourceLoop, signed: Verified) -> None:
+    def _put_own_member(self, loop: ResourceLoop, signed: Verified) -> None:
         if isinstance(signed.document, Member):
             loop.goals.put_member(signed.document, now=self.clock.monotonic())
             loop.changed()
-
-    def member_signers(self, loop: ResourceLoop, member: Member) -> tuple[Signer, ...]:
-        signers: tuple[Signer, ...] = (self.identity, loop.device_key)
-        if member.invitation is None:
-            return signers
-        return (*signers, store.load(self.invitation_path(loop.network), Kind.INVITE))
-
-    def invitation_path(self, network: NetworkId) -> Path:
-        device = store.device_key_path(self._keys, network)
-        return self._keys / "invitations" / device.name
 
     def own_endpoints(self, listen_port: int) -> tuple[Any, ...]:
         return candidates.own_candidates(
@@ -608,7 +535,7 @@ class NodeLoop:
         if len(self.refused) > MAX_REFUSED_NETWORKS:
             self.refused.popitem(last=False)
         elif known is None or known[0].version != document.version:
-            self._report(network, document.version, error)
+            self.results.report(network, document.version, error)
 
     def _retire(self, loop: ResourceLoop) -> None:
         """Nothing is left in the kernel: nor is anything on disk, but the floors."""
@@ -622,8 +549,7 @@ class NodeLoop:
             self._cache.free_port(network)
             self._cache.drop_attachments(network)
             self._cache.drop_setting(f"joined/{network}")
-        store.delete(store.device_key_path(self._keys, network))
-        store.delete(self.invitation_path(network))
+        self.keys.forget(network)
         self.journal.forget_below(f"member/{network}/")
         for other in self.loops.values():
             other.poll_divisor = len(self.loops)
@@ -644,22 +570,7 @@ class NodeLoop:
         if outcome is None or not loop.gate.open:
             return
         if outcome.error is None or loop.failures > 1:  # one failure may be a moment's
-            self._report(loop.network, outcome.document_version, outcome.error)
-
-    def _report(self, network: NetworkId, version: int, error: OverlayError | None) -> None:
-        said = membership.result(
-            network, self.id, document_version=version, error=error, now=self.now()
-        )
-        key = trust.document_key(said)
-        if membership.says_the_same(self._results.get(key), said):
-            return
-        try:
-            signed = self.publisher.sign(said, self.identity)
-        except OverlayError as exc:
-            log.warning("result not published", extra={"network": network, "reason": str(exc)})
-            return
-        if isinstance(signed.document, Result):
-            self._results[key] = signed.document
+            self.results.report(loop.network, outcome.document_version, outcome.error)
 
     def _describe_node(self) -> None:
         settings = self.settings
@@ -668,7 +579,7 @@ class NodeLoop:
             version=1,
             name=settings.name,
             software=settings.software,
-            backend=self._machine.shell.wireguard.name,
+            backend=self.machine.shell.wireguard.name,
             capacity=settings.capacity,
             farm=settings.farm,
         )
@@ -683,12 +594,12 @@ class NodeLoop:
             for loop in self.loops.values()
             if self.id in loop.goals.selection.members
         }
-        return {f"node/{self.id}", *members, *self._results}
+        return {f"node/{self.id}", *members, *self.results.keys()}
 
     # Surroundings and small things.
 
     async def _read_surroundings(self) -> Surroundings:
-        underlay = await self._machine.shell.kernel.read(None)
+        underlay = await self.machine.shell.kernel.read(None)
         return select_surroundings(underlay, mtu_bytes=self.settings.mtu_bytes)
 
     def put_surroundings(self, found: Surroundings) -> None:
@@ -731,18 +642,3 @@ class NodeLoop:
         self.generation += 1
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-def _grouped(events: Iterable[WatchEvent]) -> Iterator[tuple[Document, ...] | Bookmark | Snapshot]:
-    """Documents that came together, together."""
-    run: list[Document] = []
-    for event in events:
-        if isinstance(event, Document):
-            run.append(event)
-            continue
-        if run:
-            yield tuple(run)
-            run = []
-        yield event
-    if run:
-        yield tuple(run)

@@ -1,0 +1,45 @@
+"""The private keys of a node: its own, and for each network a device's and an invitation's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from overlay.documents.schema import Member
+from overlay.keys import store
+from overlay.keys.identity import Identity, Kind, Signer
+from overlay.keys.wireguard import DeviceKey
+from overlay.model import NetworkId
+
+
+class Keyring:
+    """Reads and writes the key files below one directory."""
+
+    def __init__(self, directory: Path, identity: Identity) -> None:
+        self._directory = directory
+        self._identity = identity
+
+    def device(self, network: NetworkId) -> DeviceKey:
+        """Made when the network is new to us. Raises Rejected when its file is damaged."""
+        return store.load_or_create_device(self._directory, network)
+
+    def keep_invitation(self, network: NetworkId, invitation: Identity) -> None:
+        """Later versions of the member document are signed by the invitation as well."""
+        path = self._invitation_path(network)
+        store.delete(path)
+        store.save(path, invitation)
+
+    def member_signers(self, member: Member, device: DeviceKey) -> tuple[Signer, ...]:
+        """Whose signatures our member document needs."""
+        signers: tuple[Signer, ...] = (self._identity, device)
+        if member.invitation is None:
+            return signers
+        path = self._invitation_path(NetworkId(member.network))
+        return (*signers, store.load(path, Kind.INVITE))
+
+    def forget(self, network: NetworkId) -> None:
+        store.delete(store.device_key_path(self._directory, network))
+        store.delete(self._invitation_path(network))
+
+    def _invitation_path(self, network: NetworkId) -> Path:
+        device = store.device_key_path(self._directory, network)
+        return self._directory / "invitations" / device.name

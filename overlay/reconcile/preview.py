@@ -1,0 +1,49 @@
+"""What a network document that nobody has signed yet would change in the kernel."""
+
+from __future__ import annotations
+
+from overlay import addressing
+from overlay.documents.schema import Network
+from overlay.keys import store
+from overlay.keys.identity import Kind
+from overlay.keys.wireguard import DeviceKey
+from overlay.model import NetworkId
+from overlay.netns.changes import Change
+from overlay.netns.resource import desired_resource
+from overlay.netns.state import absent_resource
+from overlay.peers import candidates
+from overlay.reconcile.goals import PeerGoals
+from overlay.reconcile.node import NodeLoop
+
+
+async def plan_network(node: NodeLoop, id_: NetworkId, network: Network) -> tuple[Change, ...]:
+    """What would change here if this were the network's document."""
+    loop = node.loops.get(id_)
+    members = () if loop is None else tuple(loop.goals.selection.members.values())
+    # Of a network that is new to us there is no key yet: any other shows the same changes.
+    key = DeviceKey(store.generate(Kind.WG)) if loop is None else loop.device_key
+    goals = PeerGoals(
+        node.id,
+        own_key=key.public_key,
+        underlay=candidates.underlay_of(node.surroundings, declared=node.settings.endpoints),
+    )
+    for member in members:
+        goals.put_member(member, now=node.clock.monotonic())
+    goals.put_network(network, now=node.clock.monotonic())
+    nr = goals.selection.network_resource(
+        listen_port=loop.listen_port if loop else node.settings.first_port,
+        mtu_bytes=candidates.overlay_mtu_bytes(node.surroundings),
+    )
+    netns = addressing.netns_name(id_)
+    desired = (
+        absent_resource(netns)
+        if nr is None
+        else desired_resource(
+            nr,
+            device_key=key.public_key,
+            peers=goals.peers,
+            attachments=() if loop is None else loop.workloads(nr),
+            devices=goals.selection.access_subnets(),
+        )
+    )
+    return await node.machine.configurator.plan(desired)
