@@ -165,7 +165,8 @@ def _hand_over(
     }
     if path is not None:
         write_text(path, text)
-        output.say(f"wrote {path}; start it with: wg-quick up {path}")
+        # A bare name would be looked for in /etc/wireguard.
+        output.say(f"wrote {path}; start it with: wg-quick up {path.absolute()}")
         output.show({**value, "path": str(path)}, str(path))
     else:
         output.show({**value, "config": text}, text.rstrip("\n"))

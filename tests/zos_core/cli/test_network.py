@@ -175,16 +175,18 @@ def test_access_prints_a_configuration_once(owner: Owner, zos: Zos) -> None:  # 
 
 
 def test_access_writes_a_file_that_is_its_owners_alone(
-    owner: Owner, zos: Zos, tmp_path: Path
+    owner: Owner, zos: Zos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # CLI-015
+    monkeypatch.chdir(tmp_path)
     owner.add("n1", N1)
     owner.publish_member(N1, index=1, name="n1", endpoint="[2001:db8::1]:51820")
     path = tmp_path / "laptop.conf"
 
     made = zos(
-        "network", "access", "home", "add", "laptop", "--via", "n1", "-o", str(path), "--json"
+        "network", "access", "home", "add", "laptop", "--via", "n1", "-o", path.name, "--json"
     )
 
+    assert f"wg-quick up {path}\n" in made.err  # it would look for a bare name in /etc/wireguard
     assert path.stat().st_mode & 0o777 == 0o600
     assert "Endpoint = [2001:db8::1]:51820\n" in path.read_text()
     private = re.search(r"PrivateKey = (\S+)", path.read_text())
