@@ -6,6 +6,7 @@ Shell: it carries between the registry, the disk and the kernel, and decides not
 `feed`         the registry's stream brings it
 `node`         takes it in batches, to the loop of its network
 `intake`       verifies it, refuses what is older than what was seen, keeps it on disk
+`networks`     which networks are ours, their loops and ports
 `membership`   whether this node acts on the network, and what it says of itself there (pure)
 `goals`        which peers follow from all documents of the network
 `resource`     passes over one network resource, until the kernel holds what the documents say

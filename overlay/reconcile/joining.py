@@ -110,7 +110,7 @@ async def _take_index(
             version=node.intake.next_version(f"member/{roster.id}/{node.id}"),
             invitation=invitation.id,
             device=device.id,
-            endpoints=node.own_endpoints(node.reserve_port(roster.id)),
+            endpoints=node.networks.own_endpoints(node.networks.reserve_port(roster.id)),
             now=node.now(),
         )
         roster.admit(member)

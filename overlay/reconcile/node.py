@@ -21,13 +21,13 @@ from overlay.documents import schema, trust
 from overlay.documents.envelope import parse_envelope
 from overlay.documents.schema import Farm, Member, Network, Node, Result
 from overlay.documents.trust import Verified
-from overlay.errors import OverlayError, Refused, Rejected, Unavailable
+from overlay.errors import Refused, Rejected, Unavailable
 from overlay.keys.identity import Identity
 from overlay.model import NetworkId, NodeId
 from overlay.netns.converge import Configurator
 from overlay.netns.ports import Shell
 from overlay.peers import candidates
-from overlay.peers.cache import Cache, lowest_free
+from overlay.peers.cache import Cache
 from overlay.peers.candidates import Surroundings
 from overlay.peers.registry import Bookmark, Document, RegistryClient, Snapshot
 from overlay.ports import Clock
@@ -38,6 +38,7 @@ from overlay.reconcile.intake import Intake
 from overlay.reconcile.journal import Journal
 from overlay.reconcile.keyring import Keyring
 from overlay.reconcile.machine import LinkNotices, Machine, Notices
+from overlay.reconcile.networks import Networks
 from overlay.reconcile.publisher import Publisher
 from overlay.reconcile.resource import NOTIFICATION, ResourceLoop
 from overlay.reconcile.results import Results
@@ -47,7 +48,6 @@ from overlay.reconcile.surroundings import select_surroundings
 log = logging.getLogger(__name__)
 
 MAX_EARLY_MEMBERS = 512  # that came before their network
-MAX_REFUSED_NETWORKS = 128
 SURROUNDINGS_S = 10.0  # our links are looked at again after this time, or when told
 SETTLE_S = 0.2
 RESTART_S = 5.0  # after a fault of ours
@@ -73,10 +73,6 @@ class NodeLoop:
         self.id = NodeId(identity.id)
         self.settings = settings
         self.journal = Journal()
-        self.loops: dict[NetworkId, ResourceLoop] = {}
-        self.refused: OrderedDict[NetworkId, tuple[Network, Refused]] = OrderedDict()
-        self.farm: Farm | None = None
-        self.surroundings = Surroundings()
         self.generation = 0
         self.intake = Intake(cache)
         self.feed = Feed(clock=clock, backoff=Backoff(random), resume=self._revision)
@@ -94,6 +90,17 @@ class NodeLoop:
         self.machine = Machine(
             configurator, shell, clock, random, self.publisher, self._note_outcome
         )
+        self.networks = Networks(
+            self.id,
+            settings,
+            cache=cache,
+            keys=self.keys,
+            machine=self.machine,
+            journal=self.journal,
+            results=self.results,
+        )
+        self.loops = self.networks.loops
+        self.refused = self.networks.refused
         self._early: OrderedDict[str, bytes] = OrderedDict()
         self._group: asyncio.TaskGroup | None = None
         self._changed = asyncio.Event()
@@ -107,10 +114,10 @@ class NodeLoop:
 
     async def load(self) -> None:
         """Take what is on disk. Networks come up from there without anybody's help."""
-        self.surroundings = await self._read_surroundings()
+        self.networks.surroundings = await self._read_surroundings()
         for _, verified in self._stored("farm/"):
             if isinstance(verified.document, Farm) and verified.document.farm == self.settings.farm:
-                self.farm = verified.document
+                self.networks.farm = verified.document
         for key, verified in self._stored("network/"):
             if isinstance(verified.document, Network):
                 self._reopen(NetworkId(key.partition("/")[2]), verified.document)
@@ -118,7 +125,7 @@ class NodeLoop:
         self._load_results()
         with self._cache.batch():
             for loop in self.loops.values():
-                self._refresh(loop)
+                self.networks.refresh(loop)
             self._describe_node()
         for key in self._own_keys():
             self.publisher.offer(key)
@@ -126,20 +133,22 @@ class NodeLoop:
     def _reopen(self, network: NetworkId, document: Network) -> None:
         """A network whose key file is damaged stays as it is; the others run."""
         try:
-            self._open(network, document)
+            self.networks.open(network, document)
         except Rejected as exc:
             log.error("network not served", extra={"network": network, "reason": str(exc)})
-            self._refuse(network, document, Refused(exc.message, remedy=exc.remedy))
+            self.networks.refuse(network, document, Refused(exc.message, remedy=exc.remedy))
 
     def _load_members(self) -> None:
         for _, verified in self._stored("member/"):
             member = verified.document
-            if isinstance(member, Member) and (loop := self._loop(member.network)):
+            if isinstance(member, Member) and (loop := self.networks.get(member.network)):
                 loop.goals.put_member(member, now=self.clock.monotonic())
 
     def _load_results(self) -> None:
         for key, verified in self._stored("result/"):
-            if isinstance(verified.document, Result) and self._loop(verified.document.network):
+            if isinstance(verified.document, Result) and self.networks.get(
+                verified.document.network
+            ):
                 self.results.put(verified.document)
             else:
                 self._cache.forget(key)
@@ -163,6 +172,15 @@ class NodeLoop:
         """Use this registry from now on."""
         self._client = client
         self._has_client.set()
+
+    @property
+    def farm(self) -> Farm | None:
+        """The latest document of our farm."""
+        return self.networks.farm
+
+    @property
+    def surroundings(self) -> Surroundings:
+        return self.networks.surroundings
 
     @property
     def client(self) -> RegistryClient | None:
@@ -321,7 +339,7 @@ class NodeLoop:
             case Farm() as farm:
                 if farm.farm == self.settings.farm and farm != self.farm:
                     self.intake.keep(verified, raw)
-                    self.farm = farm
+                    self.networks.farm = farm
                     self._refresh_all()
             case Network() as network:
                 self._accept_network(verified, network, raw)
@@ -344,7 +362,7 @@ class NodeLoop:
             loop.put_network(network)
         else:
             return
-        self._refresh(loop)
+        self.networks.refresh(loop)
         self._touched[id_] = True
 
     def _admit(
@@ -360,13 +378,13 @@ class NodeLoop:
         try:
             held = tuple(d for other in others if (d := other.document))
             membership.refuse_excess(held, network)
-            self.reserve_port(id_)
+            self.networks.reserve_port(id_)
         except Refused as exc:
-            self._refuse(id_, network, exc)
+            self.networks.refuse(id_, network, exc)
             raise
         self.intake.keep(verified, raw)
         self.refused.pop(id_, None)
-        loop = self._open(id_, network)
+        loop = self.networks.open(id_, network)
         self._opened.append(loop)
         return loop
 
@@ -385,7 +403,7 @@ class NodeLoop:
                 self._admit(verified, verified.document, first.envelope, joined=True)
             for member in members:
                 self._take(member.key, member.envelope)
-            self._refresh(self.loops[network])
+            self.networks.refresh(self.loops[network])
             self._touched[network] = True
         self._bump()
 
@@ -404,7 +422,7 @@ class NodeLoop:
         self.intake.keep(verified, raw)
         loop.goals.put_member(member, now=self.clock.monotonic())
         if member.node == self.id:
-            self._refresh(loop)
+            self.networks.refresh(loop)
         self._touched.setdefault(loop.network, member.node == self.id)
 
     def _take_early(self, network: NetworkId) -> None:
@@ -430,129 +448,21 @@ class NodeLoop:
 
     def _sign_again(self, document: schema.Document) -> None:
         match document:
-            case Member(node=self.id) as member if loop := self._loop(member.network):
-                self._publish_member(loop, member)
+            case Member(node=self.id) as member if loop := self.networks.get(member.network):
+                self.networks.publish_member(loop, member)
             case (Node(node=self.id) | Result(node=self.id)) as said:
                 self.publisher.sign(said, self.identity)
 
-    # Networks.
-
-    def _loop(self, network: str) -> ResourceLoop | None:
-        return self.loops.get(NetworkId(network))
-
-    def _open(self, network: NetworkId, document: Network) -> ResourceLoop:
-        declared = self.settings.endpoints
-        loop = ResourceLoop(
-            network,
-            own=self.id,
-            device_key=self.keys.device(network),
-            listen_port=self.reserve_port(network),
-            surroundings=self.surroundings,
-            underlay=candidates.underlay_of(self.surroundings, declared=declared),
-            machine=self.machine,
-            journal=self.journal,
-        )
-        loop.attachments = self._cache.attachments(network)
-        loop.put_network(document)
-        self.loops[network] = loop
-        for other in self.loops.values():
-            other.poll_divisor = len(self.loops)
-        return loop
-
-    def reserve_port(self, network: NetworkId) -> int:
-        """The listen port of the network, the same for as long as the network is ours."""
-        ports = self._cache.ports()
-        if network in ports:
-            return ports[network]
-        first, last = self.settings.first_port, self.settings.last_port
-        port = lowest_free(ports.values(), first=first, last=last)
-        if port is None:
-            raise Refused(
-                f"no listen port from {first} to {last} is free",
-                remedy="widen listen_ports in /etc/zos/node.toml",
-            )
-        self._cache.set_port(network, port)
-        return port
-
     def _refresh_all(self) -> None:
         for loop in self.loops.values():
-            self._refresh(loop)
+            self.networks.refresh(loop)
             self._touched[loop.network] = True
-
-    def _refresh(self, loop: ResourceLoop) -> None:
-        """Gate and member document are what the documents and our links ask for now."""
-        roster = loop.goals.selection.roster
-        if roster is None:
-            return
-        joined = self._cache.setting(f"joined/{loop.network}") is not None
-        loop.gate = membership.select_gate(
-            self.id, farm=self.settings.farm, listed=self.farm, joined=joined
-        )
-        if not loop.gate.open:
-            if loop.goals.selection.own_index is not None:
-                error = Refused(loop.gate.message, remedy=loop.gate.remedy)
-                self.results.report(loop.network, roster.network.version, error)
-            return
-        before = loop.goals.selection.members.get(self.id)
-        member = membership.own_member(
-            roster,
-            self.id,
-            device=loop.device_key.id,
-            endpoints=self.own_endpoints(loop.listen_port),
-            before=before,
-            now=self.now(),
-        )
-        if member is not None and not membership.says_the_same(before, member):
-            self._publish_member(loop, member)
-
-    def _publish_member(self, loop: ResourceLoop, member: Member) -> None:
-        try:
-            signed = self.publisher.sign(member, *self.keys.member_signers(member, loop.device_key))
-        except OverlayError as exc:
-            key = trust.document_key(member)
-            if self.journal.refuse(key, exc, now=self.clock.now()):
-                log.error("own member not signed", extra={"key": key, "reason": str(exc)})
-            return
-        self._put_own_member(loop, signed)
-
-    def _put_own_member(self, loop: ResourceLoop, signed: Verified) -> None:
-        if isinstance(signed.document, Member):
-            loop.goals.put_member(signed.document, now=self.clock.monotonic())
-            loop.changed()
-
-    def own_endpoints(self, listen_port: int) -> tuple[Any, ...]:
-        return candidates.own_candidates(
-            self.surroundings,
-            declared=self.settings.endpoints,
-            listen_port=listen_port,
-            first_port=self.settings.first_port,
-        )
-
-    def _refuse(self, network: NetworkId, document: Network, error: Refused) -> None:
-        """Not acted on, and the tenant learns why."""
-        known = self.refused.get(network)
-        self.refused[network] = (document, error)
-        if len(self.refused) > MAX_REFUSED_NETWORKS:
-            self.refused.popitem(last=False)
-        elif known is None or known[0].version != document.version:
-            self.results.report(network, document.version, error)
 
     def _retire(self, loop: ResourceLoop) -> None:
         """Nothing is left in the kernel: nor is anything on disk, but the floors."""
         network = loop.network
         log.info("network removed", extra={"network": network})
-        self.publisher.withdraw(f"member/{network}/{self.id}")
-        del self.loops[network]
-        with self._cache.batch():
-            self._cache.forget_below(f"member/{network}/")
-            self._cache.forget(f"network/{network}")
-            self._cache.free_port(network)
-            self._cache.drop_attachments(network)
-            self._cache.drop_setting(f"joined/{network}")
-        self.keys.forget(network)
-        self.journal.forget_below(f"member/{network}/")
-        for other in self.loops.values():
-            other.poll_divisor = len(self.loops)
+        self.networks.forget(network)
         if self.refused:
             # There is room for a network that was turned away; ask for everything again.
             self.refused.clear()
@@ -606,12 +516,12 @@ class NodeLoop:
         if found == self.surroundings:
             return
         log.info("own links changed", extra={"addresses": len(found.addresses)})
-        self.surroundings = found
+        self.networks.surroundings = found
         underlay = candidates.underlay_of(found, declared=self.settings.endpoints)
         with self._cache.batch():
             for loop in self.loops.values():
                 loop.put_surroundings(found, underlay)
-                self._refresh(loop)
+                self.networks.refresh(loop)
         self._bump()
 
     def _stored(self, prefix: str) -> Iterator[tuple[str, Verified]]:

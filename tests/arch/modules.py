@@ -35,6 +35,7 @@ SHELL = frozenset(
         "overlay.reconcile.joining",
         "overlay.reconcile.keyring",
         "overlay.reconcile.machine",
+        "overlay.reconcile.networks",
         "overlay.reconcile.node",
         "overlay.reconcile.preview",
         "overlay.reconcile.publisher",

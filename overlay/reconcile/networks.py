@@ -1,0 +1,166 @@
+"""The networks that are ours: a loop and a port for each, and what we say of ourselves there."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+
+from overlay.documents import trust
+from overlay.documents.schema import EndpointCandidate, Farm, Member, Network
+from overlay.errors import OverlayError, Refused
+from overlay.model import NetworkId, NodeId
+from overlay.peers import candidates
+from overlay.peers.cache import Cache, lowest_free
+from overlay.peers.candidates import Surroundings
+from overlay.reconcile import membership
+from overlay.reconcile.journal import Journal
+from overlay.reconcile.keyring import Keyring
+from overlay.reconcile.machine import Machine
+from overlay.reconcile.resource import ResourceLoop
+from overlay.reconcile.results import Results
+from overlay.reconcile.settings import NodeSettings
+
+log = logging.getLogger(__name__)
+
+MAX_REFUSED_NETWORKS = 128
+
+
+class Networks:
+    """Also those that were turned away, with why."""
+
+    def __init__(
+        self,
+        own: NodeId,
+        settings: NodeSettings,
+        *,
+        cache: Cache,
+        keys: Keyring,
+        machine: Machine,
+        journal: Journal,
+        results: Results,
+    ) -> None:
+        self.loops: dict[NetworkId, ResourceLoop] = {}
+        self.refused: OrderedDict[NetworkId, tuple[Network, Refused]] = OrderedDict()
+        self.farm: Farm | None = None
+        self.surroundings = Surroundings()
+        self._own = own
+        self._settings = settings
+        self._cache = cache
+        self._keys = keys
+        self._machine = machine
+        self._clock = machine.clock
+        self._publisher = machine.publisher
+        self._journal = journal
+        self._results = results
+
+    def get(self, network: str) -> ResourceLoop | None:
+        return self.loops.get(NetworkId(network))
+
+    def open(self, network: NetworkId, document: Network) -> ResourceLoop:
+        """A loop for the network, which does nothing yet. Raises Rejected for a damaged key."""
+        declared = self._settings.endpoints
+        loop = ResourceLoop(
+            network,
+            own=self._own,
+            device_key=self._keys.device(network),
+            listen_port=self.reserve_port(network),
+            surroundings=self.surroundings,
+            underlay=candidates.underlay_of(self.surroundings, declared=declared),
+            machine=self._machine,
+            journal=self._journal,
+        )
+        loop.attachments = self._cache.attachments(network)
+        loop.put_network(document)
+        self.loops[network] = loop
+        self._share_polls()
+        return loop
+
+    def reserve_port(self, network: NetworkId) -> int:
+        """The listen port of the network, the same for as long as the network is ours."""
+        ports = self._cache.ports()
+        if network in ports:
+            return ports[network]
+        first, last = self._settings.first_port, self._settings.last_port
+        port = lowest_free(ports.values(), first=first, last=last)
+        if port is None:
+            raise Refused(
+                f"no listen port from {first} to {last} is free",
+                remedy="widen listen_ports in /etc/zos/node.toml",
+            )
+        self._cache.set_port(network, port)
+        return port
+
+    def refresh(self, loop: ResourceLoop) -> None:
+        """Gate and member document are what the documents and our links ask for now."""
+        roster = loop.goals.selection.roster
+        if roster is None:
+            return
+        joined = self._cache.setting(f"joined/{loop.network}") is not None
+        loop.gate = membership.select_gate(
+            self._own, farm=self._settings.farm, listed=self.farm, joined=joined
+        )
+        if not loop.gate.open:
+            if loop.goals.selection.own_index is not None:
+                error = Refused(loop.gate.message, remedy=loop.gate.remedy)
+                self._results.report(loop.network, roster.network.version, error)
+            return
+        before = loop.goals.selection.members.get(self._own)
+        member = membership.own_member(
+            roster,
+            self._own,
+            device=loop.device_key.id,
+            endpoints=self.own_endpoints(loop.listen_port),
+            before=before,
+            now=int(self._clock.now().timestamp()),
+        )
+        if member is not None and not membership.says_the_same(before, member):
+            self.publish_member(loop, member)
+
+    def publish_member(self, loop: ResourceLoop, member: Member) -> None:
+        try:
+            signed = self._publisher.sign(
+                member, *self._keys.member_signers(member, loop.device_key)
+            )
+        except OverlayError as exc:
+            key = trust.document_key(member)
+            if self._journal.refuse(key, exc, now=self._clock.now()):
+                log.error("own member not signed", extra={"key": key, "reason": str(exc)})
+            return
+        if isinstance(signed.document, Member):
+            loop.goals.put_member(signed.document, now=self._clock.monotonic())
+            loop.changed()
+
+    def own_endpoints(self, listen_port: int) -> tuple[EndpointCandidate, ...]:
+        return candidates.own_candidates(
+            self.surroundings,
+            declared=self._settings.endpoints,
+            listen_port=listen_port,
+            first_port=self._settings.first_port,
+        )
+
+    def refuse(self, network: NetworkId, document: Network, error: Refused) -> None:
+        """Not acted on, and the tenant learns why."""
+        known = self.refused.get(network)
+        self.refused[network] = (document, error)
+        if len(self.refused) > MAX_REFUSED_NETWORKS:
+            self.refused.popitem(last=False)
+        elif known is None or known[0].version != document.version:
+            self._results.report(network, document.version, error)
+
+    def forget(self, network: NetworkId) -> None:
+        """Nothing of the network is on disk any more, but the floors."""
+        self._publisher.withdraw(f"member/{network}/{self._own}")
+        del self.loops[network]
+        with self._cache.batch():
+            self._cache.forget_below(f"member/{network}/")
+            self._cache.forget(f"network/{network}")
+            self._cache.free_port(network)
+            self._cache.drop_attachments(network)
+            self._cache.drop_setting(f"joined/{network}")
+        self._keys.forget(network)
+        self._journal.forget_below(f"member/{network}/")
+        self._share_polls()
+
+    def _share_polls(self) -> None:
+        for loop in self.loops.values():
+            loop.poll_divisor = len(self.loops)
