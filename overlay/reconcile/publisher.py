@@ -116,9 +116,9 @@ class Publisher:
 
     async def _send(self, client: RegistryClient, key: str) -> None:
         """The registry has the document, or said why not. Raises Unavailable."""
-        at = self._due[key]
+        at = self._due.get(key)  # None: withdrawn while others were sent
         envelope = self._intake.own_envelope(key)
-        if envelope is None:
+        if at is None or envelope is None:
             self._due.pop(key, None)
             return
         try:
@@ -126,8 +126,11 @@ class Publisher:
         except Unavailable:
             raise
         except OverlayError as exc:
-            self._note_refusal(key, exc)
+            if key in self._due:
+                self._note_refusal(key, exc)
             return
+        if key not in self._due:
+            return  # withdrawn while it was sent
         document = trust.verify(envelope)
         self._accepted[key] = document.version
         self.refusals.pop(key, None)
