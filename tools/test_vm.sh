@@ -73,7 +73,11 @@ PATH=$PWD/.venv/bin:$PATH HOME=$PWD/build/vm \
     vng --disable-kvm --force-9p --busybox build/vm/root/bin/busybox --run "${kernel[0]}" \
     --user root --memory 2G --cpus 2 --append "tsc=reliable clocksource=tsc" \
     --qemu-opts="-drive file=$PWD/$IMAGE,if=virtio,format=raw,readonly=on" \
-    -- "$PWD/tests/vm/guest.sh" "$@" </dev/null 2>&1 | tee "$LOG" || status=${PIPESTATUS[0]}
+    -- "$PWD/tests/vm/guest.sh" "$@" </dev/null > >(tee "$LOG") 2>&1 &
+# In the background, so that Ctrl-C and kill reach this script, which then ends the machine.
+machine=$!
+trap 'kill "$machine" 2>/dev/null; wait "$machine"; exit 130' INT TERM
+wait "$machine" || status=$?
 [ "$status" != 124 ] || echo "test-vm: stopped after $TIMEOUT_S s" >&2
 # A guest that dies early must not pass for one whose tests passed.
 grep -q '^guest: tests ended with 0' "$LOG" || [ "$status" != 0 ] || status=1
