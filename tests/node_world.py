@@ -321,6 +321,10 @@ class RunningNode:
         ]
         return [refusal.reason for refusal in self.loop.journal.refusals] + inside
 
+    def refused(self) -> set[str]:
+        """The keys of what is said to have been refused."""
+        return {refusal.key for refusal in self.loop.journal.refusals}
+
     async def until(self, look: Callable[[], Any], what: str) -> Any:
         """What `look` finds, as soon as it finds something."""
         async with asyncio.timeout(PATIENCE_S):

@@ -91,7 +91,16 @@ class Cache:
             raise
         self._depth = 0
         with _explained(self._path):
+            self._commit()
+
+    def _commit(self) -> None:
+        try:
             self._db.execute("COMMIT")
+        except sqlite3.Error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            self._documents = self._count("documents")
+            raise
 
     def floor(self, key: str) -> Floor | None:
         """The newest version of a document that was ever accepted."""

@@ -51,6 +51,8 @@ MAX_EARLY_MEMBERS = 512  # that came before their network
 SURROUNDINGS_S = 10.0  # our links are looked at again after this time, or when told
 SETTLE_S = 0.2
 RESTART_S = 5.0  # after a fault of ours
+DISK_RETRY_S = 2.0
+DISK = "disk"  # in the journal, what keeps documents from being stored
 
 
 class NodeLoop:
@@ -221,7 +223,21 @@ class NodeLoop:
     async def _take_events(self) -> None:
         while True:
             for batch in await self.feed.next_batches():
-                await self._take_event(batch)
+                await self._take_surely(batch)
+
+    async def _take_surely(self, event: Batch) -> None:
+        """Nothing that came is forgotten because the disk takes nothing: it is taken again."""
+        while True:
+            try:
+                await self._take_event(event)
+            except Unavailable as exc:
+                if self.journal.refuse(DISK, exc, now=self.clock.now()):
+                    log.error("disk takes nothing", extra={"reason": str(exc)})
+                self._bump()
+                await asyncio.sleep(DISK_RETRY_S)
+            else:
+                self.journal.accept(DISK)
+                return
 
     async def _take_event(self, event: Batch) -> None:
         match event:
@@ -300,10 +316,12 @@ class NodeLoop:
     def _durable(self) -> Iterator[None]:
         """What happens in the block is on disk before any loop acts on it, or did not happen."""
         self._touched, self._opened = {}, []
+        farm = self.networks.farm
         try:
             with self._cache.batch():
                 yield
         except BaseException:
+            self.networks.farm = farm
             for opened in self._opened:
                 del self.loops[opened.network]
             for network in self._touched.keys() & self.loops.keys():

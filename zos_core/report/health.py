@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from overlay.reconcile import membership
-from overlay.reconcile.node import NodeLoop
+from overlay.reconcile.node import DISK, NodeLoop
 from overlay.reconcile.resource import ResourceLoop
 from zos_core.report.facts import Facts
 from zos_core.status import HealthItem, NetworkStatus, NodeStatus, RegistryStatus
@@ -33,6 +33,9 @@ def read_health(
     for loop in node.loops.values():
         yield from _workload_health(loop)
     for refusal in node.journal.refusals:
+        if refusal.key == DISK:
+            remedy = refusal.remedy or "check the disk of the state directory"
+            yield HealthItem("disk", "The disk takes nothing", "error", refusal.reason, remedy)
         if refusal.key.startswith("task/"):
             yield HealthItem(
                 "fault", "A fault in zos", "error", refusal.reason, "report it with the log"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,9 @@ from overlay.errors import Refused, Rejected, Unavailable
 from overlay.keys import store
 from overlay.keys.identity import Identity, Kind
 from overlay.model import InterfaceAddress
+from overlay.peers.cache import Cache
 from overlay.reconcile import joining, membership, workloads
+from overlay.reconcile import node as reconcile_node
 from tests import fake_machine
 from tests.fake_machine import FakeFilter, FakeKernel, FakeMachine
 from tests.node_world import (
@@ -535,6 +538,37 @@ async def test_a_damaged_device_key_stops_no_other_network(
         assert (document.name, "damaged" in reason.message) == ("home", True)
         assert node.device() is not None  # as it was
         assert path.read_bytes() == b"damaged"
+
+
+async def test_documents_that_the_disk_did_not_take_are_taken_when_it_does(
+    world: World, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # NODE-011
+    monkeypatch.setattr(reconcile_node, "DISK_RETRY_S", 0.01)
+    machine, is_full, commit = FakeMachine(), False, Cache._commit
+
+    def commit_if_there_is_room(cache: Cache) -> None:
+        if is_full:
+            cache._db.execute("ROLLBACK")
+            raise sqlite3.OperationalError("database or disk is full")
+        commit(cache)
+
+    monkeypatch.setattr(Cache, "_commit", commit_if_there_is_room)
+    async with running(tmp_path, registry=registry, machine=machine) as node:
+        registry.send(world.network("own"))
+        await node.until(lambda: node.loop.loops, "a network that waits")
+        is_full = True
+        registry.send(world.farm(OWN), world.network("own", "n2", version=2), world.member("n2", 2))
+        await node.until(lambda: reconcile_node.DISK in node.refused(), "the disk is blamed")
+        assert node.device() is None
+        is_full = False
+        await node.until(node.peers, "a peer")
+        await node.until(lambda: reconcile_node.DISK not in node.refused(), "nothing to blame")
+    registry.down = True
+    async with running(tmp_path, registry=registry, machine=machine) as node:
+        await node.quiet()
+        assert node.loop.loops[HOME].gate.open
+        assert len(node.peers()) == 1
 
 
 class TestJoining:
