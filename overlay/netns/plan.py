@@ -135,8 +135,10 @@ def _teardown(actual: Resource) -> Iterator[Change]:
     birth_name = birth_link(actual.netns)
     if actual.newborn:
         yield DropNewborn(birth_name)
-    # A process inside keeps a netns alive; without these two it is an island.
-    for name in (WG_LINK, BRIDGE_LINK):
+    # A process inside, or a pin that is out of reach, keeps a netns alive; without these it is an
+    # island, and no workload is left with a link that leads to it.
+    ports = sorted(name for name, link in actual.links.items() if link.kind is LinkKind.PORT)
+    for name in (WG_LINK, BRIDGE_LINK, *ports):
         if name in actual.links:
             yield DeleteLink(name)
     # One that lost its pin while it was held is there all the same: it has at least lo.

@@ -88,6 +88,7 @@ def test_plan_takes_everything_away_and_the_netns_last() -> None:  # NET-052
     assert planned(absent_resource(NETNS), resource()) == (
         DeleteLink("wg0"),
         DeleteLink("br0"),
+        DeleteLink("p-2"),  # a netns that somebody is in lives on, and its pairs with it
         RetireDevice("w-abcdefghijklm"),
         RemoveNetns(NETNS),
     )
