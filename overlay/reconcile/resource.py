@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 FULL_PASS_S = 30.0
 POLL_MIN_S = 0.5
-POLL_SHARE = 0.02  # of one core, for all looks at all devices together
+POLL_SHARE = 0.012  # of one core, for all looks at all devices together; full passes come on top
 SETTLE_S = 0.02
 CALM_FACTOR = 5.0  # passes for notifications take at most a sixth of one core
 CALM_MAX_S = 0.7
@@ -62,6 +62,7 @@ class Outcome(msgspec.Struct, frozen=True):
     at: datetime
     document_version: int
     error: OverlayError | None = None
+    peers_only: bool = False  # whatever else is there was neither made nor looked at
 
 
 class ResourceLoop:
@@ -363,7 +364,7 @@ class ResourceLoop:
             self._goal_changed = True  # the next pass looks at everything
             raise
         self._note_changes(made)
-        self._succeeded(version)
+        self._succeeded(version, peers_only=True)
         self._to_poke.update((peer.public_key, None) for peer in delta.put)
         self._poke()
         if self._greeted:
@@ -393,7 +394,9 @@ class ResourceLoop:
         )
         await self._greet_again(device)
         cost_s = time.process_time() - started
-        self._poll_s = max(POLL_MIN_S, cost_s * self.poll_divisor / POLL_SHARE)
+        # The first look reads every peer anew and takes long; the next ones do not.
+        fair_s = min(cost_s * self.poll_divisor / POLL_SHARE, 2.0 * self._poll_s)
+        self._poll_s = max(POLL_MIN_S, fair_s)
         self._next_poll = self._now + self._poll_s
         if self.goals.has_unwritten:
             await self._write_peers()
@@ -462,10 +465,10 @@ class ResourceLoop:
     def _version(self) -> int:
         return self.document.version if self.document is not None else 0
 
-    def _succeeded(self, version: int) -> None:
+    def _succeeded(self, version: int, *, peers_only: bool = False) -> None:
         self._backoff.reset()
         self.failures = 0
-        self.outcome = Outcome(self._machine.clock.now(), version)
+        self.outcome = Outcome(self._machine.clock.now(), version, peers_only=peers_only)
         self._machine.on_outcome(self)
         self._progress.set()
         self._progress = asyncio.Event()
@@ -488,7 +491,7 @@ class ResourceLoop:
         if not changes:
             return
         self.last_change_at = self._machine.clock.now()
-        for change in changes:
+        for change in changes if log.isEnabledFor(logging.DEBUG) else ():
             said = {"network": self.network, "change": change.describe()}
             log.debug("changed", extra=said)
         log.info("converged", extra={"network": self.network, "changes": len(changes)})
