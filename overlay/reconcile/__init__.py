@@ -4,8 +4,9 @@ Shell: it carries between the registry, the disk and the kernel, and decides not
 `peers`, `documents` and `netns` could decide. A document goes through it in this order:
 
 `feed`         the registry's stream brings it
-`node`         takes it in batches, to the loop of its network
+`node`         takes it from there in batches
 `intake`       verifies it, refuses what is older than what was seen, keeps it on disk
+`acceptance`   waits until it is there, and only then lets the loop of its network know
 `networks`     which networks are ours, their loops and ports
 `membership`   whether this node acts on the network, and what it says of itself there (pure)
 `goals`        which peers follow from all documents of the network

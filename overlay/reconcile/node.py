@@ -1,26 +1,22 @@
 """All networks of one node: what arrives goes to its loop, what is ours goes to the registry.
 
-No kernel change follows from anything unsigned or stale: documents pass `Intake`, are durable, and
-only then reach a loop. What the registry leaves out removes nothing.
+What the registry leaves out removes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from overlay.documents import schema, trust
-from overlay.documents.envelope import parse_envelope
+from overlay.documents import trust
 from overlay.documents.schema import Farm, Member, Network, Node, Result
-from overlay.documents.trust import Verified
 from overlay.errors import Refused, Rejected, Unavailable
 from overlay.keys.identity import Identity
 from overlay.model import NetworkId, NodeId
@@ -31,7 +27,8 @@ from overlay.peers.cache import Cache
 from overlay.peers.candidates import Surroundings
 from overlay.peers.registry import Bookmark, Document, RegistryClient, Snapshot
 from overlay.ports import Clock
-from overlay.reconcile import membership, workloads
+from overlay.reconcile import workloads
+from overlay.reconcile.acceptance import Acceptance
 from overlay.reconcile.backoff import Backoff
 from overlay.reconcile.feed import BATCH_DOCUMENTS, Batch, Feed
 from overlay.reconcile.intake import Intake
@@ -47,7 +44,6 @@ from overlay.reconcile.surroundings import select_surroundings
 
 log = logging.getLogger(__name__)
 
-MAX_EARLY_MEMBERS = 512  # that came before their network
 SURROUNDINGS_S = 10.0  # our links are looked at again after this time, or when told
 SETTLE_S = 0.2
 RESTART_S = 5.0  # after a fault of ours
@@ -103,24 +99,33 @@ class NodeLoop:
         )
         self.loops = self.networks.loops
         self.refused = self.networks.refused
-        self._early: OrderedDict[str, bytes] = OrderedDict()
+        self.documents = Acceptance(
+            identity,
+            settings,
+            cache=cache,
+            intake=self.intake,
+            keys=self.keys,
+            networks=self.networks,
+            publisher=self.publisher,
+            journal=self.journal,
+            clock=clock,
+            on_open=self._start,
+        )
         self._group: asyncio.TaskGroup | None = None
         self._changed = asyncio.Event()
         self._client: RegistryClient | None = None
         self._has_client = asyncio.Event()
         self._resync = asyncio.Event()
-        self._opened: list[ResourceLoop] = []  # in this batch
-        self._touched: dict[NetworkId, bool] = {}  # -> whether more than peers changed
 
     # Life.
 
     async def load(self) -> None:
         """Take what is on disk. Networks come up from there without anybody's help."""
         self.networks.surroundings = await self._read_surroundings()
-        for _, verified in self._stored("farm/"):
+        for _, verified in self.documents.stored("farm/"):
             if isinstance(verified.document, Farm) and verified.document.farm == self.settings.farm:
                 self.networks.farm = verified.document
-        for key, verified in self._stored("network/"):
+        for key, verified in self.documents.stored("network/"):
             if isinstance(verified.document, Network):
                 self._reopen(NetworkId(key.partition("/")[2]), verified.document)
         self._load_members()
@@ -141,13 +146,13 @@ class NodeLoop:
             self.networks.refuse(network, document, Refused(exc.message, remedy=exc.remedy))
 
     def _load_members(self) -> None:
-        for _, verified in self._stored("member/"):
+        for _, verified in self.documents.stored("member/"):
             member = verified.document
             if isinstance(member, Member) and (loop := self.networks.get(member.network)):
                 loop.goals.put_member(member, now=self.clock.monotonic())
 
     def _load_results(self) -> None:
-        for key, verified in self._stored("result/"):
+        for key, verified in self.documents.stored("result/"):
             if isinstance(verified.document, Result) and self.networks.get(
                 verified.document.network
             ):
@@ -242,10 +247,10 @@ class NodeLoop:
     async def _take_event(self, event: Batch) -> None:
         match event:
             case tuple():
-                self.take(event)
+                self.documents.take(event)
             case Snapshot(revision=revision, documents=documents):
                 for start in range(0, len(documents), BATCH_DOCUMENTS):
-                    self.take(documents[start : start + BATCH_DOCUMENTS])
+                    self.documents.take(documents[start : start + BATCH_DOCUMENTS])
                     await asyncio.sleep(0)
                 for key in self._own_keys() - {document.key for document in documents}:
                     self.publisher.offer(key)
@@ -304,177 +309,15 @@ class NodeLoop:
         await self._supervise(loop.run, f"network {loop.network}")
         self._retire(loop)
 
-    # Documents.
-
-    def take(self, documents: Iterable[Document]) -> None:
-        """Verify, store, and only then act on. What is refused is noted and changes nothing."""
-        with self._durable():
-            for document in documents:
-                self._take(document.key, document.envelope)
-
-    @contextmanager
-    def _durable(self) -> Iterator[None]:
-        """What happens in the block is on disk before any loop acts on it, or did not happen."""
-        self._touched, self._opened = {}, []
-        farm = self.networks.farm
-        try:
-            with self._cache.batch():
-                yield
-        except BaseException:
-            self.networks.farm = farm
-            for opened in self._opened:
-                del self.loops[opened.network]
-            for network in self._touched.keys() & self.loops.keys():
-                self._reload(self.loops[network])
-            raise
-        for opened in self._opened:
-            self._start(opened)
-        for network, more in self._touched.items():
-            if (loop := self.loops.get(network)) is not None:
-                loop.changed(peers_only=not more)
-
-    def _reload(self, loop: ResourceLoop) -> None:
-        """Forget what did not reach the disk."""
-        loop.reset_goals()
-        for key, verified in self._stored("network/"):
-            if key == f"network/{loop.network}" and isinstance(verified.document, Network):
-                loop.put_network(verified.document)
-        for _, verified in self._stored(f"member/{loop.network}/"):
-            if isinstance(verified.document, Member):
-                loop.goals.put_member(verified.document, now=self.clock.monotonic())
-
-    def _take(self, key: str, raw: bytes) -> None:
-        try:
-            verified = self.intake.verify(raw, key=key)
-            self._accept(verified, raw)
-            self.journal.accept(key)
-        except Rejected as exc:
-            if self.journal.refuse(key, exc, now=self.clock.now()):
-                log.warning("document refused", extra={"key": key[:160], "reason": str(exc)})
-
-    def _accept(self, verified: Verified, raw: bytes) -> None:
-        match verified.document:
-            case Farm() as farm:
-                if farm.farm == self.settings.farm and farm != self.farm:
-                    self.intake.keep(verified, raw)
-                    self.networks.farm = farm
-                    self._refresh_all()
-            case Network() as network:
-                self._accept_network(verified, network, raw)
-            case Member() as member:
-                self._accept_member(verified, member, raw)
-            case Node() | Result() as own:
-                if own.node == self.id:
-                    self.publisher.note_accepted(verified.key, verified.version)
-
-    def _accept_network(self, verified: Verified, network: Network, raw: bytes) -> None:
-        id_ = NetworkId(verified.key.partition("/")[2])
-        loop = self.loops.get(id_)
-        if loop is None:
-            if network.deleted or all(m.node != self.id for m in network.members):
-                return  # it is no business of ours
-            loop = self._admit(verified, network, raw)
-            self._take_early(id_)
-        elif loop.document != network:
-            self.intake.keep(verified, raw)
-            loop.put_network(network)
-        else:
-            return
-        self.networks.refresh(loop)
-        self._touched[id_] = True
-
-    def _admit(
-        self, verified: Verified, network: Network, raw: bytes, *, joined: bool = False
-    ) -> ResourceLoop:
-        """A network that is new to us. Raises Refused when there is no room for it.
-
-        One that somebody here joined is not kept out by those that may not use this node anyway:
-        anybody can name it in as many as there may be.
-        """
-        id_ = NetworkId(verified.key.partition("/")[2])
-        others = (other for other in self.loops.values() if other.gate.open or not joined)
-        try:
-            held = tuple(d for other in others if (d := other.document))
-            membership.refuse_excess(held, network)
-            self.networks.reserve_port(id_)
-        except Refused as exc:
-            self.networks.refuse(id_, network, exc)
-            raise
-        self.intake.keep(verified, raw)
-        self.refused.pop(id_, None)
-        loop = self.networks.open(id_, network)
-        self._opened.append(loop)
-        return loop
-
     def adopt(
         self, network: NetworkId, documents: Iterable[Document], *, invitation: Identity
     ) -> None:
         """Act on a network that was joined by token: its document comes first, then members."""
-        first, *members = documents
-        self.keys.keep_invitation(network, invitation)
-        with self._durable():
-            self._cache.set_setting(f"joined/{network}", invitation.id)
-            if network not in self.loops:
-                verified = self.intake.verify(first.envelope, key=first.key)
-                if not isinstance(verified.document, Network):
-                    raise Rejected(f"{first.key} is no network document")
-                self._admit(verified, verified.document, first.envelope, joined=True)
-            for member in members:
-                self._take(member.key, member.envelope)
-            self.networks.refresh(self.loops[network])
-            self._touched[network] = True
+        self.documents.adopt(network, documents, invitation=invitation)
         self._bump()
 
-    def _accept_member(self, verified: Verified, member: Member, raw: bytes) -> None:
-        loop = self.loops.get(NetworkId(member.network))
-        if loop is None:
-            self._early[verified.key] = raw
-            if len(self._early) > MAX_EARLY_MEMBERS:
-                self._early.popitem(last=False)
-            return
-        if member.node == self.id:
-            self.publisher.note_accepted(verified.key, verified.version)
-        known = loop.goals.selection.members.get(member.node)
-        if known is not None and known.version == member.version:
-            return
-        self.intake.keep(verified, raw)
-        loop.goals.put_member(member, now=self.clock.monotonic())
-        if member.node == self.id:
-            self.networks.refresh(loop)
-        self._touched.setdefault(loop.network, member.node == self.id)
-
-    def _take_early(self, network: NetworkId) -> None:
-        for key in [key for key in self._early if key.startswith(f"member/{network}/")]:
-            self._take(key, self._early.pop(key))
-
     def _take_conflict(self, document: Document) -> None:
-        """The registry has another document in the place of ours: perhaps a newer one of ours.
-
-        After our disk was lost or restored it is one that we forgot: ours becomes newer than that.
-        """
-        self.take((document,))
-        try:
-            held = trust.verify(parse_envelope(document.envelope))
-            stored = self.intake.own_envelope(held.key)
-            own = None if stored is None else trust.verify(stored)
-        except Rejected:
-            return
-        if own is not None and own.version <= held.version and own.digest != held.digest:
-            with self._cache.batch():
-                self.intake.outdo(held)
-                self._sign_again(own.document)
-
-    def _sign_again(self, document: schema.Document) -> None:
-        match document:
-            case Member(node=self.id) as member if loop := self.networks.get(member.network):
-                self.networks.publish_member(loop, member)
-            case (Node(node=self.id) | Result(node=self.id)) as said:
-                self.publisher.sign(said, self.identity)
-
-    def _refresh_all(self) -> None:
-        for loop in self.loops.values():
-            self.networks.refresh(loop)
-            self._touched[loop.network] = True
+        self.documents.take_conflict(document)
 
     def _retire(self, loop: ResourceLoop) -> None:
         """Nothing is left in the kernel: nor is anything on disk, but the floors."""
@@ -512,7 +355,7 @@ class NodeLoop:
             farm=settings.farm,
         )
         key = trust.document_key(said)
-        held = next((v.document for k, v in self._stored("node/") if k == key), None)
+        held = next((v.document for k, v in self.documents.stored("node/") if k == key), None)
         if not isinstance(held, Node) or msgspec.structs.replace(held, version=1) != said:
             self.publisher.sign(said, self.identity)
 
@@ -541,14 +384,6 @@ class NodeLoop:
                 loop.put_surroundings(found, underlay)
                 self.networks.refresh(loop)
         self._bump()
-
-    def _stored(self, prefix: str) -> Iterator[tuple[str, Verified]]:
-        for key, found in list(self.intake.stored(prefix)):
-            if isinstance(found, Verified):
-                yield key, found
-            else:
-                self.journal.refuse(key, found, now=self.clock.now())
-                log.error("document on disk refused", extra={"key": key, "reason": str(found)})
 
     @property
     def _revision_name(self) -> str:

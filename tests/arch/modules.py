@@ -30,6 +30,7 @@ SHELL = frozenset(
         "overlay.netns.wg_kernel",
         "overlay.peers.cache",
         "overlay.peers.registry",
+        "overlay.reconcile.acceptance",
         "overlay.reconcile.feed",
         "overlay.reconcile.intake",
         "overlay.reconcile.joining",

@@ -474,7 +474,7 @@ async def test_what_does_not_reach_the_disk_is_not_acted_on(
 
         monkeypatch.setattr(node.cache, "batch", full)
         with pytest.raises(Unavailable):
-            node.loop.take(
+            node.loop.documents.take(
                 [_as_sent(world.member("n2", 2)), _as_sent(world.network("own", version=2))]
             )
         assert node.loop.loops[HOME].document.version == 1
