@@ -335,9 +335,10 @@ class NodeLoop:
 
     def _note_outcome(self, loop: ResourceLoop) -> None:
         self._bump()
-        self._follow_netns()
-        workloads.drop_ended(loop, self._cache)
         outcome = loop.outcome
+        if outcome is None or not outcome.peers_only:
+            self._follow_netns()
+            workloads.drop_ended(loop, self._cache)
         if outcome is None or not loop.gate.open:
             return
         if outcome.error is None or loop.failures > 1:  # one failure may be a moment's
