@@ -14,7 +14,11 @@ NAMED = sorted(set(re.findall(r"`(tests/[^`]+)::(test_\w+)`", TABLE.read_text())
 
 
 def test_the_table_is_read() -> None:
-    rows = [line for line in TABLE.read_text().splitlines() if line.startswith("| ") and "`tests/" in line]
+    rows = [
+        line
+        for line in TABLE.read_text().splitlines()
+        if line.startswith("| ") and "`tests/" in line
+    ]
     assert len(rows) > 20
     assert all(re.search(r"::test_\w+`", row) for row in rows)
 
