@@ -17,7 +17,6 @@ from overlay.reconcile.intake import Intake
 from overlay.reconcile.publisher import Publisher
 from tests.overlay.registry import kit
 
-
 pytestmark = pytest.mark.blocking  # SQLite
 
 
