@@ -109,9 +109,15 @@ def _forward() -> Iterable[Rule]:
 
 
 def _tracked() -> Iterable[Rule]:
-    """Answers, and ICMP errors about what was let through (conntrack calls them related)."""
-    yield [when({"ct": {"key": "state"}}, ["established", "related"], op="in"), ACCEPT]
-    yield [when({"ct": {"key": "state"}}, "invalid", op="in"), *refuse("refused_invalid")]
+    """Answers, and ICMP errors about what was let through (conntrack calls them related).
+
+    Who asked is judged by policy with every packet, so that a rule taken back ends what it had
+    allowed (NET-071).
+    """
+    state = {"ct": {"key": "state"}}
+    yield [when({"ct": {"key": "direction"}}, "reply"), when(state, "established", op="in"), ACCEPT]
+    yield [when(state, "related", op="in"), ACCEPT]
+    yield [when(state, "invalid", op="in"), *refuse("refused_invalid")]
 
 
 def _overlay_in(nr: NetworkResource) -> Iterable[Rule]:

@@ -435,3 +435,36 @@ async def test_segments_are_clamped_to_what_the_path_carries(
             await asyncio.get_running_loop().sock_connect(client, address)
         mss = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
         assert mss <= pair.a.resource.mtu_bytes - headers
+
+
+@FAMILIES
+async def test_a_rule_taken_back_ends_what_it_had_allowed(pair: Pair, family: int) -> None:
+    # NET-071
+    with (
+        listening(pair.b.workload.netns, family, kind=socket.SOCK_DGRAM) as answerer,
+        listening(pair.a.workload.netns, family, kind=socket.SOCK_DGRAM) as asker,
+    ):
+        there, back = (pair.b.address(family), PORT), (pair.a.address(family), PORT)
+        asker.sendto(b"hello", there)
+        assert await received(answerer, 5)
+        answerer.sendto(b"hello", back)
+        assert await received(asker, 5)
+
+        await pair.b.converge(policy=())
+
+        asker.sendto(b"hello", there)
+        assert not await received(answerer, 5, patience_s=NEVER_S)
+        assert "refused_policy" in pair.b.refused()
+
+
+@FAMILIES
+async def test_answers_come_in_whatever_the_policy_says(pair: Pair, family: int) -> None:
+    await pair.b.converge(policy=())
+    with (
+        listening(pair.b.workload.netns, family, kind=socket.SOCK_DGRAM) as asker,
+        listening(pair.a.workload.netns, family, kind=socket.SOCK_DGRAM) as answerer,
+    ):
+        asker.sendto(b"hello", (pair.a.address(family), PORT))
+        assert await received(answerer, 5)
+        answerer.sendto(b"hello", (pair.b.address(family), PORT))
+        assert await received(asker, 5)
