@@ -13,7 +13,7 @@ SOURCES := overlay zos_core netlab
 # The faster one that tools/setup.sh may have unpacked; empty when it has not.
 export ZOS_WIREGUARD_GO ?= $(wildcard $(CURDIR)/build/wireguard-go/usr/bin/wireguard-go)
 # The least that must run: a suite that loses its tests fails instead of passing empty.
-KERNEL_TESTS ?= 1
+KERNEL_TESTS ?= 180
 LAB_TESTS ?= 37
 
 .NOTPARALLEL:

@@ -39,7 +39,7 @@ suites=(tests/vm)
 [ $# -gt 0 ] || set -- "${suites[@]}"
 # Emulation is about twenty times slower than the machine itself.
 .venv/bin/python -m pytest -v -n 2 --durations=10 -p no:cacheprovider -p no:schemathesis -m "kernel or vm" \
-    --timeout=600 --must-run "${ZOS_VM_TESTS:-1}" "$@"
+    --timeout=600 --must-run "${ZOS_VM_TESTS:-150}" "$@"
 status=$?
 
 devices=$(dmesg | grep -c 'wireguard: .*Interface created')
