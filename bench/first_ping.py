@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from overlay import addressing
 from overlay.documents import envelope as dsse
 from overlay.documents import schema, trust
 from overlay.documents.schema import NamedMember, Network, Owners
+from overlay.errors import Unavailable
 from overlay.keys.identity import Identity, Kind
 from overlay.keys.store import generate
 from overlay.model import Address, NetworkId
@@ -90,7 +92,7 @@ async def _first_answer(node: LabNode, network: NetworkId) -> float:
     """When the gateway of LAST first answered the gateway of FIRST."""
     pinned = node.path(f"/run/netns/{addressing.netns_name(network)}")
     for _ in _tries():
-        if pinned.exists():
+        with suppress(Unavailable):  # it is not there yet, or its pin is a plain file still
             pong = icmp.ping(
                 partial(namespaces.open_socket, str(pinned)),
                 Address("10.81.2.1"),

@@ -45,7 +45,7 @@ CALM_FACTOR = 5.0  # passes for notifications take at most a sixth of one core
 CALM_MAX_S = 0.7
 PASS_DEADLINE_S = 60.0
 MAX_POKED_PEERS = 256
-GREETING_S = 0.3  # in which a peer that is there has answered
+GREETING_S = 0.1  # in which a peer that is there has answered
 
 DOCUMENTS, NOTIFICATION, POLL, INTERVAL, START = (
     "documents",
@@ -103,6 +103,7 @@ class ResourceLoop:
         self._finished = asyncio.Event()
         self._progress = asyncio.Event()
         self._goal_changed = True
+        self._is_writing = False  # what documents ask for is on its way into the kernel
         self._repairing = False  # a pass over drift alone failed: the next one goes on with it
         self._announced: set[WgPublicKey] = set()  # peers that documents changed, not yet written
         self._backoff = Backoff(machine.random)
@@ -170,6 +171,7 @@ class ResourceLoop:
         """The last pass brought what the documents say now."""
         return (
             not self._goal_changed
+            and not self._is_writing
             and not self.goals.has_unwritten
             and self.outcome is not None
             and self.outcome.error is None
@@ -307,6 +309,7 @@ class ResourceLoop:
         if desired is None:
             self._goal_changed = True
             return
+        self._is_writing = not drifting or bool(expected)
         configurator = self._machine.configurator
         try:
             report = await configurator.make(desired, private_key=self.device_key)
@@ -356,6 +359,7 @@ class ResourceLoop:
         if not self.goals.has_unwritten:
             return
         version, delta = self._version, self.goals.take_unwritten()
+        self._is_writing = True
         try:
             made = await self._machine.configurator.apply_peers(
                 self.netns, put=delta.put, drop=delta.drop
@@ -413,40 +417,51 @@ class ResourceLoop:
         return next(changes, None) is not None
 
     async def _greet_again(self, device: WgDevice) -> None:
-        """Two that greet each other at once both answer, and both forget what they began.
+        """Whom we waited for is greeted, and whom we greeted in vain is greeted anew, once.
 
-        WireGuard tries again after five seconds (REKEY_TIMEOUT), a peer that is put anew at once.
-        Of the two, the one with the lower key does that, and only once.
+        WireGuard would try again after five seconds (REKEY_TIMEOUT); a peer that is put anew has
+        nothing to wait for.
         """
         greeted, self._greeted = self._greeted, set()
         unheard = [
             key
             for key in sorted(greeted & self.goals.peers.keys() & device.peers.keys())
-            if self.device_key.public_key < key and not device.peers[key].latest_handshake
+            if not device.peers[key].latest_handshake
         ]
         if not unheard:
             return
-        configurator, peers = self._machine.configurator, [self.goals.peers[k] for k in unheard]
+        await self._put_anew([key for key in unheard if self._goes_first(key)])
+        self._send_pokes(unheard)
+
+    async def _put_anew(self, keys: list[WgPublicKey]) -> None:
+        if not keys:
+            return
+        configurator, peers = self._machine.configurator, [self.goals.peers[k] for k in keys]
         try:
-            await configurator.apply_peers(self.netns, drop=unheard)
+            await configurator.apply_peers(self.netns, drop=keys)
             await configurator.apply_peers(self.netns, put=peers)
         except BaseException:
             self._goal_changed = True  # the next pass looks at everything
             raise
-        self._to_poke.update(dict.fromkeys(unheard))
-        self._poke()
-        self._greeted.clear()
+
+    def _goes_first(self, key: WgPublicKey) -> bool:
+        """Two that greet each other at once may both wait for seconds: the lower key begins."""
+        return self.device_key.public_key < key
 
     def _poke(self) -> None:
-        """Send one packet to each new peer (decision 0005)."""
+        """Send one packet to each new peer, or wait for its packet first (decision 0005)."""
         keys, self._to_poke = [*self._to_poke], {}
         if not keys or len(self.goals.peers) > MAX_POKED_PEERS:
             return
+        self._greeted.update(keys)
+        self._send_pokes([key for key in keys if self._goes_first(key)])
+
+    def _send_pokes(self, keys: list[WgPublicKey]) -> None:
         nr, path = self.network_resource, self._machine.shell.pins.path(self.netns)
         if nr is None or path is None:
             return
-        gateways = {
-            key: addressing.address_of(
+        gateways = [
+            addressing.address_of(
                 addressing.host_address(
                     addressing.subnet_v4(nr.range_v4, member.index), addressing.GATEWAY_HOST
                 )
@@ -455,9 +470,8 @@ class ResourceLoop:
             if (peer := self.goals.peers.get(key)) is not None
             and peer.endpoint is not None
             and (member := self.goals.selection.member_at(key)) is not None
-        }
-        poke(path, gateways.values())
-        self._greeted.update(gateways)
+        ]
+        poke(path, gateways)
 
     # Keeping record.
 
@@ -467,7 +481,7 @@ class ResourceLoop:
 
     def _succeeded(self, version: int, *, peers_only: bool = False) -> None:
         self._backoff.reset()
-        self.failures = 0
+        self._is_writing, self.failures = False, 0
         self.outcome = Outcome(self._machine.clock.now(), version, peers_only=peers_only)
         self._machine.on_outcome(self)
         self._progress.set()
@@ -475,6 +489,7 @@ class ResourceLoop:
 
     def _failed(self, error: OverlayError) -> None:
         before = self.outcome
+        self._is_writing = False
         self.failures += 1
         if before is None or before.error is None or before.error.message != error.message:
             level = logging.ERROR if isinstance(error, Diverged | Refused) else logging.WARNING
