@@ -7,6 +7,7 @@ kernel sends a parent-death signal when the *thread* that started a process ends
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -59,7 +60,10 @@ class Owner:
         return answer
 
     async def request_fd(self, verb: str, *arguments: Any, fds: tuple[int, ...]) -> tuple[Any, int]:
-        """For a verb that answers with one descriptor, which is the caller's to close."""
+        """For a verb that starts a process and answers with its pidfd, the caller's to close.
+
+        A caller that is cancelled has no process: it is killed as soon as it is there.
+        """
         answer, granted = await self._exchange(verb, arguments, fds)
         return answer, granted[0]
 
@@ -94,7 +98,7 @@ class Owner:
         try:
             return await asyncio.shield(answer)
         except asyncio.CancelledError:
-            answer.add_done_callback(_close_granted)
+            answer.add_done_callback(_abandon)
             raise
 
     def _send(self) -> None:
@@ -185,9 +189,14 @@ def _start_keeper(channel: socket.socket, *, log: Path) -> int:
         _close((own, out, null))
 
 
-def _close_granted(answer: asyncio.Future[tuple[Any, list[int]]]) -> None:
-    if not answer.cancelled() and answer.exception() is None:
-        _close(answer.result()[1])
+def _abandon(answer: asyncio.Future[tuple[Any, list[int]]]) -> None:
+    """Nobody waits any more for the process that was granted; all that is granted is processes."""
+    if answer.cancelled() or answer.exception() is not None:
+        return
+    for pidfd in answer.result()[1]:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.close(pidfd)
 
 
 def _close(fds: tuple[int, ...] | list[int]) -> None:

@@ -323,6 +323,9 @@ async def test_run_kills_what_is_late_and_what_is_given_up(lab):  # LAB-010
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await n1.run("sleep", "1002")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):  # before it has even started
+            await n1.run("sleep", "1003")
     async with asyncio.timeout(PATIENCE_S):
         while "sleep" in await programs(n1):
             continue
