@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from overlay.errors import Rejected, Unavailable
@@ -53,14 +54,19 @@ async def run(
     process = _start(
         argv, netns, env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
+    # Shielded, because a thread that has not begun would otherwise never reap the process.
+    reading = asyncio.get_running_loop().run_in_executor(
+        None, partial(process.communicate, timeout=timeout_s)
+    )
     try:
-        stdout, stderr = await asyncio.to_thread(process.communicate, timeout=timeout_s)
+        stdout, stderr = await asyncio.shield(reading)
     except subprocess.TimeoutExpired as exc:
         _kill_session(process)
         await asyncio.to_thread(process.communicate)
         raise Unavailable(f"{argv[0]}: no end within {timeout_s:g} s") from exc
     except asyncio.CancelledError:
-        _kill_session(process)  # the thread that waits for it sees the end and reaps it
+        _kill_session(process)
+        await asyncio.wait({reading})
         raise
     return Completed(process.returncode, stdout, stderr)
 

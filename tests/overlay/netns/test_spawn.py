@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +73,27 @@ async def test_run_that_takes_too_long_leaves_nobody_running(tmp_path: Path) -> 
     with pytest.raises(Unavailable, match="sh"):
         await spawn.run(["sh", "-c", f"sleep 600 & echo $! > {pid_file}; wait"], timeout_s=0.5)
     await until_gone(int(pid_file.read_text()))
+
+
+async def test_run_that_is_cancelled_before_a_thread_is_free_is_reaped(tmp_path: Path) -> None:
+    # SPW-003
+    began, go_on = tmp_path / "began", threading.Event()
+    loop = asyncio.get_running_loop()
+    # Every thread is busy when the process starts, and when its caller is cancelled.
+    busy = [loop.run_in_executor(None, go_on.wait, 10) for _ in range(64)]
+    script = f"echo $$ > {began}.new; mv {began}.new {began}; exec sleep 600"
+    try:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(spawn.run(["sh", "-c", script], timeout_s=600))
+            async with asyncio.timeout(10):
+                while not began.exists():  # noqa: ASYNC110 - the shell tells nobody else
+                    await asyncio.sleep(0.001)
+            task.cancel()
+            loop.call_later(0.05, go_on.set)
+    finally:
+        go_on.set()
+        await asyncio.gather(*busy)
+    await until_gone(int(began.read_text()))
 
 
 async def test_run_that_is_cancelled_leaves_nobody_running(tmp_path: Path) -> None:  # SPW-003
