@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from overlay import addressing
+from overlay.documents import envelope
 from overlay.documents.strict import parse_strict
 from overlay.errors import Rejected
 from overlay.keys import identity, wireguard
@@ -199,13 +200,13 @@ def kind_of(document: Document) -> str:
     return type(document).__name__.lower()
 
 
-def payload_type(kind: str) -> str:
-    return f"application/vnd.zos.{kind}+json"
-
-
 def encode(document: Document) -> bytes:
     """The payload bytes to sign."""
     return msgspec.json.encode(document)
+
+
+# A kind is spoken of here; how it is written in an envelope is said there, once.
+payload_type = envelope.payload_type
 
 
 def parse_document(payload: bytes, payload_type_text: str) -> Document:
