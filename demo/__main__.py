@@ -20,6 +20,7 @@ from pathlib import Path
 from demo import picture
 from netlab.fleet import Fleet, Person, until_says
 from netlab.lab import Lab, LabNode
+from netlab.nat import NATS
 from netlab.topology import Link, Node, Router, Topology
 from overlay.errors import OverlayError
 
@@ -35,14 +36,14 @@ TOPOLOGY = Topology(
     name="demo",
     nodes=(
         Node("registry"),
-        Node("desk", role="where the operator and the tenants type"),
-        *(Node(name, role="zos node") for name in NAMED),
-        Node(INVITED, links=(Link(to="flat"),), role="zos node behind a home router"),
-        Node(LAPTOP, links=(Link(to="cafe"),), role="wg-quick behind a home router"),
+        Node("desk"),  # where the operator and the tenants type
+        *(Node(name) for name in NAMED),
+        Node(INVITED, links=(Link(to="flat"),)),
+        Node(LAPTOP, links=(Link(to="cafe"),)),
     ),
     routers=(
-        Router("flat", nat="port-restricted", firewall="stateful"),
-        Router("cafe", nat="port-restricted", firewall="stateful"),
+        Router("flat", nat=NATS["port-restricted"], firewall="stateful"),
+        Router("cafe", nat=NATS["port-restricted"], firewall="stateful"),
     ),
 )
 

@@ -15,13 +15,13 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path, PurePosixPath
 
-from netlab import linux
-from netlab.cell import STATE_DIRECTORY
+from netlab.keeper import linux
+from netlab.keeper.cell import STATE_DIRECTORY
 from netlab.owner import Owner
 from netlab.process import CommandFailed, Completed, LabProcess
-from netlab.realize import Build, links_carried_by, plug_in, realize, unplug
 from netlab.topology import Topology
-from netlab.wiring import Cable, Wiring, wire
+from netlab.wiring.realize import Build, links_carried_by, plug_in, realize, unplug
+from netlab.wiring.wiring import Cable, Wiring, wire
 from overlay.errors import Rejected, Unavailable
 
 TIMEOUT_S = 30.0

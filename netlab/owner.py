@@ -16,7 +16,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from netlab import control, linux
+from netlab.keeper import control, linux
 from overlay.errors import Rejected, Unavailable
 
 _PACKAGES = str(Path(__file__).resolve().parent.parent)
@@ -25,7 +25,7 @@ _KEEPER = (
     "-I",
     "-S",
     "-c",
-    f"import sys; sys.path.append({_PACKAGES!r}); import netlab.keeper as k; k.main()",
+    f"import sys; sys.path.append({_PACKAGES!r}); import netlab.keeper.keeper as k; k.main()",
 )
 
 

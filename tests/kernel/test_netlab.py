@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from netlab import rtnetlink as nl
+from netlab.keeper import rtnetlink as nl
 from netlab.lab import Lab, LabNode
 from netlab.leaks import observe_footprint
+from netlab.nat import NATS
 from netlab.process import CommandFailed
 from netlab.topology import Lan, Link, Node, Router, Topology
 from overlay.errors import Rejected, Unavailable
@@ -105,7 +106,7 @@ HOMES = Topology(
         Node("d", (Link(to="lab"),)),
         Node("e", (Link(to="lab"),)),
     ),
-    routers=(Router("home", nat="port-restricted", firewall="stateful"), Router("office")),
+    routers=(Router("home", nat=NATS["port-restricted"], firewall="stateful"), Router("office")),
     lans=(Lan("lab"),),
 )
 
@@ -390,7 +391,7 @@ async def test_labs_side_by_side_never_see_each_other(lab, in_order):  # LAB-011
 async def test_lab_names_what_it_could_not_build(tmp_path, monkeypatch):
     before = observe_footprint()
     broken = nl.link_master(99, master=98)
-    monkeypatch.setattr("netlab.realize._node_program", lambda cables: iter((broken,)))
+    monkeypatch.setattr("netlab.wiring.realize._node_program", lambda cables: iter((broken,)))
     with pytest.raises(Unavailable, match="message 1 of type 19"):
         async with Lab.create(PUBLIC, workdir=tmp_path / "lab"):
             pytest.fail("built")

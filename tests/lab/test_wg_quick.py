@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netlab.lab import LabNode
+from netlab.nat import NATS
 from netlab.topology import Link, Node, Router, Topology
 from overlay.keys.store import generate_wireguard_key
 from overlay.keys.wireguard import format_key
@@ -18,7 +19,7 @@ def _topology(underlay: str) -> Topology:
     link = scene.UNDERLAYS[underlay]
     at_home = Link(to="cafe", ipv4=link.ipv4, ipv6=link.ipv6)
     public = (Node(name, (link,)) for name in ("registry", "desk", "n1", "n2"))
-    cafe = Router("cafe", nat="port-restricted", firewall="stateful")
+    cafe = Router("cafe", nat=NATS["port-restricted"], firewall="stateful")
     return Topology(nodes=(*public, Node("laptop", (at_home,))), routers=(cafe,))
 
 

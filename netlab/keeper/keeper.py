@@ -15,9 +15,9 @@ import socket
 import sys
 from collections.abc import Callable
 
-from netlab import cell as cells
-from netlab import control, linux, nftables
-from netlab import rtnetlink as nl
+from netlab.keeper import cell as cells
+from netlab.keeper import control, linux, nftables
+from netlab.keeper import rtnetlink as nl
 
 TYPE_CHECKING = False  # as typing has it, without the price of importing typing
 if TYPE_CHECKING:

@@ -5,13 +5,14 @@ from dataclasses import astuple
 
 import pytest
 
-from netlab.realize import realize, router_ruleset
+from netlab.nat import NATS
 from netlab.topology import Lan, Link, Node, Router, Topology
-from netlab.wiring import wire
+from netlab.wiring.realize import realize, router_ruleset
+from netlab.wiring.wiring import wire
 
 HOME = Topology(
     nodes=(Node("n1"), Node("a", (Link(to="home"),)), Node("d", (Link(to="lan"),))),
-    routers=(Router("home", nat="port-restricted"),),
+    routers=(Router("home", nat=NATS["port-restricted"]),),
     lans=(Lan("lan"),),
 )
 
@@ -52,7 +53,10 @@ def test_realize_gives_plain_values_that_travel():
     ("router", "words"),
     [
         (Router("r"), set()),
-        (Router("r", nat="port-restricted"), {"input", "forward", "masquerade", "nfproto ipv4"}),
+        (
+            Router("r", nat=NATS["port-restricted"]),
+            {"input", "forward", "masquerade", "nfproto ipv4"},
+        ),
         (Router("r", firewall="stateful"), {"input", "forward"}),
     ],
 )

@@ -194,7 +194,7 @@ def _uplink(router: Router, *, near: End, far: End, number: int) -> Cable:
     return Cable(
         near=near,
         far=far,
-        mtu_bytes=router.mtu_bytes,
+        mtu_bytes=router.uplink.mtu_bytes,
         ipv4=IPv4Interface((_ROUTERS_IPV4 + number, 32)),
         ipv6=IPv6Interface((_ROUTERS_IPV6 + number, 128)),
         link_local=IPv6Interface((_LINK_LOCAL + _FIRST_HOST, 64)),
@@ -205,6 +205,6 @@ def _uplink(router: Router, *, near: End, far: End, number: int) -> Cable:
 
 def routed_through(router: Router, *, subnet: Subnet) -> tuple[IPv4Network | IPv6Network, ...]:
     """The prefixes that the internet reaches through a router."""
-    if router.nat == "none":
+    if router.nat is None:
         return (subnet.ipv4.network, subnet.ipv6.network)
     return (subnet.ipv6.network,)

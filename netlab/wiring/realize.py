@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from netlab import rtnetlink as nl
+from netlab.keeper import rtnetlink as nl
 from netlab.topology import INTERNET, Router
-from netlab.wiring import (
+from netlab.wiring.wiring import (
     BRIDGE_IFINDEX,
     GATEWAY_LINK_LOCAL,
     INTERNET_IPV4,
@@ -247,7 +247,7 @@ def router_ruleset(router: Router) -> str:
     router's own connection, and the mapping moves to another port.
     """
     rules = []
-    if router.nat != "none":
+    if router.nat is not None:
         rules.append(f'iifname "{WAN}" meta nfproto ipv4 ct state new drop')
     if router.firewall == "stateful":
         rules.append(f'iifname "{WAN}" ct state new drop')
@@ -255,7 +255,7 @@ def router_ruleset(router: Router) -> str:
         return ""
     ping = ["icmp type echo-request accept", "icmpv6 type echo-request accept"]
     chains = [_chain("input", "filter", [*ping, *rules]), _chain("forward", "filter", rules)]
-    if router.nat != "none":
+    if router.nat is not None:
         masquerade = f'oifname "{WAN}" meta nfproto ipv4 masquerade'
         chains.append(_chain("postrouting", "nat", [masquerade]))
     return "\n".join(("table inet netlab {", *chains, "}\n"))

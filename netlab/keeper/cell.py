@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import socket
 
-from netlab import linux
-from netlab import rtnetlink as nl
+from netlab.keeper import linux
+from netlab.keeper import rtnetlink as nl
 
 STATE_DIRECTORY = "/var/lib/zos"
 WORKLOAD_DIRECTORY = "/run/netns"

@@ -5,17 +5,10 @@ from itertools import chain
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netlab.topology import (
-    INTERNET_LINKS_MAX,
-    LAN_LINKS_MAX,
-    LANS_MAX,
-    Lan,
-    Link,
-    Node,
-    Router,
-    Topology,
-)
-from netlab.wiring import routed_through, wire
+from netlab.faults import INTERNET_LINKS_MAX, LAN_LINKS_MAX, LANS_MAX
+from netlab.nat import NATS
+from netlab.topology import Lan, Link, Node, Router, Topology
+from netlab.wiring.wiring import routed_through, wire
 
 
 @st.composite
@@ -89,7 +82,7 @@ def test_wiring_fits_the_largest_topologies():
 
 
 def test_wiring_hides_ipv4_behind_nat_and_nothing_else():
-    natted, plain = Router("a", nat="port-restricted"), Router("b")
+    natted, plain = Router("a", nat=NATS["port-restricted"]), Router("b")
     first, second = wire(Topology(nodes=(), routers=(natted, plain))).subnets
     assert [str(each) for each in routed_through(natted, subnet=first)] == ["2001:db8:1:1::/64"]
     assert [str(each) for each in routed_through(plain, subnet=second)] == [

@@ -1,0 +1,125 @@
+"""Every reason why a topology cannot be built, with the path, the reason and the nearest name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import get_args
+
+from netlab.nat import Firewall
+from netlab.topology import INTERNET, Link, Node, Role, Router, Topology
+from overlay.errors import Rejected
+
+# A router namespace slows down beyond 256 to 512 links: every one is looked at by address
+# selection and by notifications.
+INTERNET_LINKS_MAX = 500
+# Hosts .10 to .254 of a /24; lower ones are left to gateways.
+LAN_LINKS_MAX = 245
+# The third byte of 192.168.x.0/24.
+LANS_MAX = 254
+NODE_LINKS_MAX = 8
+
+MTU_BYTES_MIN_IPV4 = 576
+MTU_BYTES_MIN_IPV6 = 1280  # RFC 8200 section 5
+MTU_BYTES_MAX = 65535
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_LINK_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,14}")
+
+
+def find(topology: Topology) -> Iterator[Rejected]:
+    """Every reason why this cannot be built, most fundamental first."""
+    yield from _name_faults(topology)
+    targets = (
+        *(region.name for region in topology.regions),
+        *(router.name for router in topology.routers),
+        *(lan.name for lan in topology.lans),
+    )
+    for router in topology.routers:
+        yield from _router_faults(router, targets=targets)
+    for node in topology.nodes:
+        yield from _node_faults(node, targets=targets)
+    yield from _size_faults(topology)
+
+
+def _name_faults(topology: Topology) -> Iterator[Rejected]:
+    named = [
+        *(("node", node.name) for node in topology.nodes),
+        *(("router", router.name) for router in topology.routers),
+        *(("lan", lan.name) for lan in topology.lans),
+    ]
+    for path, name in [
+        ("name", topology.name),
+        *((f"{kind}.{name}", name) for kind, name in named),
+    ]:
+        if not _DNS_LABEL.fullmatch(name):
+            yield Rejected(
+                f"{name!r} is no DNS label",
+                field=path,
+                remedy="use 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends",
+            )
+    named += (("region", region.name) for region in topology.regions)
+    yield from _repeated([name for _, name in named], path="{}", what="name")
+
+
+def _router_faults(router: Router, *, targets: tuple[str, ...]) -> Iterator[Rejected]:
+    path = f"router.{router.name}"
+    yield from _unknown(router.firewall, known=get_args(Firewall), path=f"{path}.firewall")
+    yield from _link_faults(router.uplink, targets=targets, path=f"{path}.uplink")
+
+
+def _node_faults(node: Node, *, targets: tuple[str, ...]) -> Iterator[Rejected]:
+    path = f"node.{node.name}"
+    yield from _unknown(node.role, known=get_args(Role), path=f"{path}.role")
+    if len(node.links) > NODE_LINKS_MAX:
+        yield Rejected(f"more than {NODE_LINKS_MAX} links", field=f"{path}.links")
+    yield from _repeated([link.name for link in node.links], path=f"{path}.links.{{}}", what="link")
+    for link in node.links:
+        yield from _link_faults(link, targets=targets, path=f"{path}.links.{link.name}")
+
+
+def _link_faults(link: Link, *, targets: tuple[str, ...], path: str) -> Iterator[Rejected]:
+    if not _LINK_NAME.fullmatch(link.name) or link.name == "lo":
+        yield Rejected(
+            f"{link.name!r} is no name for a link",
+            field=path,
+            remedy="use at most 15 of a-z, 0-9, '_', '.' and '-', starting with a letter, not 'lo'",
+        )
+    yield from _unknown(link.to, known=targets, path=f"{path}.to")
+    if not (link.ipv4 or link.ipv6):
+        yield Rejected("neither IPv4 nor IPv6", field=path, remedy="leave at least one on")
+    yield from _mtu_faults(link.mtu_bytes, ipv6=link.ipv6, path=f"{path}.mtu_bytes")
+
+
+def _mtu_faults(mtu_bytes: int, *, ipv6: bool, path: str) -> Iterator[Rejected]:
+    lowest = MTU_BYTES_MIN_IPV6 if ipv6 else MTU_BYTES_MIN_IPV4
+    if not lowest <= mtu_bytes <= MTU_BYTES_MAX:
+        yield Rejected(f"{mtu_bytes} is not in {lowest}..{MTU_BYTES_MAX}", field=path)
+
+
+def _size_faults(topology: Topology) -> Iterator[Rejected]:
+    if len(topology.routers) + len(topology.lans) > LANS_MAX:
+        yield Rejected(f"more than {LANS_MAX} routers and LANs", field="router")
+    used = Counter(link.to for node in topology.nodes for link in node.links)
+    used.update(router.uplink.to for router in topology.routers)
+    for name, count in sorted(used.items()):
+        limit = INTERNET_LINKS_MAX if name == INTERNET else LAN_LINKS_MAX
+        if count > limit:
+            yield Rejected(
+                f"{count} links, {limit} is the most", field=name, remedy="spread them over routers"
+            )
+
+
+def _repeated(names: list[str], *, path: str, what: str) -> Iterator[Rejected]:
+    for name, count in Counter(names).items():
+        if count > 1:
+            yield Rejected(f"{what} given {count} times", field=path.format(name))
+
+
+def _unknown(value: str, *, known: Iterable[str], path: str) -> Iterator[Rejected]:
+    known = sorted(known)
+    if value not in known:
+        nearest = difflib.get_close_matches(value, known, n=1, cutoff=0.0)[0]
+        yield Rejected(f"there is no {value!r}", field=path, remedy=f"did you mean {nearest!r}?")
