@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import get_args
 
-from netlab.nat import Firewall
+from netlab.nat import Behaviour, Firewall, Nat, Ports
 from netlab.topology import INTERNET, Link, Node, Role, Router, Topology
 from overlay.errors import Rejected
 
@@ -20,6 +20,9 @@ LAN_LINKS_MAX = 245
 # The third byte of 192.168.x.0/24.
 LANS_MAX = 254
 NODE_LINKS_MAX = 8
+
+# Conntrack counts whole seconds; a day is longer than any lab.
+UDP_TIMEOUT_S_MIN, UDP_TIMEOUT_S_MAX = 1, 86_400
 
 MTU_BYTES_MIN_IPV4 = 576
 MTU_BYTES_MIN_IPV6 = 1280  # RFC 8200 section 5
@@ -68,6 +71,32 @@ def _router_faults(router: Router, *, targets: tuple[str, ...]) -> Iterator[Reje
     path = f"router.{router.name}"
     yield from _unknown(router.firewall, known=get_args(Firewall), path=f"{path}.firewall")
     yield from _link_faults(router.uplink, targets=targets, path=f"{path}.uplink")
+    if router.nat is not None:
+        yield from _nat_faults(router.nat, path=f"{path}.nat")
+
+
+def _nat_faults(nat: Nat, *, path: str) -> Iterator[Rejected]:
+    yield from _unknown(nat.mapping, known=get_args(Behaviour), path=f"{path}.mapping")
+    yield from _unknown(nat.filtering, known=get_args(Behaviour), path=f"{path}.filtering")
+    yield from _unknown(nat.ports, known=get_args(Ports), path=f"{path}.ports")
+    if not UDP_TIMEOUT_S_MIN <= nat.udp_timeout_s <= UDP_TIMEOUT_S_MAX:
+        yield Rejected(
+            f"{nat.udp_timeout_s} is not in {UDP_TIMEOUT_S_MIN}..{UDP_TIMEOUT_S_MAX} seconds",
+            field=f"{path}.udp_timeout_s",
+        )
+    if nat.mapping != "endpoint-independent":
+        if nat.ports == "preserve":
+            yield Rejected(
+                f"an {nat.mapping} mapping cannot keep the sender's port",
+                field=f"{path}.ports",
+                remedy="use 'random'",
+            )
+        if nat.hairpin:
+            yield Rejected(
+                "hairpinning needs one outer port for each inner one",
+                field=f"{path}.hairpin",
+                remedy="use an endpoint-independent mapping, or leave hairpin off",
+            )
 
 
 def _node_faults(node: Node, *, targets: tuple[str, ...]) -> Iterator[Rejected]:

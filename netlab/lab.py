@@ -11,7 +11,8 @@ import contextlib
 import difflib
 import marshal
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path, PurePosixPath
 
@@ -19,8 +20,9 @@ from netlab.keeper import linux
 from netlab.keeper.cell import STATE_DIRECTORY
 from netlab.owner import Owner
 from netlab.process import CommandFailed, Completed, LabProcess
-from netlab.topology import Topology
-from netlab.wiring.realize import Build, links_carried_by, plug_in, realize, unplug
+from netlab.topology import Router, Topology
+from netlab.wiring.realize import Build, links_carried_by, plug_in, realize, routers_ruleset, unplug
+from netlab.wiring.ruleset import reloaded
 from netlab.wiring.wiring import Cable, Wiring, wire
 from overlay.errors import Rejected, Unavailable
 
@@ -38,6 +40,7 @@ class Lab:
         self._wiring = wiring
         self._owner = owner
         self._nodes: dict[str, LabNode] = {}
+        self._reboots: Counter[str] = Counter()
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -66,8 +69,7 @@ class Lab:
 
     def node(self, name: str) -> LabNode:
         if name not in self._nodes:
-            nearest = difflib.get_close_matches(name, self._nodes, n=1, cutoff=0.0)
-            raise Rejected(f"no node {name!r}", remedy=f"did you mean {nearest}?")
+            raise Rejected(f"no node {name!r}", remedy=_nearest(name, self._nodes))
         return self._nodes[name]
 
     async def add_namespace(self, node: LabNode, name: str) -> None:
@@ -93,6 +95,19 @@ class Lab:
         finally:
             for name in names:
                 await self.set_link(name, up=True)
+
+    async def reboot_nat(self, name: str) -> None:
+        """A router forgets all connections and translations, and draws its ports anew."""
+        router = self._router(name)
+        self._reboots[name] += 1
+        ruleset = reloaded(routers_ruleset(self._wiring, router, boot=self._reboots[name]))
+        await self._owner.request("filter", name, ruleset, True)
+
+    def _router(self, name: str) -> Router:
+        routers = {router.name: router for router in self.topology.routers}
+        if name not in routers:
+            raise Rejected(f"no router {name!r}", remedy=_nearest(name, routers))
+        return routers[name]
 
     async def _plug_in(self, cable: Cable) -> None:
         behind = (each for each in self._wiring.subnets if each.netns == cable.near.netns)
@@ -299,6 +314,11 @@ def _inside(netns: Path) -> Iterator[None]:
             linux.setns(own, linux.CLONE_NEWNET)
     finally:
         os.close(own)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return f"did you mean {nearest[0]}?" if nearest else "this lab has none"
 
 
 @contextlib.contextmanager

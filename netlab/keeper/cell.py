@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 
-from netlab.keeper import linux
+from netlab.keeper import linux, nftables
 from netlab.keeper import rtnetlink as nl
 
 STATE_DIRECTORY = "/var/lib/zos"
@@ -48,9 +48,12 @@ class Home:
         linux.setns(self.netns, linux.CLONE_NEWNET)
 
 
-def create_cell(*, sysctls: tuple[tuple[str, str], ...]) -> Cell:
+def create_cell(*, ruleset: str, sysctls: tuple[tuple[str, str], ...]) -> Cell:
     """A new network namespace, which the caller is in afterwards."""
     linux.unshare(linux.CLONE_NEWNET)
+    if ruleset:
+        # First: where connection tracking is a module, its sysctls come with the first rule.
+        nftables.load(ruleset)
     for path, value in sysctls:
         with open(path, "w") as sysctl:
             sysctl.write(value)

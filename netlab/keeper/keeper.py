@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 
 from netlab.keeper import cell as cells
-from netlab.keeper import control, linux, nftables
+from netlab.keeper import conntrack, control, linux, nftables
 from netlab.keeper import rtnetlink as nl
 
 TYPE_CHECKING = False  # as typing has it, without the price of importing typing
@@ -36,6 +36,7 @@ class Keeper:
         self._processes: set[int] = set()
         self._verbs: dict[str, Callable[..., tuple[object, list[int]]]] = {
             "build": self._build,
+            "filter": self._filter,
             "program": self._program,
             "spawn": self._spawn,
             "workload": self._workload,
@@ -77,9 +78,7 @@ class Keeper:
         namespaces, pairs, links, addresses = control.decode(_read_all(specification))
         programs = []
         for name, program, sysctls, ruleset, furniture in namespaces:
-            self._cells[name] = cell = cells.create_cell(sysctls=sysctls)
-            if ruleset:
-                nftables.load(ruleset)
+            self._cells[name] = cell = cells.create_cell(ruleset=ruleset, sysctls=sysctls)
             if furniture is not None:
                 hostname, files, state = furniture
                 cells.furnish(cell, hostname=hostname, files=files, state=state)
@@ -106,6 +105,15 @@ class Keeper:
     ) -> tuple[object, list[int]]:
         nl.send(self._cells[name].route_socket, program)
         self._wait_operational(links)
+        return None, []
+
+    def _filter(self, name: str, ruleset: str, forget: bool) -> tuple[object, list[int]]:
+        """Load rules; with `forget`, connections and translations are as after a power cut."""
+        linux.setns(self._cells[name].netns, linux.CLONE_NEWNET)
+        if ruleset:
+            nftables.load(ruleset)
+        if forget:
+            conntrack.flush()
         return None, []
 
     def _wait_operational(self, links: tuple[tuple[str, int], ...]) -> None:

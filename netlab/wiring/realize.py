@@ -5,17 +5,18 @@ Pure. A Build consists of plain values only, because it travels to another proce
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from netlab.keeper import rtnetlink as nl
 from netlab.topology import INTERNET, Router
+from netlab.wiring.ruleset import router_ruleset, router_sysctls
 from netlab.wiring.wiring import (
     BRIDGE_IFINDEX,
     GATEWAY_LINK_LOCAL,
     INTERNET_IPV4,
     INTERNET_IPV6,
-    WAN,
     Cable,
     Subnet,
     Wiring,
@@ -130,7 +131,22 @@ def _lan(wiring: Wiring, subnet: Subnet) -> Namespace:
     if router is None:
         return Namespace(name=subnet.netns, program=program)
     return Namespace(
-        name=subnet.netns, program=program, sysctls=FORWARDING, ruleset=router_ruleset(router)
+        name=subnet.netns,
+        program=program,
+        sysctls=(*FORWARDING, *router_sysctls(router)),
+        ruleset=routers_ruleset(wiring, router),
+    )
+
+
+def routers_ruleset(wiring: Wiring, router: Router, *, boot: int = 0) -> str:
+    """`boot`: how often it has been started again, which changes the ports that it draws."""
+    uplink = wiring.cables_of(router.name)[0]
+    # Routers of one lab draw different ports, two runs of a lab the same ones.
+    drawn_from = f"{wiring.topology.seed}/{router.name}/{boot}"
+    return router_ruleset(
+        router,
+        address=uplink.ipv4.ip if uplink.ipv4 else None,
+        seed=zlib.crc32(drawn_from.encode()),
     )
 
 
@@ -238,30 +254,3 @@ def _local_addresses(wiring: Wiring) -> Iterator[tuple[str, int, bytes]]:
 def unplug(cable: Cable) -> bytes:
     """The near end keeps addresses and routes and sees its carrier go, as with a pulled cable."""
     return nl.link_down(cable.far.ifindex)
-
-
-def router_ruleset(router: Router) -> str:
-    """nftables text; empty for a router that lets everything through.
-
-    The input drop belongs to the NAT: without it an early probe to a mapped port becomes the
-    router's own connection, and the mapping moves to another port.
-    """
-    rules = []
-    if router.nat is not None:
-        rules.append(f'iifname "{WAN}" meta nfproto ipv4 ct state new drop')
-    if router.firewall == "stateful":
-        rules.append(f'iifname "{WAN}" ct state new drop')
-    if not rules:
-        return ""
-    ping = ["icmp type echo-request accept", "icmpv6 type echo-request accept"]
-    chains = [_chain("input", "filter", [*ping, *rules]), _chain("forward", "filter", rules)]
-    if router.nat is not None:
-        masquerade = f'oifname "{WAN}" meta nfproto ipv4 masquerade'
-        chains.append(_chain("postrouting", "nat", [masquerade]))
-    return "\n".join(("table inet netlab {", *chains, "}\n"))
-
-
-def _chain(hook: str, kind: str, rules: list[str]) -> str:
-    priority = "srcnat" if kind == "nat" else "filter"
-    head = f"type {kind} hook {hook} priority {priority};"
-    return "\n".join((f"chain {hook} {{", head, *rules, "}"))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from netlab import faults as limits
+from netlab.nat import Nat
 from netlab.topology import Lan, Link, Node, Router, Topology
 from overlay.errors import Rejected
 
@@ -92,3 +93,24 @@ def test_topology_bounds_links_and_fan_out():  # LAB-003
     many = tuple(Lan(f"l{number}") for number in range(limits.LANS_MAX))
     Topology(nodes=(), lans=many)
     assert refusal(lans=many, routers=home).field == "router"
+
+
+@pytest.mark.parametrize(
+    ("nat", "field"),
+    [
+        (Nat(mapping="endpoint"), "mapping"),
+        (Nat(filtering="none"), "filtering"),
+        (Nat(ports="keep"), "ports"),
+        (Nat(udp_timeout_s=limits.UDP_TIMEOUT_S_MIN - 1), "udp_timeout_s"),
+        (Nat(udp_timeout_s=limits.UDP_TIMEOUT_S_MAX + 1), "udp_timeout_s"),
+        (Nat(mapping="address-dependent"), "ports"),
+        (Nat(mapping="address-dependent", ports="random", hairpin=True), "hairpin"),
+    ],
+)
+def test_topology_refuses_a_nat_that_cannot_be(nat, field):  # LAB-320
+    assert refusal(routers=(Router("r", nat=nat),)).field == f"router.r.nat.{field}"
+
+
+def test_topology_takes_nat_timeouts_at_their_bounds():
+    for seconds in (limits.UDP_TIMEOUT_S_MIN, limits.UDP_TIMEOUT_S_MAX):
+        Topology(nodes=(), routers=(Router("r", nat=Nat(udp_timeout_s=seconds)),))

@@ -3,11 +3,9 @@ from __future__ import annotations
 import marshal
 from dataclasses import astuple
 
-import pytest
-
 from netlab.nat import NATS
 from netlab.topology import Lan, Link, Node, Router, Topology
-from netlab.wiring.realize import realize, router_ruleset
+from netlab.wiring.realize import realize
 from netlab.wiring.wiring import wire
 
 HOME = Topology(
@@ -47,19 +45,3 @@ def test_realize_names_every_link_and_address_that_must_be_ready():  # LAB-005
 def test_realize_gives_plain_values_that_travel():
     namespaces = tuple(astuple(each) for each in realize(wire(HOME)).namespaces)
     assert marshal.loads(marshal.dumps(namespaces)) == namespaces
-
-
-@pytest.mark.parametrize(
-    ("router", "words"),
-    [
-        (Router("r"), set()),
-        (
-            Router("r", nat=NATS["port-restricted"]),
-            {"input", "forward", "masquerade", "nfproto ipv4"},
-        ),
-        (Router("r", firewall="stateful"), {"input", "forward"}),
-    ],
-)
-def test_router_ruleset_says_what_the_router_is(router, words):
-    known = {"input", "forward", "masquerade", "nfproto ipv4"}
-    assert {word for word in known if word in router_ruleset(router)} == words

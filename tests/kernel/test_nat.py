@@ -1,0 +1,183 @@
+"""Every kind of NAT on the real kernel: its name is what a probe finds (LAB-321)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from netlab.lab import Lab, LabNode
+from netlab.nat import NATS, Nat
+from netlab.probe import Observed, Vantage, find_vantage, observe
+from netlab.topology import Link, Node, Router, Topology
+from overlay.errors import Rejected
+
+PATIENCE_S = 20.0
+MAPPINGS = FILTERINGS = (
+    "endpoint-independent",
+    "address-dependent",
+    "address-and-port-dependent",
+)
+# Every combination of the axes that can be; two axes at a time would hide what only three show.
+KINDS = [
+    Nat(mapping, filtering, ports, hairpin)  # type: ignore[arg-type]
+    for mapping, filtering, ports, hairpin in product(
+        MAPPINGS, FILTERINGS, ("preserve", "random"), (False, True)
+    )
+    if mapping == "endpoint-independent" or (ports, hairpin) == ("random", False)
+]
+
+
+@pytest.fixture(autouse=True)
+def in_order() -> Iterator[None]:
+    """What one CPU sends crosses a lab in order: what arrives proves that the former was lost."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    yield
+    os.sched_setaffinity(0, allowed)
+
+
+def topology(*routers: Router, seed: int = 0) -> Topology:
+    behind = (Node(f"{r.name}-{n}", (Link(to=r.name),)) for r in routers for n in (1, 2))
+    return Topology(nodes=(Node("p1"), Node("p2"), *behind), routers=routers, seed=seed)
+
+
+def declared(nat: Nat) -> Observed:
+    return Observed(nat.mapping, nat.filtering, nat.ports == "preserve", nat.hairpin)
+
+
+async def test_every_nat_is_what_it_is_called(tmp_path: Path):
+    routers = tuple(Router(f"r{n}", nat=nat) for n, nat in enumerate(KINDS))
+    async with Lab.create(topology(*routers), workdir=tmp_path / "lab") as lab:
+        wrong = []
+        for router in routers:
+            seen = await observe(find_vantage(lab, router))
+            if seen != declared(router.nat):
+                wrong.append((router.nat, seen))
+        assert not wrong, "\n".join(f"{nat}\n    is {seen}" for nat, seen in wrong)
+
+
+@pytest.mark.parametrize("name", NATS)
+async def test_preset_behaves_the_same_for_a_second_host_with_the_same_port(tmp_path: Path, name):
+    router = Router("r", nat=NATS[name])
+    async with Lab.create(topology(router), workdir=tmp_path / "lab") as lab:
+        vantage = find_vantage(lab, router)
+        one, two = vantage.inside
+        await observe(Vantage((one,), vantage.first, vantage.second), port=5000)
+        seen = await observe(Vantage((two,), vantage.first, vantage.second), port=5000)
+        nat = NATS[name]
+        assert (seen.mapping, seen.filtering) == (nat.mapping, nat.filtering)
+
+
+async def test_a_mapping_is_forgotten_after_its_time_and_kept_until_then(tmp_path: Path):
+    """Two inner ports of one age: the one that speaks keeps its outer port (RFC 4787 REQ-6)."""
+    nat = Nat(ports="random", filtering="endpoint-independent", udp_timeout_s=2)
+    async with Lab.create(topology(Router("r", nat=nat)), workdir=tmp_path / "lab") as lab:
+        vantage = find_vantage(lab, lab.topology.routers[0])
+        with (
+            udp(vantage.inside[0]) as kept,
+            udp(vantage.inside[0]) as forgotten,
+            udp(vantage.first) as server,
+        ):
+            place = (vantage.first.ipv4, server.getsockname()[1])
+            forgotten.sendto(b"once", place)
+            _, outer_forgotten = await receive(server)
+            began = time.monotonic()
+            while time.monotonic() - began < 3 * nat.udp_timeout_s:
+                kept.sendto(b"again", place)
+                _, outer_kept = await receive(server)
+                await asyncio.sleep(0.1)
+            server.sendto(b"lost", outer_forgotten)
+            server.sendto(b"found", outer_kept)
+            assert (await receive(kept))[0] == b"found"
+            with pytest.raises(BlockingIOError):
+                forgotten.recv(64)
+
+
+async def test_a_router_that_starts_again_has_forgotten_and_draws_other_ports(tmp_path: Path):
+    async with Lab.create(
+        topology(Router("r", nat=NATS["symmetric"])), workdir=tmp_path / "lab"
+    ) as lab:
+        vantage = find_vantage(lab, lab.topology.routers[0])
+        with udp(vantage.inside[0]) as inner, udp(vantage.first) as server:
+            place = (vantage.first.ipv4, server.getsockname()[1])
+            inner.sendto(b"x", place)
+            _, before = await receive(server)
+            await lab.reboot_nat("r")
+            server.sendto(b"lost", before)
+            inner.sendto(b"y", place)
+            _, after = await receive(server)
+            assert after != before
+            server.sendto(b"answer", after)
+            assert (await receive(inner))[0] == b"answer"
+        with pytest.raises(Rejected, match="did you mean r"):
+            await lab.reboot_nat("s")
+
+
+async def test_the_same_seed_draws_the_same_ports(tmp_path: Path):
+    drawn = []
+    for number, seed in enumerate((7, 7, 8)):
+        value = topology(Router("r", nat=NATS["symmetric"]), seed=seed)
+        async with Lab.create(value, workdir=tmp_path / f"lab{number}") as lab:
+            vantage = find_vantage(lab, lab.topology.routers[0])
+            with udp(vantage.inside[0], 4000) as inner, udp(vantage.first, 5000) as server:
+                inner.sendto(b"x", (vantage.first.ipv4, 5000))
+                drawn.append((await receive(server))[1][1])
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+async def test_a_firewall_that_blocks_udp_lets_tcp_through_and_no_datagram(tmp_path: Path):
+    router = Router("r", nat=NATS["port-restricted"], firewall="block-udp")
+    async with Lab.create(topology(router), workdir=tmp_path / "lab") as lab:
+        vantage = find_vantage(lab, router)
+        for family in ("ipv4", "ipv6"):
+            assert await observe(vantage, family) == Observed(None, None, None, None)
+            kind = socket.AF_INET if family == "ipv4" else socket.AF_INET6
+            with vantage.first.in_netns():
+                listener = socket.create_server(("", 5000), family=kind)
+            with listener, vantage.inside[0].in_netns():
+                address = getattr(vantage.first, family)
+                socket.create_connection((address, 5000), timeout=PATIENCE_S).close()
+
+
+@pytest.mark.parametrize(
+    ("firewall", "filtering"),
+    [("none", "endpoint-independent"), ("stateful", "address-and-port-dependent")],
+)
+async def test_ipv6_is_never_translated_and_filtered_by_the_firewall(
+    tmp_path: Path, firewall, filtering
+):
+    router = Router("r", nat=NATS["symmetric"], firewall=firewall)
+    async with Lab.create(topology(router), workdir=tmp_path / "lab") as lab:
+        seen = await observe(find_vantage(lab, router), "ipv6")
+        assert seen == Observed("none", filtering, True, None)
+
+
+def test_a_probe_says_which_nodes_it_lacks(tmp_path: Path):
+    class Bare:
+        topology = Topology(nodes=(Node("p1"),), routers=(Router("r"),))
+
+    with pytest.raises(Rejected, match="two on the internet"):
+        find_vantage(Bare(), Router("r"))
+
+
+@contextmanager
+def udp(node: LabNode, port: int = 0) -> Iterator[socket.socket]:
+    with node.in_netns():
+        opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with opened:
+        opened.setblocking(False)
+        opened.bind(("", port))
+        yield opened
+
+
+async def receive(sock: socket.socket) -> tuple[bytes, tuple[str, int]]:
+    async with asyncio.timeout(PATIENCE_S):
+        return await asyncio.get_running_loop().sock_recvfrom(sock, 64)
