@@ -12,7 +12,7 @@ import difflib
 import marshal
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +21,7 @@ from netlab.keeper.cell import STATE_DIRECTORY
 from netlab.owner import Owner
 from netlab.process import CommandFailed, Completed, LabProcess
 from netlab.topology import Router, Topology
+from netlab.wiring.partition import heal, partition
 from netlab.wiring.realize import Build, links_carried_by, plug_in, realize, routers_ruleset, unplug
 from netlab.wiring.ruleset import reloaded
 from netlab.wiring.wiring import Cable, Wiring, wire
@@ -40,6 +41,7 @@ class Lab:
         self._wiring = wiring
         self._owner = owner
         self._nodes: dict[str, LabNode] = {}
+        self._held: dict[str, tuple[int, int]] = {}
         self._reboots: Counter[str] = Counter()
 
     @classmethod
@@ -64,6 +66,10 @@ class Lab:
         return self._nodes
 
     @property
+    def wiring(self) -> Wiring:
+        return self._wiring
+
+    @property
     def keeper_pid(self) -> int:
         return self._owner.keeper_pid
 
@@ -71,6 +77,16 @@ class Lab:
         if name not in self._nodes:
             raise Rejected(f"no node {name!r}", remedy=_nearest(name, self._nodes))
         return self._nodes[name]
+
+    @contextlib.contextmanager
+    def in_netns(self, name: str) -> Iterator[None]:
+        """The calling thread is in this namespace of the wiring: a node, router, LAN or core.
+
+        Never await inside: other tasks share the thread.
+        """
+        netns, _ = self._held[name]
+        with _inside(Path(f"/proc/{self.keeper_pid}/fd/{netns}")):
+            yield
 
     async def add_namespace(self, node: LabNode, name: str) -> None:
         """An empty network namespace, loopback up, at /run/netns/NAME inside the node."""
@@ -96,6 +112,21 @@ class Lab:
             for name in names:
                 await self.set_link(name, up=True)
 
+    async def partition(self, *parts: Sequence[str]) -> None:
+        """Nodes of different parts hear nothing of each other, in place of an earlier partition.
+
+        A router, LAN or region stands for the nodes behind it. Meanwhile DSCP is the lab's.
+        """
+        await self._load(partition(self._wiring, parts))
+
+    async def heal(self) -> None:
+        """There is no partition."""
+        await self._load(heal(self._wiring))
+
+    async def _load(self, rulesets: Mapping[str, str]) -> None:
+        for netns, ruleset in rulesets.items():
+            await self._owner.request("filter", netns, ruleset, False)
+
     async def reboot_nat(self, name: str) -> None:
         """A router forgets all connections and translations, and draws its ports anew."""
         router = self._router(name)
@@ -120,9 +151,9 @@ class Lab:
 
     async def _build(self) -> None:
         with _anonymous_file(_pack(realize(self._wiring), workdir=self.workdir)) as fd:
-            held = await self._owner.request("build", fds=(fd,))
+            self._held = await self._owner.request("build", fds=(fd,))
         for node in self.topology.nodes:
-            netns, root = held[node.name]
+            netns, root = self._held[node.name]
             self._nodes[node.name] = LabNode(
                 node.name,
                 cables=self._wiring.cables_of(node.name),
@@ -206,7 +237,8 @@ class LabNode:
             _anonymous_file() as stdout,
             _anonymous_file() as stderr,
         ):
-            process = await self._start(argv, (stdin, stdout, stderr), env, cwd, netns, None)
+            stdio = (stdin, stdout, stderr)
+            process = await self.start(*argv, stdio=stdio, env=env, cwd=cwd, netns=netns)
             returncode = await self._end_of(process, timeout_s=timeout_s)
             completed = Completed(argv, returncode, _read_all(stdout), _read_all(stderr))
         if check and returncode != 0:
@@ -224,7 +256,8 @@ class LabNode:
         """Start a program and leave it running, its output appended to LOG.log of the node."""
         path = self.directory / f"{log}.log"
         with _anonymous_file() as nothing, _opened_log(path) as out:
-            return await self._start(argv, (nothing, out, out), env, cwd, netns, path)
+            stdio = (nothing, out, out)
+            return await self.start(*argv, stdio=stdio, env=env, cwd=cwd, netns=netns, log=path)
 
     @contextlib.contextmanager
     def in_netns(self, netns: str = "") -> Iterator[None]:
@@ -241,18 +274,23 @@ class LabNode:
             raise Rejected(f"{name!r} is no file name")
         self._netns[name] = await self._owner.request("workload", self.name, name)
 
-    async def _start(
+    async def start(
         self,
-        argv: tuple[str, ...],
-        fds: tuple[int, int, int],
-        env: Mapping[str, str] | None,
-        cwd: str,
-        netns: str,
-        log: Path | None,
+        *argv: str,
+        stdio: tuple[int, int, int],
+        env: Mapping[str, str] | None = None,
+        cwd: str = "/",
+        netns: str = "",
+        terminal: bool = False,
+        log: Path | None = None,
     ) -> LabProcess:
+        """Start a program on these descriptors, which stay the caller's, and leave it running.
+
+        With `terminal` the first one is a terminal that nobody controls yet; the program does then.
+        """
         environment = {**os.environ, **(env or {})}
         pid, pidfd = await self._owner.request_fd(
-            "spawn", self.name, netns, argv, environment, cwd, fds=fds
+            "spawn", self.name, netns, argv, environment, cwd, terminal, fds=stdio
         )
         return LabProcess(self._owner, argv=argv, pid=pid, pidfd=pidfd, log=log)
 

@@ -130,6 +130,7 @@ class Keeper:
         argv: tuple[str, ...],
         env: dict[str, str],
         cwd: str,
+        terminal: bool,
         *standard: int,
     ) -> tuple[object, list[int]]:
         """`standard`: input, output, error. Answers with the pid and a pidfd."""
@@ -139,7 +140,7 @@ class Keeper:
             _find_program(argv[0], env),
             argv,
             env,
-            file_actions=[(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(standard)],
+            file_actions=_take_terminal(standard) if terminal else _take_over(standard),
             setsid=True,
             setsigmask=(),
             setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
@@ -182,6 +183,16 @@ def main() -> None:
         Keeper(socket.socket(fileno=control.KEEPER_FD)).serve(child_ended=child_ended)
     except (BrokenPipeError, ConnectionResetError):
         return  # the owner is gone
+
+
+def _take_over(standard: tuple[int, ...]) -> list[tuple[Any, ...]]:
+    return [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(standard)]
+
+
+def _take_terminal(standard: tuple[int, ...]) -> list[tuple[Any, ...]]:
+    """The leader of a new session controls the first terminal that it opens itself."""
+    opened = (os.POSIX_SPAWN_OPEN, 0, os.ttyname(standard[0]), os.O_RDWR, 0)
+    return [opened, *((os.POSIX_SPAWN_DUP2, 0, target) for target in range(1, len(standard)))]
 
 
 def _find_program(name: str, env: dict[str, str]) -> str:
