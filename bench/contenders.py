@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
-from netlab.fleet import Fleet
+from netlab.fleet.fleet import Fleet
 from netlab.lab import Lab, LabNode
 from netlab.topology import Node, Topology
 from overlay.netns.backend import BINARY_SETTING, find_binaries
@@ -217,7 +217,7 @@ class Zos:
         alice = await fleet.tenant("alice")
         await alice.zos(
             "network", "create", "home", "--range", "10.80.0.0/16", "--owner", "alice",
-            "--registry", fleet.registry_ref,
+            "--registry", fleet.registry,
         )  # fmt: skip
         for name in (FIRST, LAST):
             await alice.zos("network", "add-node", "home", fleet.node_ids[name], "--as", name)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bench.contenders import FIRST, LAST, TOPOLOGY
 from bench.report import Limit, emit, spread
-from netlab.fleet import Fleet
+from netlab.fleet.fleet import Fleet
 from netlab.lab import Lab, LabNode
 from overlay import addressing
 from overlay.documents import envelope as dsse
@@ -83,7 +83,7 @@ async def _round(fleet: Fleet, tenant: Identity, number: int) -> float:
 async def _publish_at_desk(fleet: Fleet, tenant: Identity, network: Network) -> float:
     """When the registry had accepted the document; the clock is the machine's, so ours too."""
     said = tenant.reveal().hex().encode() + b"\n" + schema.encode(network)
-    argv = (sys.executable, "-m", "bench.first_ping", "--publish-to", fleet.registry_ref)
+    argv = (sys.executable, "-m", "bench.first_ping", "--publish-to", fleet.registry)
     done = await fleet.lab.node("desk").run(*argv, input=said, cwd=ROOT)
     return float(done.text)
 

@@ -21,7 +21,7 @@ import msgspec
 
 from bench.contenders import FIRST, TOPOLOGY, resident
 from bench.report import Limit, emit
-from netlab.fleet import Fleet
+from netlab.fleet.fleet import Fleet
 from netlab.lab import Lab
 from overlay import addressing
 from overlay.documents import envelope as dsse
@@ -136,7 +136,7 @@ def _cpu_s(pid: int) -> float:
 
 
 async def _at_desk(fleet: Fleet, what: str, said: bytes) -> None:
-    argv = (sys.executable, "-m", "bench.memory", what, fleet.registry_ref)
+    argv = (sys.executable, "-m", "bench.memory", what, fleet.registry)
     await fleet.lab.node("desk").run(*argv, input=said, cwd=ROOT, timeout_s=GIVE_UP_S)
 
 

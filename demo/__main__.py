@@ -18,7 +18,7 @@ from itertools import product
 from pathlib import Path
 
 from demo import picture
-from netlab.fleet import Fleet, Person, until_says
+from netlab.fleet.fleet import Fleet, Person, until_says
 from netlab.lab import Lab, LabNode
 from netlab.nat import NATS
 from netlab.topology import Link, Node, Router, Topology
@@ -128,7 +128,7 @@ async def _sign_networks(demo: Demo) -> dict[str, Person]:
             tenant = tenants[name] = await fleet.tenant(name)
             await tenant.zos(
                 "network", "create", network, "--range", RANGE, "--owner", name,
-                "--registry", fleet.registry_ref,
+                "--registry", fleet.registry,
             )  # fmt: skip
             for node in NAMED:
                 await tenant.zos("network", "add-node", network, fleet.node_ids[node], "--as", node)

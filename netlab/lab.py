@@ -12,7 +12,7 @@ import difflib
 import marshal
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path, PurePosixPath
 
@@ -72,6 +72,10 @@ class Lab:
     @property
     def keeper_pid(self) -> int:
         return self._owner.keeper_pid
+
+    def call_at_end(self, close: Callable[[], None]) -> None:
+        """Call it once the keeper has ended: for sockets of the owner that keep a netns alive."""
+        self._owner.call_at_end(close)
 
     def node(self, name: str) -> LabNode:
         if name not in self._nodes:

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,10 @@ class Owner:
         """
         answer, granted = await self._exchange(verb, arguments, fds)
         return answer, granted[0]
+
+    def call_at_end(self, close: Callable[[], None]) -> None:
+        """Call it once the keeper has ended, at once when it has."""
+        self._ended.add_done_callback(lambda _: close())
 
     def exit_code(self, pid: int) -> asyncio.Future[int]:
         """Done when this process, started by request, has ended; negative for a signal."""

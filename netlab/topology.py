@@ -183,6 +183,11 @@ class Topology:
         for fault in find_faults(self):
             raise fault
 
+    @property
+    def has_programs(self) -> bool:
+        """Whether anything has to run in it, zos or what a node says."""
+        return any(node.role != "host" or node.run for node in self.nodes)
+
 
 def find_faults(topology: Topology) -> Iterator[Rejected]:
     """Every reason why this cannot be built, most fundamental first."""

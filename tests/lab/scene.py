@@ -20,7 +20,7 @@ from typing import Any
 import aiohttp
 
 from demo import greeter
-from netlab.fleet import Fleet, Person, until_says
+from netlab.fleet.fleet import Fleet, Person, until_says
 from netlab.lab import Lab, LabNode
 from netlab.topology import Link, Node, Topology
 
@@ -95,7 +95,7 @@ class Scene:
     @classmethod
     async def open(cls, lab: Lab, *, registry_ref: str = "") -> Scene:
         """A registry (unless there is one) and a farm without nodes."""
-        fleet = Fleet(lab, registry_ref=registry_ref)
+        fleet = Fleet(lab, registry=registry_ref)
         if not registry_ref:
             await fleet.start_registry()
         operator, farm = await fleet.operator()
@@ -140,7 +140,7 @@ class Scene:
         if tenant not in self.tenants:
             self.tenants[tenant] = await self.fleet.tenant(tenant)
         person = self.tenants[tenant]
-        registry = ("--registry", self.fleet.registry_ref)
+        registry = ("--registry", self.fleet.registry)
         await person.zos(
             "network", "create", network, "--range", RANGE, "--owner", tenant, *registry
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from netlab.fleet import ZOS, Fleet, Person
+from netlab.fleet.fleet import ZOS, Fleet, Person
 from netlab.lab import Lab
 from netlab.process import Completed
 from netlab.topology import Node, Topology
@@ -45,7 +45,7 @@ async def town(lab: Callable[[Topology], Awaitable[Lab]]) -> Town:
     operator, farm = await fleet.operator()
     alice = await fleet.tenant("alice")
     await alice.zos(
-        "network", "create", "home", "--range", "10.1.0.0/16", "--registry", fleet.registry_ref
+        "network", "create", "home", "--range", "10.1.0.0/16", "--registry", fleet.registry
     )
     for name in ("n1", "n2"):
         addresses = map(str, fleet.lab.node(name).addresses)

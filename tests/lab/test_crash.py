@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from netlab.fleet import REGISTRY_PORT, Fleet
+from netlab.fleet.fleet import REGISTRY_PORT, Fleet
 from netlab.lab import LabNode
 from overlay.addressing import netns_name
 from overlay.documents.schema import (
@@ -151,7 +151,7 @@ async def test_node_killed_at_any_moment_converges_and_leaves_nothing_over(lab):
     with at.in_netns():
         sockets = serve.bind(tuple(map(str, at.addresses)), REGISTRY_PORT)
     async with hostile.running(kit.key(Kind.REGISTRY, "r"), sockets=sockets) as here:
-        fleet = Fleet(running, registry_ref=here.reference(str(at.addresses[0])))
+        fleet = Fleet(running, registry=here.reference(str(at.addresses[0])))
         await fleet.start_node("n1", "--farm", kit.farm("basement").id)
         world = World(here.hostile, fleet.node_ids["n1"], chance)
         await _converged(node, world, "at first")

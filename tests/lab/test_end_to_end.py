@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from netlab.fleet import ZOS, Person
+from netlab.fleet.fleet import ZOS, Person
 from netlab.lab import LabNode
 from overlay.keys.identity import Identity, Kind
 from overlay.keys.store import generate

@@ -88,7 +88,7 @@ async def test_clean_takes_down_what_a_killed_node_left(lab):
 
 
 async def _create(stage: Scene, alice, network: str, *nodes: str) -> None:
-    registry = ("--registry", stage.fleet.registry_ref)
+    registry = ("--registry", stage.fleet.registry)
     owned = ("--range", scene.RANGE, "--owner", "alice")
     await alice.zos("network", "create", network, *owned, *registry)
     for node in nodes or ("n1", "n2"):

@@ -14,7 +14,7 @@ from functools import partial
 import msgspec
 import pytest
 
-from netlab.fleet import REGISTRY_PORT, REGISTRY_STATE, Person
+from netlab.fleet.fleet import REGISTRY_PORT, REGISTRY_STATE, Person
 from netlab.lab import Lab
 from overlay.documents import envelope as dsse
 from overlay.documents import schema
@@ -281,7 +281,7 @@ async def _heard(plot: Plot) -> None:
 
 async def _recover(plot: Plot, before: list[str]) -> None:
     """An honest registry with the same key, and nothing stored: people publish, nodes follow."""
-    reference = plot.stage.fleet.registry_ref
+    reference = plot.stage.fleet.registry
     assert await plot.stage.fleet.start_registry() == reference
     await plot.stage.operator.zos("farm", "publish", "basement")
     await plot.alice.zos("network", "publish", "home")

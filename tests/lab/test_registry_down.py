@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from netlab.fleet import Person
+from netlab.fleet.fleet import Person
 from tests.lab import scene
 from tests.lab.scene import Scene, Workload, measured, until
 
@@ -96,7 +96,7 @@ async def _come_up_cold(stage: Scene, workloads: list[Workload]) -> None:
 
 async def _hear_of_news_again(stage: Scene, alice: Person) -> None:
     """The registry comes back: what is signed then arrives, with nobody's help."""
-    reference = stage.fleet.registry_ref
+    reference = stage.fleet.registry
     assert await stage.fleet.start_registry() == reference
     version = (await stage.network_of("n1", "home"))["version"]
     await alice.zos("network", "invite", "home", "somebody")

@@ -1,7 +1,7 @@
 """The shipped `zos` in a lab: a registry, nodes, and the people who use them.
 
-Everything is done by running the installed command in a lab node, unchanged. Nothing here knows
-how zos works inside.
+Everything is done by the installed command in a lab node, unchanged: it runs there, or it is asked
+over the node's socket as its own commands ask it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from netlab.fleet import node_socket
+from netlab.fleet.greeter import Greeter
 from netlab.lab import Lab, LabNode
 from netlab.process import Completed, LabProcess
+from netlab.topology import Node
 from overlay.errors import Unavailable
+from overlay.model import NetworkId
+from zos_core.status import Status
 
 ZOS = str(Path(sys.executable).parent / "zos")
 REGISTRY_PORT = 4430
 REGISTRY_STATE = "/var/lib/zos/registry"
-STARTUP_TIMEOUT_S = 20.0
+STARTUP_TIMEOUT_S = 60.0
 POLL_S = 0.02
 
 Answer: TypeAlias = dict[str, Any]  # what --json printed
@@ -43,6 +48,10 @@ class Person:
     def home(self) -> str:
         return f"/var/lib/zos/people/{self.name}"
 
+    def file(self, name: str) -> Path:
+        """Where the owner finds a file of theirs, "networks/home.toml"."""
+        return self.at.path(f"{self.home}/{name}")
+
     async def zos(self, *argv: str, timeout_s: float = 30.0) -> Answer:
         """One command in this person's name. Raises CommandFailed when it fails."""
         env = {"ZOS_HOME": self.home}
@@ -55,17 +64,40 @@ class Person:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """Somebody inside a tenant network: who answers there, where it runs, its addresses.
+
+    `name` is what it answers with; `netns` is "" for a machine of its own, an access device.
+    """
+
+    name: str
+    network: str  # "tenant/network"
+    at: str
+    netns: str
+    v4: str
+    v6: str
+
+
 @dataclass(slots=True)
 class Fleet:
-    """A registry and nodes that run zos, in one lab."""
+    """A registry and nodes that run zos, in one lab; `inside`, by name, is who answers on them."""
 
     lab: Lab
     registry_at: str = "registry"
-    registry_ref: str = ""
+    registry: str = ""  # its reference, once it serves
     node_ids: dict[str, str] = field(default_factory=dict)
+    network_ids: dict[str, NetworkId] = field(default_factory=dict)
+    inside: dict[str, Inside] = field(default_factory=dict)
+    access_links: dict[str, list[str]] = field(default_factory=dict)  # of clients
+    greeter: Greeter = field(default_factory=Greeter)
     on_command: Callable[[str, tuple[str, ...]], None] = lambda _speaker, _argv: None
     _registry: LabProcess | None = None
     _nodes: dict[str, LabProcess] = field(default_factory=dict)
+    _options: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.lab.call_at_end(self.greeter.close)
 
     async def zos(
         self,
@@ -93,8 +125,8 @@ class Fleet:
         shown = await self.zos(
             node, "registry", "show", "--state", REGISTRY_STATE, "--advertise", addresses[0]
         )
-        self.registry_ref = shown["reference"]
-        return self.registry_ref
+        self.registry = shown["reference"]
+        return self.registry
 
     async def stop_registry(self, number: int = signal.SIGKILL) -> None:
         if self._registry is not None:
@@ -104,13 +136,36 @@ class Fleet:
     async def start_node(self, name: str, *options: str, wait: bool = True) -> LabProcess:
         """The node runs and answers on its socket when this returns."""
         node = self.lab.node(name)
-        argv = ("node", "run", "--registry", self.registry_ref, "--name", name, *options)
+        self._options[name] = options
+        argv = ("node", "run", "--registry", self.registry, "--name", name, *options)
         process = self._nodes[name] = await node.spawn(ZOS, *argv, log="node")
         if wait:
-            await self._until_socket(node, process)
-            shown = await self.zos(node, "id", "show", "node")
-            self.node_ids[name] = shown["id"]
+            self.node_ids[name] = (await self._first_answer(node, process)).node.id
         return process
+
+    async def start(self, name: str) -> None:
+        """What the node's role and its `run` ask for runs on it, again or for the first time.
+
+        Again means as before, with what is on its disk.
+        """
+        declared = next(node for node in self.lab.topology.nodes if node.name == name)
+        if declared.role == "registry":
+            await self.start_registry()
+        elif name in self._options:
+            await self.start_node(name, *self._options[name])
+        node = self.lab.node(name)
+        for link in self.access_links.get(name, ()):
+            await node.run("wg-quick", "up", link)
+        await self.start_programs(declared)
+
+    async def start_programs(self, node: Node) -> None:
+        """What the node's `run` says; the n-th one's words are in run-n.log."""
+        for number, argv in enumerate(node.run, start=1):
+            await self.lab.node(node.name).spawn(*argv, log=f"run-{number}")
+
+    def runs(self, name: str) -> bool:
+        """Whether the node was started here and has not ended."""
+        return name in self._nodes and self._nodes[name].returncode is None
 
     async def stop_node(self, name: str, number: int = signal.SIGKILL) -> None:
         process = self._nodes.pop(name)
@@ -128,7 +183,7 @@ class Fleet:
         """Somebody with a farm, and the farm's id."""
         person = self.person("operator", at=at)
         made = await person.zos("id", "new", "farm", farm)
-        await person.zos("farm", "create", farm, "--key", farm, "--registry", self.registry_ref)
+        await person.zos("farm", "create", farm, "--key", farm, "--registry", self.registry)
         return person, made["id"]
 
     async def tenant(self, name: str, *, at: str = "desk") -> Person:
@@ -152,11 +207,14 @@ class Fleet:
                 return
             await asyncio.sleep(POLL_S)
 
-    async def _until_socket(self, node: LabNode, process: LabProcess) -> None:
+    async def _first_answer(self, node: LabNode, process: LabProcess) -> Status:
         for _ in _attempts(f"{node.name}: zos node run", process):
-            if node.path("/run/zos/node.sock").exists():
-                return
+            # A killed node leaves its socket behind.
+            with contextlib.suppress(Unavailable):
+                if node_socket.is_there(node):
+                    return await node_socket.ask(node, "/v1/status", Status)
             await asyncio.sleep(POLL_S)
+        raise AssertionError("attempts end with an answer or an error")
 
 
 async def until_says(process: LabProcess, word: str) -> None:

@@ -1,0 +1,116 @@
+"""Workloads that say who they are, on TCP and UDP, in both families.
+
+Two tenants use the same addresses, so an answer alone proves nothing: only the name in it says
+who was reached. All of them live in the owner's event loop, in sockets opened in their netns, so
+a thousand cost no process.
+
+UDP: QUESTION and a nonce are answered with ANSWER, the nonce and the name.
+TCP: whoever connects is told the name and a newline; what it sends then is counted, and the count
+follows once it sends no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import cast
+
+from netlab.lab import LabNode
+
+PORT = 7007
+QUESTION = b"Q"
+ANSWER = b"A"  # another byte than a question, so that no two greeters talk for ever
+NONCE_BYTES = 8
+NAME_BYTES_MAX = 256
+RECEIVE_BYTES = 1 << 20  # of a socket's buffer: a whole network may ask at once
+
+
+class Greeter:
+    """Everybody in a lab who answers with a name."""
+
+    def __init__(self) -> None:
+        self._datagrams: list[asyncio.DatagramTransport] = []
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[asyncio.Transport] = set()
+        self._listening: set[tuple[str, str]] = set()
+
+    async def listen(self, node: LabNode, name: str, *, netns: str = "") -> None:
+        """Answers on a node, or in one of its netns, with `name`. Idempotent."""
+        if (node.name, netns) in self._listening:
+            return
+        self._listening.add((node.name, netns))
+        loop = asyncio.get_running_loop()
+        with node.in_netns(netns):
+            udp, tcp = _bound(socket.SOCK_DGRAM), _bound(socket.SOCK_STREAM)
+        said = name.encode()[:NAME_BYTES_MAX]
+        transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(said), sock=udp)
+        self._datagrams.append(transport)
+        server = await loop.create_server(lambda: _Connection(said, self._connections), sock=tcp)
+        self._servers.append(server)
+
+    def close(self) -> None:
+        """Nobody answers any more, and no socket keeps a netns."""
+        for server in self._servers:
+            server.close()
+        for datagrams in self._datagrams:
+            datagrams.abort()
+        for connection in tuple(self._connections):
+            connection.abort()
+        self._datagrams.clear()
+        self._servers.clear()
+        self._listening.clear()
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, name: bytes) -> None:
+        self._name = name
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[object, ...]) -> None:
+        if self._transport is not None and data[:1] == QUESTION:
+            self._transport.sendto(ANSWER + data[1 : 1 + NONCE_BYTES] + self._name, addr)
+
+    def error_received(self, exc: Exception) -> None:
+        """An asker that has gone is no concern of ours."""
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, name: bytes, open_: set[asyncio.Transport]) -> None:
+        self._name = name
+        self._open = open_
+        self._count = 0
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._open.add(self._transport)
+        self._transport.write(self._name + b"\n")
+
+    def data_received(self, data: bytes) -> None:
+        self._count += len(data)
+
+    def eof_received(self) -> None:
+        if self._transport is not None:
+            self._transport.write(b"%d\n" % self._count)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        if self._transport is not None:
+            self._open.discard(self._transport)
+
+
+def _bound(kind: int) -> socket.socket:
+    """A socket of the calling thread's netns for both families."""
+    sock = socket.socket(socket.AF_INET6, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if kind == socket.SOCK_DGRAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        sock.bind(("::", PORT))
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,307 @@
+"""From a topology with roles and tenants to a running overlay: registry, farm, nodes, networks.
+
+Done the way people do it, with few words: farms and networks are files that are written whole and
+published once, so sixty nodes cost as many command starts as two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from netlab.fleet import node_socket
+from netlab.fleet.fleet import Fleet, Inside, Person
+from netlab.lab import Lab
+from netlab.process import CommandFailed
+from netlab.supervisor.crew import Progress, Tell
+from netlab.topology import Access, Node, Role, Tenant, TenantNetwork, Topology, Workload
+from overlay import addressing
+from overlay.errors import Rejected, Unavailable
+from overlay.model import NetworkId
+from zos_core.cli.exits import Exit
+from zos_core.files.network import FIRST_INDEX
+from zos_core.status import AttachAnswer, AttachRequest, JoinAnswer, JoinRequest
+
+T = TypeVar("T")
+
+FARM = "farm"
+INVITATION = "guests"
+# Starting zos is half a second of processor time each: more at once only makes all of them late.
+STARTS_AT_ONCE = 2 * (os.cpu_count() or 1)
+PATIENCE_S = 180.0
+POLL_S = 0.05
+RETRY_S = 0.25
+WG_QUICK = "/etc/wireguard"
+LINK_CHARS_MAX = 15  # IFNAMSIZ - 1
+
+
+Table = tuple[str, str, Mapping[str, str | int]]  # section, name, what stands in it
+
+
+@asynccontextmanager
+async def bring_up(lab: Lab, *, progress: Progress, tell: Tell) -> AsyncIterator[Fleet]:
+    """All that the topology says runs, is published and attached inside the block.
+
+    Tunnels come with the first packet. Raises Rejected for what no overlay can be made of,
+    Unavailable naming what did not come in time.
+    """
+    opening = _Opening(lab, progress)
+    try:
+        if any(node.role != "host" for node in lab.topology.nodes):
+            await opening.start()
+            tell("phase", "", "the registry serves and all nodes run")
+            await opening.publish()
+            await opening.enter()
+            tell("phase", "", "everybody has joined and every workload is attached")
+        for node in lab.topology.nodes:
+            await opening.fleet.start_programs(node)
+        yield opening.fleet
+    finally:
+        opening.fleet.greeter.close()
+
+
+class _Opening:
+    def __init__(self, lab: Lab, progress: Progress) -> None:
+        self.topology = lab.topology
+        self.lab = lab
+        self.desk = next((node.name for node in _of_role(lab.topology, "registry")), "")
+        self.fleet = Fleet(lab, registry_at=self.desk)
+        self._progress = progress
+        self._turns = asyncio.Semaphore(STARTS_AT_ONCE)
+        self._tokens: dict[str, str] = {}  # by tenant/network
+
+    async def start(self) -> None:
+        """The registry serves, every node runs, everybody has keys."""
+        if len(registries := _of_role(self.topology, "registry")) != 1:
+            raise Rejected(
+                f"{len(registries)} registries, an overlay has one",
+                field="node",
+                remedy='give one node the role "registry"',
+            )
+        count = self._counted("registry", 1)
+        await self.fleet.start_registry()
+        count()
+        operator = self._person("operator")
+        farm = await operator.zos(
+            "farm", "create", FARM, "--no-publish", "--registry", self.fleet.registry
+        )
+        nodes = _of_role(self.topology, "node")
+        async with asyncio.TaskGroup() as group:
+            for tenant in self.topology.tenants:
+                group.create_task(self._create_networks(tenant), name=f"tenant {tenant.name}")
+            count = self._counted("nodes", len(nodes))
+            for node in nodes:
+                started = self._start_node(node, farm["farm"], count)
+                group.create_task(started, name=f"node {node.name}")
+
+    async def publish(self) -> None:
+        """The farm lists its nodes, and every network its members."""
+        named: list[Table] = [
+            ("nodes", name, {"node": id_}) for name, id_ in self.fleet.node_ids.items()
+        ]
+        operator = self._person("operator")
+        _append(operator, f"farms/{FARM}.toml", named)
+        async with asyncio.TaskGroup() as group:
+            if named:
+                farm = operator.zos("farm", "publish", FARM)
+                group.create_task(farm, name="publish the farm")
+            for tenant, network in self._networks():
+                signed = self._publish_network(tenant, network)
+                group.create_task(signed, name=f"publish {network.name}")
+
+    async def enter(self) -> None:
+        """Guests have joined, workloads are attached, clients connected; all say who they are."""
+        for name in (node.name for node in self.topology.nodes if node.role == "client"):
+            await self.fleet.greeter.listen(self.lab.node(name), name)
+        async with asyncio.TaskGroup() as group:
+            members = [
+                (tenant, network, node)
+                for tenant, network in self._networks()
+                for node in (*network.nodes, *network.invited)
+            ]
+            count = self._counted("memberships", len(members))
+            for tenant, network, node in members:
+                entered = self._enter_node(tenant, network, node, count)
+                group.create_task(entered, name=f"{node} enters {network.name}")
+            for tenant, network in self._networks():
+                admitted = self._admit_clients(tenant, network)
+                group.create_task(admitted, name=f"clients of {network.name}")
+
+    # The parts.
+
+    async def _start_node(self, node: Node, farm: str, count: Callable[[], None]) -> None:
+        options = [word for each in self._declared(node) for word in ("--endpoint", each)]
+        async with self._turns:
+            await self.fleet.start_node(node.name, "--farm", farm, *options)
+        count()
+
+    def _declared(self, node: Node) -> list[str]:
+        """Where everybody finds it, when its first link leads straight to the internet."""
+        regions = {region.name for region in self.topology.regions}
+        if not node.links or node.links[0].to not in regions:
+            return []
+        at = self.lab.node(node.name)
+        return [str(address) for address in (at.ipv4, at.ipv6) if address is not None]
+
+    async def _create_networks(self, tenant: Tenant) -> None:
+        person = self._person(tenant.name)
+        async with self._turns:
+            await person.zos("id", "new", "tenant", tenant.name)
+        for network in tenant.networks:
+            async with self._turns:
+                made = await person.zos(
+                    "network", "create", network.name, "--range", network.range, "--no-publish"
+                )
+            self.fleet.network_ids[_place(tenant, network)] = NetworkId(made["network"])
+
+    async def _publish_network(self, tenant: Tenant, network: TenantNetwork) -> None:
+        person, registry = self._person(tenant.name), ("--registry", self.fleet.registry)
+        members: list[Table] = [
+            ("members", name, {"node": self.fleet.node_ids[name], "index": index})
+            for index, name in enumerate(network.nodes, start=FIRST_INDEX)
+        ]
+        _append(person, f"networks/{network.name}.toml", members)
+        async with self._turns:
+            if not network.invited:
+                await person.zos("network", "publish", network.name, *registry)
+                return
+            uses = str(len(network.invited))
+            made = await person.zos(
+                "network", "invite", network.name, INVITATION, "--uses", uses, *registry
+            )
+        self._tokens[_place(tenant, network)] = made["token"]
+
+    async def _enter_node(
+        self, tenant: Tenant, network: TenantNetwork, name: str, count: Callable[[], None]
+    ) -> None:
+        place = _place(tenant, network)
+        if name in network.invited:
+            wish = JoinRequest(self._tokens[place])
+            await node_socket.ask(self.lab.node(name), "/v1/join", JoinAnswer, wish=wish)
+        await self._until_member(name, self.fleet.network_ids[place])
+        count()
+        for workload in network.workloads:
+            if workload.at == name:
+                await self._attach(tenant, network, workload)
+
+    async def _until_member(self, name: str, network: NetworkId) -> None:
+        """The node has made its part of the network: looking at a file costs it nothing."""
+        netns = self.lab.node(name).path(f"/run/netns/{addressing.netns_name(network)}")
+        async with _patience(f"{name} joins {network}"):
+            while not netns.exists():  # noqa: ASYNC110 - a file, which tells nobody
+                await asyncio.sleep(POLL_S)
+
+    async def _attach(self, tenant: Tenant, network: TenantNetwork, workload: Workload) -> None:
+        node, netns = self.lab.node(workload.at), f"{tenant.name}-{network.name}-{workload.name}"
+        place = _place(tenant, network)
+        name = f"{place}/{workload.name}"
+        await node.add_namespace(netns)
+        await self.fleet.greeter.listen(node, name, netns=netns)
+        network_id = self.fleet.network_ids[place]
+        wish = AttachRequest(network_id, workload.name, f"/run/netns/{netns}")
+        async with _patience(f"{name} is attached"):
+            made = await _until_granted(
+                lambda: node_socket.ask(node, "/v1/attach", AttachAnswer, wish=wish)
+            )
+        v4, v6 = map(_host, (made.attachment.address_v4, made.attachment.address_v6))
+        self.fleet.inside[name] = Inside(name, place, workload.at, netns, v4, v6)
+
+    async def _admit_clients(self, tenant: Tenant, network: TenantNetwork) -> None:
+        """One after the other: each is a new version of one file."""
+        person = self._person(tenant.name)
+        for access in network.clients:
+            await self._until_member(access.via, self.fleet.network_ids[_place(tenant, network)])
+            await self._admit(person, tenant, network, access)
+
+    async def _admit(
+        self, person: Person, tenant: Tenant, network: TenantNetwork, access: Access
+    ) -> None:
+        device = access.client
+        argv = ("network", "access", network.name, device, "--via", access.via)
+        async with _patience(f"{device} is let in at {access.via}"):
+            made = await _until_granted(
+                lambda: person.zos(*argv, "--registry", self.fleet.registry)
+            )
+        client = self.lab.node(device)
+        links = self.fleet.access_links.setdefault(device, [])
+        # A name that says which network it is, if there is one such network only.
+        stem = f"wg{len(links)}" if network.name in links else network.name[:LINK_CHARS_MAX]
+        conf = client.path(WG_QUICK) / f"{stem}.conf"
+        conf.parent.mkdir(mode=0o700, exist_ok=True)
+        conf.touch(mode=0o600)
+        conf.write_text(made["config"])
+        await client.run("wg-quick", "up", stem)
+        links.append(stem)
+        v4, v6 = map(_host, made["addresses"])
+        place = _place(tenant, network)
+        self.fleet.inside[f"{place}/{device}"] = Inside(device, place, device, "", v4, v6)
+
+    def _networks(self) -> Iterable[tuple[Tenant, TenantNetwork]]:
+        return ((each, network) for each in self.topology.tenants for network in each.networks)
+
+    def _person(self, name: str) -> Person:
+        return self.fleet.person(name, at=self.desk)
+
+    def _counted(self, phase: str, total: int) -> Callable[[], None]:
+        """Nothing of this is done yet; with every call one more is."""
+        done = 0
+        self._progress(phase, done, total)
+
+        def count() -> None:
+            nonlocal done
+            done += 1
+            self._progress(phase, done, total)
+
+        return count
+
+
+def _place(tenant: Tenant, network: TenantNetwork) -> str:
+    return f"{tenant.name}/{network.name}"
+
+
+def _of_role(topology: Topology, role: Role) -> list[Node]:
+    return [node for node in topology.nodes if node.role == role]
+
+
+def _append(person: Person, file: str, tables: Iterable[Table]) -> None:
+    """Write tables into a file of theirs, as they would with an editor."""
+    lines = []
+    for section, name, entry in tables:
+        lines += ["", f"[{section}.{name}]"]
+        lines += (f"{key} = {_toml(value)}" for key, value in entry.items())
+    with person.file(file).open("a") as out:
+        out.write("\n".join([*lines, ""]))
+
+
+def _toml(value: str | int) -> str:
+    """Ids and numbers: nothing that TOML would have to escape."""
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+@asynccontextmanager
+async def _patience(what: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            yield
+    except TimeoutError as exc:
+        raise Unavailable(f"not within {PATIENCE_S:g} s: {what}") from exc
+
+
+async def _until_granted(wish: Callable[[], Awaitable[T]]) -> T:
+    """What becomes of a wish once whoever grants it is there."""
+    while True:
+        try:
+            return await wish()
+        except CommandFailed as exc:
+            if exc.completed.returncode != Exit.UNAVAILABLE:
+                raise
+        except Unavailable:
+            pass
+        await asyncio.sleep(RETRY_S)
+
+
+def _host(interface_address: str) -> str:
+    return interface_address.partition("/")[0]

@@ -1,0 +1,156 @@
+"""All that a topology says of an overlay, brought up by `netlab.fleet.opening`."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from itertools import permutations
+
+import pytest
+
+from netlab.fleet import node_socket
+from netlab.fleet.fleet import Fleet, Inside
+from netlab.fleet.greeter import ANSWER, PORT, QUESTION
+from netlab.fleet.opening import bring_up
+from netlab.lab import Lab
+from netlab.nat import NATS
+from netlab.topology import (
+    Access,
+    Link,
+    Node,
+    Router,
+    Tenant,
+    TenantNetwork,
+    Topology,
+    Workload,
+)
+from overlay.errors import Rejected
+from zos_core.status import NetworkStatus, Status
+
+pytestmark = [pytest.mark.lab, pytest.mark.blocking, pytest.mark.timeout(240)]
+
+NONCE = b"12345678"
+TOPOLOGY = Topology(
+    nodes=(
+        Node("registry", role="registry"),
+        Node("n1", role="node"),
+        Node("n2", (Link("home"),), role="node", run=(("sleep", "1000"),)),
+        Node("n3", role="node"),
+        Node("laptop", (Link("home"),), role="client"),
+    ),
+    routers=(Router("home", nat=NATS["port-restricted"]),),
+    tenants=(
+        Tenant(
+            "alice",
+            (
+                TenantNetwork(
+                    "home",
+                    nodes=("n1", "n2"),
+                    invited=("n3",),
+                    clients=(Access("laptop", via="n1"),),
+                    workloads=(Workload("web", "n1"), Workload("db", "n3")),
+                ),
+            ),
+        ),
+        Tenant("bob", (TenantNetwork("home", nodes=("n2",), workloads=(Workload("web", "n2"),)),)),
+    ),
+)
+
+
+@asynccontextmanager
+async def opened(running: Lab) -> AsyncIterator[tuple[Fleet, list[tuple[str, int, int]]]]:
+    told: list[tuple[str, int, int]] = []
+
+    def progress(phase: str, done: int, total: int) -> None:
+        told.append((phase, done, total))
+
+    def tell(kind: str, subject: str, text: str, **detail: object) -> None:
+        assert (kind, subject) == ("phase", "")
+        assert text
+
+    async with bring_up(running, progress=progress, tell=tell) as fleet:
+        yield fleet, told
+
+
+async def test_all_that_a_topology_says_runs_and_answers_with_its_name(lab):
+    # LAB-300, LAB-301, LAB-302
+    async with opened(await lab(TOPOLOGY)) as (fleet, told):
+        assert set(fleet.inside) == {
+            "alice/home/web",
+            "alice/home/db",
+            "alice/home/laptop",
+            "bob/home/web",
+        }
+        assert set(fleet.node_ids) == {"n1", "n2", "n3"}
+        assert set(fleet.network_ids) == {"alice/home", "bob/home"}
+        assert ("nodes", 3, 3) in told
+        assert ("memberships", 4, 4) in told
+        everybody = fleet.inside
+        for asker, target in permutations(everybody.values(), 2):
+            if asker.network == target.network:
+                for address in (target.v4, target.v6):
+                    assert await _answer(fleet, asker, address) == target.name
+        # Both tenants have the same range: by her own address for it, alice reaches bob nowhere.
+        bob, alice = everybody["bob/home/web"], everybody["alice/home/web"]
+        assert bob.v4 == alice.v4
+        assert await _answer(fleet, everybody["alice/home/db"], bob.v4) == alice.name
+
+
+async def test_a_node_that_was_killed_starts_again_as_it_was(lab):
+    # LAB-303
+    alone = Tenant("alice", (TenantNetwork("home", nodes=("n1",)),))
+    nodes = (Node("registry", role="registry"), Node("n1", role="node"))
+    async with opened(await lab(Topology(nodes=nodes, tenants=(alone,)))) as (fleet, _):
+        id_ = fleet.node_ids["n1"]
+        await fleet.stop_node("n1")
+        assert not fleet.runs("n1")
+        await fleet.start("n1")
+        assert fleet.runs("n1")
+        assert fleet.node_ids["n1"] == id_
+        names = {each.name for each in await _networks(fleet, "n1")}
+        assert names == {"home"}
+
+
+async def test_a_role_without_a_registry_is_refused_before_anything_runs(lab):
+    # LAB-304
+    running = await lab(Topology(nodes=(Node("n1", role="node"),)))
+    with pytest.raises(Rejected, match="0 registries") as caught:
+        async with opened(running):
+            raise AssertionError("it came up")
+    assert caught.value.remedy
+
+
+async def test_programs_of_a_lab_without_an_overlay_run(lab):
+    # LAB-300
+    running = await lab(Topology(nodes=(Node("a", run=(("sh", "-c", "echo is here"),)),)))
+    async with opened(running):
+        log = running.workdir / "a" / "run-1.log"
+        async with asyncio.timeout(20):
+            while log.read_text() != "is here\n":  # noqa: ASYNC110 - a file tells nobody
+                await asyncio.sleep(0.01)
+
+
+async def _answer(fleet: Fleet, asker: Inside, address: str) -> str:
+    """Who answers there, by UDP and by TCP."""
+    node, loop = fleet.lab.node(asker.at), asyncio.get_running_loop()
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    async with asyncio.timeout(30):
+        while True:
+            with node.in_netns(asker.netns):
+                udp = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+                tcp = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            with udp, tcp, suppress(OSError, TimeoutError):
+                async with asyncio.timeout(1):
+                    udp.sendto(QUESTION + NONCE, (address, PORT))
+                    by_udp = await loop.sock_recv(udp, 512)
+                    await loop.sock_connect(tcp, (address, PORT))
+                    by_tcp = await loop.sock_recv(tcp, 512)
+                    assert by_udp == ANSWER + NONCE + by_tcp[:-1]
+                    return by_tcp[:-1].decode()
+
+
+async def _networks(fleet: Fleet, name: str) -> tuple[NetworkStatus, ...]:
+    status = await node_socket.ask(fleet.lab.node(name), "/v1/status", Status)
+    return status.networks
