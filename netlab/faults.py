@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import get_args
 
 from netlab.nat import Behaviour, Firewall, Nat, Ports
-from netlab.topology import INTERNET, Link, Node, Role, Router, Topology
+from netlab.topology import INTERNET, Draft, Link, Node, Role, Router
 from overlay.errors import Rejected
 
 # A router namespace slows down beyond 256 to 512 links: every one is looked at by address
@@ -20,6 +20,8 @@ LAN_LINKS_MAX = 245
 # The third byte of 192.168.x.0/24.
 LANS_MAX = 254
 NODE_LINKS_MAX = 8
+# A file with more is no lab but a mistake; file descriptors end at about as many.
+NODES_MAX = 10_000
 
 # Conntrack counts whole seconds; a day is longer than any lab.
 UDP_TIMEOUT_S_MIN, UDP_TIMEOUT_S_MAX = 1, 86_400
@@ -32,7 +34,7 @@ _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LINK_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,14}")
 
 
-def find(topology: Topology) -> Iterator[Rejected]:
+def find(topology: Draft) -> Iterator[Rejected]:
     """Every reason why this cannot be built, most fundamental first."""
     yield from _name_faults(topology)
     targets = (
@@ -47,7 +49,7 @@ def find(topology: Topology) -> Iterator[Rejected]:
     yield from _size_faults(topology)
 
 
-def _name_faults(topology: Topology) -> Iterator[Rejected]:
+def _name_faults(topology: Draft) -> Iterator[Rejected]:
     named = [
         *(("node", node.name) for node in topology.nodes),
         *(("router", router.name) for router in topology.routers),
@@ -128,7 +130,9 @@ def _mtu_faults(mtu_bytes: int, *, ipv6: bool, path: str) -> Iterator[Rejected]:
         yield Rejected(f"{mtu_bytes} is not in {lowest}..{MTU_BYTES_MAX}", field=path)
 
 
-def _size_faults(topology: Topology) -> Iterator[Rejected]:
+def _size_faults(topology: Draft) -> Iterator[Rejected]:
+    if len(topology.nodes) > NODES_MAX:
+        yield Rejected(f"{len(topology.nodes)} nodes, {NODES_MAX} is the most", field="node")
     if len(topology.routers) + len(topology.lans) > LANS_MAX:
         yield Rejected(f"more than {LANS_MAX} routers and LANs", field="router")
     used = Counter(link.to for node in topology.nodes for link in node.links)

@@ -15,6 +15,7 @@ from netlab.nat import Firewall, Nat
 from overlay.errors import Rejected
 
 INTERNET = "internet"
+NAME_DEFAULT = "lab"
 
 MTU_BYTES_DEFAULT = 1500
 RANGE_DEFAULT = "10.1.0.0/16"
@@ -165,19 +166,24 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Topology:
-    """A whole lab. Declaration order decides every address, so appending moves nothing."""
+class Draft:
+    """What may become a topology: nothing of it has been looked at."""
 
     nodes: tuple[Node, ...]
     routers: tuple[Router, ...] = ()
     lans: tuple[Lan, ...] = ()
-    name: str = field(default="lab", kw_only=True)
+    name: str = field(default=NAME_DEFAULT, kw_only=True)
     seed: int = field(default=0, kw_only=True)
     regions: tuple[Region, ...] = field(default=(Region(INTERNET),), kw_only=True)
     latencies: tuple[Latency, ...] = field(default=(), kw_only=True)
     tenants: tuple[Tenant, ...] = field(default=(), kw_only=True)
     expects: tuple[Expect, ...] = field(default=(), kw_only=True)
     events: tuple[Event, ...] = field(default=(), kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Topology(Draft):
+    """A whole lab. Declaration order decides every address, so appending moves nothing."""
 
     def __post_init__(self) -> None:
         for fault in find_faults(self):
@@ -189,7 +195,7 @@ class Topology:
         return any(node.role != "host" or node.run for node in self.nodes)
 
 
-def find_faults(topology: Topology) -> Iterator[Rejected]:
+def find_faults(topology: Draft) -> Iterator[Rejected]:
     """Every reason why this cannot be built, most fundamental first."""
     from netlab import faults  # it describes these values, and so needs them
 

@@ -1,0 +1,157 @@
+"""Lab files into topologies; whatever is wrong is named by file, line, key, reason and remedy."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from netlab.files import checking
+from netlab.files.assembling import Assembly, Origins, assemble
+from netlab.files.locating import locate
+from netlab.files.shape import LabFile
+from netlab.topology import Draft, Topology, find_faults
+from overlay.errors import Rejected, Unavailable
+
+FILE_BYTES_MAX = 256 * 1024
+SUFFIX = ".lab.toml"
+
+
+class FileFault(Rejected):
+    """Something wrong in a file that a person wrote; `line` counts from 1."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        source: str,
+        line: int,
+        field: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, field=field, remedy=remedy)
+        self.source = source
+        self.line = line
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}: {super().__str__()}"
+
+
+def read_lab(path: Path) -> Topology:
+    """The lab of a file. Raises FileFault for the first thing that is wrong with it.
+
+    Raises Unavailable when there is no such file or it cannot be read.
+    """
+    return parse_lab(read_text(path), source=str(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of a lab file, unread beyond its bound. Raises FileFault or Unavailable."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(FILE_BYTES_MAX + 1)
+    except OSError as exc:
+        raise Unavailable(f"{path}: {exc.strerror}") from exc
+    if len(raw) > FILE_BYTES_MAX:
+        raise _too_long(str(path))
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as exc:
+        line = raw.count(b"\n", 0, exc.start) + 1
+        raise FileFault("is not UTF-8 text", source=str(path), line=line) from exc
+
+
+def parse_lab(text: str, *, source: str = "lab") -> Topology:
+    """The lab of a text. Raises FileFault for the first thing that is wrong with it."""
+    tree, fault = _tree(text, source)
+    if fault is None:
+        assembly = _assembly(tree)
+        if isinstance(assembly, Assembly) and not assembly.faults:
+            try:
+                return Topology(**assembly.parts)
+            except Rejected:
+                pass  # said again below, with its line
+    raise next(_faults(text, source))
+
+
+def lint_lab(text: str, *, source: str = "lab") -> list[FileFault]:
+    """Everything that is wrong with a text, in the order of its lines; empty for a good one."""
+    return sorted(_faults(text, source), key=lambda fault: fault.line)
+
+
+def _faults(text: str, source: str) -> Iterator[FileFault]:
+    """Most fundamental first: of a text that is no lab file's shape, its values are not read."""
+    tree, no_toml = _tree(text, source)
+    if no_toml is not None:
+        yield no_toml
+        return
+    from netlab.files.positions import find_lines
+
+    lines = find_lines(text)
+
+    def placed(path: checking.Path, fault: Rejected, name: str = "") -> FileFault:
+        line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), 1)
+        return FileFault(
+            f"{name}: {fault.message}" if name else fault.message,
+            source=source,
+            line=line,
+            field=checking.dotted(path) or None,
+            remedy=fault.remedy,
+        )
+
+    assembly = _assembly(tree)
+    if not isinstance(assembly, Assembly):
+        yield from (placed(path, fault) for path, fault in assembly)
+        return
+    yield from (placed(path, fault) for path, fault in assembly.faults)
+    if assembly.faults:
+        return
+    for wrong in find_faults(Draft(**assembly.parts)):
+        field = wrong.field or ""
+        path = locate(field, tree, assembly.origins)
+        yield placed(path, wrong, _stands_for(field, path, assembly.origins))
+
+
+def _assembly(tree: dict[str, Any]) -> Assembly | list[checking.Fault]:
+    faults = list(checking.find_faults(tree, msgspec.inspect.type_info(LabFile)))
+    return faults or assemble(msgspec.convert(tree, LabFile))
+
+
+def _tree(text: str, source: str) -> tuple[dict[str, Any], FileFault | None]:
+    if len(text) > FILE_BYTES_MAX:
+        return {}, _too_long(source)
+    try:
+        return tomllib.loads(text), None
+    except RecursionError:
+        return {}, FileFault("is nested too deeply", source=source, line=1)
+    except ValueError as exc:  # TOMLDecodeError, and numbers of more digits than Python takes
+        reason = str(exc)
+        place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", reason)
+        line = int(place[1]) if place and place[1] else text.count("\n") + 1 if place else 1
+        words = reason[: place.start()] if place else reason
+        return {}, FileFault(
+            f"is not TOML: {words[:1].lower()}{words[1:]}", source=source, line=line
+        )
+
+
+def _stands_for(field: str, path: checking.Path, origins: Origins) -> str:
+    """The name within the lab, where the entry at `path` stands for several; else nothing."""
+    for (section, name), origin in origins.items():
+        if origin == path[:2] and name != path[1]:
+            rest = field.removeprefix(f"{section}.{name}")
+            if field == name or (rest != field and rest[:1] in ("", ".", "[")):
+                return name
+    return ""
+
+
+def _too_long(source: str) -> FileFault:
+    return FileFault(
+        f"is longer than {FILE_BYTES_MAX // 1024} KiB",
+        source=source,
+        line=1,
+        remedy="use count and kind for what is alike",
+    )
