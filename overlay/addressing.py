@@ -82,6 +82,12 @@ def parse_endpoint(text: str, *, field: str | None = None) -> Endpoint:
     return Endpoint(parse_address(host[1:-1] if bracketed else host, field=field), port)
 
 
+def endpoint_of(text: str) -> Endpoint:
+    """The endpoint in a text that `parse_endpoint` has let pass."""
+    host, _, port = text.rpartition(":")
+    return Endpoint(Address(host.strip("[]")), int(port))
+
+
 def refuse_local(address: Address, *, field: str | None = None) -> None:
     """Raise Rejected unless the address may be another machine's and only one's (DOC-029)."""
     it = netaddr.IPAddress(address)
@@ -137,6 +143,7 @@ def subnet_v4(range_v4: Prefix, index: int) -> Prefix:
     return Prefix(f"{value >> 24}.{value >> 16 & 255}.{value >> 8 & 255}.0/24")
 
 
+@lru_cache(maxsize=4096)
 def subnet_v6(range_v6: Prefix, index: int) -> Prefix:
     """The index-th /64 of the ULA /48."""
     value = _first(range_v6) + (index << 64)
@@ -172,11 +179,13 @@ def address_of(interface_address: InterfaceAddress) -> Address:
     return Address(interface_address.partition("/")[0])
 
 
+@lru_cache(maxsize=4096)
 def prefix_of(interface_address: InterfaceAddress) -> Prefix:
     """The prefix that an interface address is in: 10.1.3.0/24 of 10.1.3.7/24."""
     return Prefix(str(netaddr.IPNetwork(interface_address).cidr))
 
 
+@lru_cache(maxsize=4096)
 def contains(prefix: Prefix, address: Address) -> bool:
     return netaddr.IPAddress(address) in netaddr.IPNetwork(prefix)
 

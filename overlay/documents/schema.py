@@ -233,7 +233,7 @@ def parse_network_id(text: str, *, field: str | None = None) -> NetworkId:
 
 def candidates(member: Member) -> tuple[Candidate, ...]:
     """The member's endpoint candidates as values."""
-    return tuple(Candidate(c.kind, addressing.parse_endpoint(c.endpoint)) for c in member.endpoints)
+    return tuple(Candidate(c.kind, addressing.endpoint_of(c.endpoint)) for c in member.endpoints)
 
 
 def names(network: Network) -> dict[str, range]:

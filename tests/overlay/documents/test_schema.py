@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from overlay import addressing
 from overlay.documents import schema
 from overlay.documents.schema import (
     AccessDevice,
@@ -29,7 +30,7 @@ from overlay.errors import Rejected
 from overlay.keys import identity, wireguard
 from overlay.keys.identity import Identity, Kind
 from overlay.keys.wireguard import WireGuardKey
-from overlay.model import CandidateKind
+from overlay.model import Candidate, CandidateKind
 
 
 def seed(text: str) -> bytes:
@@ -328,3 +329,16 @@ def test_any_change_of_one_byte_is_a_document_or_rejected(data: st.DataObject) -
         parse_document(bytes(raw), schema.payload_type(schema.kind_of(document)))
     except Rejected:
         return
+
+
+@given(
+    st.sampled_from(["192.0.2.1", "2001:db8::1", "::ffff", "fd00::a:0:0:1"]), st.integers(1, 65535)
+)
+def test_a_candidate_is_the_endpoint_that_was_checked(address: str, port: int) -> None:
+    text = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    checked = addressing.parse_endpoint(text)
+    offered = (EndpointCandidate(CandidateKind.LOCAL, text),)
+    assert schema.candidates(member(endpoints=offered)) == (
+        Candidate(CandidateKind.LOCAL, checked),
+    )
+    assert str(addressing.endpoint_of(text)) == text
