@@ -134,10 +134,10 @@ class PeerGoals:
         key = peer.public_key
         path = self._paths.get(key)
         whole = peer if path is None else _with_path(peer, path)
-        is_known = key in self._peers and self._unwritten.get(key) is None
         self._peers[key] = whole
-        # What WireGuard has proven is not overwritten by what a document proposes.
-        is_proven = path is not None and path.alive and is_known
+        # What WireGuard has proven is not overwritten by what documents propose, however many
+        # of them come before the next write. Whose path is alive is on the device.
+        is_proven = path is not None and path.alive
         self._unwritten[key] = msgspec.structs.replace(whole, endpoint=None) if is_proven else whole
 
 
