@@ -3,7 +3,7 @@
 #   venv   .venv from requirements/dev.lock, this tree in it as an editable install
 #   node   Debian packages that a node, a lab and their tests run
 #   vm     QEMU and a Debian kernel, unpacked below build/ and not installed
-#   bench  the other overlays that bench/ measures beside ours
+#   bench  the other overlays and lab tools that bench/ measures beside ours
 # A part that is complete costs milliseconds. Nothing but Debian packages leaves this directory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,7 +12,7 @@ exec </dev/null
 
 NODE_PACKAGES=(wireguard-go wireguard-tools nftables libnftables1 iproute2 iputils-ping util-linux)
 VM_PACKAGES=(qemu-system-x86 kmod file)
-BENCH_PACKAGES=(nebula tinc)
+BENCH_PACKAGES=(nebula tinc mininet bridge-utils)
 NEXT_SUITE=trixie              # the first Debian whose wireguard-go has segmentation offload,
 FAST_WIREGUARD_GO=0.0.20230101 # that is, from this version on
 DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -182,7 +182,18 @@ download() (
     logged apt-get -o DPkg::Lock::Timeout=300 update && logged fetch "$@"
 )
 
-setup_bench() { install_packages "${BENCH_PACKAGES[@]}"; }
+setup_bench() {
+    local hash
+    install_packages "${BENCH_PACKAGES[@]}"
+    hash=$(recipe requirements/rivals.lock)
+    is_done bench "$hash" && [ -x build/rivals/bin/python ] && return 0
+    say "installing munet into build/rivals"
+    rm -rf build/rivals
+    logged "$(find_python)" -m venv build/rivals
+    logged build/rivals/bin/pip install --disable-pip-version-check --no-input --require-hashes \
+        -r requirements/rivals.lock || die "pip could not install munet; see $LOG"
+    mark bench "$hash"
+}
 
 main() {
     local part
