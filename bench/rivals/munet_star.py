@@ -4,10 +4,27 @@ import asyncio
 import logging
 import sys
 import tempfile
+import time
 
-from munet import parser
+from munet import base, parser
 
 logging.disable(logging.CRITICAL)
+_ask_once = base.Commander.cmd_raises
+
+
+def ask(self, command, **options):
+    """munet looks for a child that may not be there yet, and gives up; here it looks again."""
+    for _ in range(500):
+        try:
+            return _ask_once(self, command, **options)
+        except base.CalledProcessError:
+            if "pgrep" not in str(command):
+                raise
+            time.sleep(0.005)
+    return _ask_once(self, command, **options)
+
+
+base.Commander.cmd_raises = ask
 
 
 async def main(count):

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
 from pathlib import Path
 
@@ -26,22 +26,6 @@ PATIENCE_S = 10.0
 PUBLIC = Topology(nodes=(Node("n1"), Node("n2")))
 FAMILIES = pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 Build = Callable[[Topology], Awaitable[Lab]]
-
-
-@pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Build]:
-    before = observe_footprint()
-    async with AsyncExitStack() as stack:
-        count = 0
-
-        async def build(topology: Topology) -> Lab:
-            nonlocal count
-            count += 1
-            workdir = tmp_path / f"lab{count}"
-            return await stack.enter_async_context(Lab.create(topology, workdir=workdir))
-
-        yield build
-    assert observe_footprint().difference(before) == []
 
 
 @pytest.fixture
