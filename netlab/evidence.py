@@ -7,6 +7,7 @@ import shutil
 from itertools import islice
 from pathlib import Path
 
+from netlab.files.writing import format_lab
 from netlab.lab import Lab, LabNode
 from overlay.errors import OverlayError
 
@@ -37,7 +38,7 @@ def _keep(lab: Lab, directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     for node in lab.nodes:
         (directory / node).mkdir(parents=True)
-    (directory / "topology.txt").write_text(f"{lab.topology!r}\n")
+    (directory / "topology.lab.toml").write_text(format_lab(lab.topology))
     for log in sorted(lab.workdir.rglob("*.log")):
         target = directory / log.relative_to(lab.workdir)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ the topology, every log, and addresses, routes, rules and sockets of every machi
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,8 +31,11 @@ _NAME_LENGTH_MAX = 100
 class BuildLab(Protocol):
     """What the fixture `lab` gives: any number of labs, side by side, until the test ends."""
 
-    def __call__(self, topology: Topology) -> Awaitable[Lab]:
-        """A running lab. Raises Unavailable when it does not come up."""
+    def __call__(self, topology: Topology | str | Path) -> Awaitable[Lab]:
+        """A running lab. A file is looked for beside the test's own first.
+
+        Raises Rejected for a topology that cannot be, Unavailable when it does not come up.
+        """
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,7 +56,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if call.when == "call":
         item.stash[_REPORT] = report
@@ -73,7 +78,9 @@ async def lab(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[B
     labs: list[Lab] = []
     async with AsyncExitStack() as stack:
 
-        async def build(topology: Topology) -> Lab:
+        async def build(topology: Topology | str | Path) -> Lab:
+            if isinstance(topology, str | Path):
+                topology = _read(topology, near=request.path.parent)
             workdir = tmp_path / f"lab{len(labs) + 1}"
             running = await stack.enter_async_context(Lab.create(topology, workdir=workdir))
             labs.append(running)
@@ -98,6 +105,13 @@ async def topology_lab(request: pytest.FixtureRequest, lab: BuildLab) -> Lab:
             f"{request.node.nodeid}: topology_lab needs @pytest.mark.topology(FILE)"
         )
     return await lab(mark.args[0])
+
+
+def _read(path: str | Path, *, near: Path) -> Topology:
+    from netlab.files.reading import read_lab
+
+    beside = near / path
+    return read_lab(beside if beside.exists() else Path(path))
 
 
 def _is_wanted(request: pytest.FixtureRequest) -> bool:

@@ -46,6 +46,7 @@ def test_a_failed_test_tells_what_there_was(run, pytester):  # LAB-331
     """
     run(body, options=("--netlab-artifacts", "kept")).assert_outcomes(failed=1)
     (found,) = (pytester.path / "kept").iterdir()
+    assert "[node.a]" in (found / "lab1/topology.lab.toml").read_text()
     assert "198.18.1.1/32" in (found / "lab1/a/addresses.txt").read_text()
     assert "default" in (found / "lab1/b/routes.txt").read_text()
     assert "last words" in (found / "lab1/a/talker.log").read_text()
@@ -66,15 +67,20 @@ def test_a_test_that_leaves_something_fails(run):  # LAB-332
     result.stdout.fnmatch_lines(["*+ child*(sleep)*", "*+ task idle*"])
 
 
-def test_a_mark_names_the_lab_of_a_test(run):  # LAB-333
+def test_a_mark_names_the_lab_of_a_test(run, pytester):  # LAB-333
+    pytester.makefile(".lab.toml", pair="name = 'pair'\n[node.c]\n[node.d]\n")
     body = """
     @pytest.mark.topology(PAIR)
     async def test_marked(topology_lab):
         assert set(topology_lab.nodes) == {"a", "b"}
 
+    @pytest.mark.topology("pair.lab.toml")
+    async def test_file(topology_lab):
+        assert set(topology_lab.nodes) == {"c", "d"}
+
     async def test_unmarked(topology_lab):
         pass
     """
     result = run(body)
-    result.assert_outcomes(passed=1, errors=1)
+    result.assert_outcomes(passed=2, errors=1)
     result.stdout.fnmatch_lines(["*topology_lab needs @pytest.mark.topology*"])
