@@ -76,6 +76,9 @@ class WireGuard(Protocol):
     async def retire(self, birth_name: str) -> None:
         """Nothing is left of a device whose link is gone: process, socket. Idempotent."""
 
+    def close(self) -> None:
+        """Let go of what is held open. The devices stay as they are."""
+
 
 class Wakeups(Protocol):
     """Where a loop waits for reasons to look again."""

@@ -61,6 +61,7 @@ class RealMachine:
         for name in {*await configurator.list_owned(), NETNS}:
             await configurator.remove(name)
         self._end()
+        self._wireguard.close()
         for name in WORKLOADS:
             namespaces.remove(name)
 

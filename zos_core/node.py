@@ -176,6 +176,7 @@ async def open_node(config: NodeConfig, *, clock: Clock) -> AsyncIterator[Runnin
 
 
 async def _open_shell(stack: AsyncExitStack, choice: Choice) -> Shell:
+    stack.callback(choice.wireguard.close)
     return Shell(
         kernel=await stack.enter_async_context(kernel.Rtnetlink()),
         wireguard=choice.wireguard,

@@ -10,8 +10,6 @@ import asyncio
 import errno
 import os
 import signal
-import socket
-import struct
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,21 +17,17 @@ from typing import Literal
 
 from overlay.errors import Unavailable
 from overlay.model import PeerTraffic, WgDevice, WgPeer, WgPublicKey
-from overlay.netns import spawn, uapi_codec
+from overlay.netns import control, spawn, uapi_codec
+from overlay.netns.control import Controls
 from overlay.netns.namespaces import has_link
 from overlay.netns.udp import is_port_free
 from overlay.ports import DeviceRef, Secret
 
-SOCKET_DIR = Path("/var/run/wireguard")  # compiled into wireguard-go
 START_TIMEOUT_S = 5.0
-EXCHANGE_TIMEOUT_S = 20.0
-MAX_REPLY_BYTES = 256 * 1024 * 1024  # 65 536 peers need 40 MiB
 # A process whose link was deleted ends by itself within milliseconds.
 RETIRE_PATIENCE_S = 0.5
 
 _FIRST_LOOK_S, _SLOWEST_LOOK_S = 0.001, 0.05
-_RECEIVE_BYTES = 256 * 1024
-_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 class UserspaceWireGuard:
@@ -44,10 +38,16 @@ class UserspaceWireGuard:
     def __init__(self, binary: Path, *, underlay: str | None = None) -> None:
         self._binary = binary
         self._underlay = underlay
+        self._controls = Controls()
         # By birth name: what the last reply said of each peer, parsed.
         self._known: dict[str, dict[bytes, WgPeer]] = {}
         # By birth name: a pidfd, for a process that ends closes its socket a while before.
         self._processes: dict[str, int] = {}
+
+    def close(self) -> None:
+        self._controls.close()
+        while self._processes:
+            os.close(self._processes.popitem()[1])
 
     async def create(self, birth_name: str) -> None:
         """See `WireGuard.create`. A process whose link is not in the underlay netns is retired."""
@@ -97,7 +97,7 @@ class UserspaceWireGuard:
             drop=drop,
         )
         for request in requests:
-            if (reply := await _exchange(ref.birth_name, request)) is None:
+            if (reply := await self._controls.exchange(ref.birth_name, request)) is None:
                 raise Unavailable(f"WireGuard device {ref.birth_name} is gone")
             if number := uapi_codec.parse_errno(reply):
                 raise _refusal(ref, number, listen_port)
@@ -110,11 +110,12 @@ class UserspaceWireGuard:
                 await spawn.end(process, patience_s=RETIRE_PATIENCE_S)
             finally:
                 os.close(process)
-        _socket_path(birth_name).unlink(missing_ok=True)
+        self._controls.forget(birth_name)
+        control.socket_path(birth_name).unlink(missing_ok=True)
 
     async def _hold(self, birth_name: str) -> bool:
         """Whether a process answers. It is held from now on, whoever started it."""
-        if (pid := await _listener(birth_name)) is None:
+        if (pid := await self._controls.find_process(birth_name)) is None:
             return False
         try:
             process = os.pidfd_open(pid)
@@ -131,7 +132,7 @@ class UserspaceWireGuard:
             return None
         if ref.birth_name not in self._processes:
             await self._hold(ref.birth_name)
-        reply = await _exchange(ref.birth_name, uapi_codec.GET_REQUEST)
+        reply = await self._controls.exchange(ref.birth_name, uapi_codec.GET_REQUEST)
         if reply is not None and (number := uapi_codec.parse_errno(reply)):
             raise _refusal(ref, number, None)
         return reply
@@ -163,54 +164,6 @@ class UserspaceWireGuard:
         device = await self.read(ref)
         if device is None or device.listen_port != port:
             raise _refusal(ref, errno.EADDRINUSE, port)
-
-
-async def _exchange(birth_name: str, request: bytes) -> bytes | None:
-    """What the process answers; None when there is none. Connecting takes 0.1 ms: none is kept."""
-    loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
-        control.setblocking(False)
-        try:
-            async with asyncio.timeout(EXCHANGE_TIMEOUT_S):
-                await loop.sock_connect(control, str(_socket_path(birth_name)))
-                await loop.sock_sendall(control, request)
-                return await _receive(control)
-        except (FileNotFoundError, ConnectionError):
-            return None
-        except (OSError, TimeoutError) as exc:
-            raise Unavailable(f"wireguard-go {birth_name} does not answer") from exc
-
-
-async def _receive(control: socket.socket) -> bytes:
-    loop = asyncio.get_running_loop()
-    parts: list[bytes] = []
-    size, tail = 0, b""
-    while tail != uapi_codec.REPLY_END:
-        part = await loop.sock_recv(control, _RECEIVE_BYTES)
-        if not part:
-            raise ConnectionError("the process ended in the middle of its reply")
-        parts.append(part)
-        size += len(part)
-        if size > MAX_REPLY_BYTES:
-            raise Unavailable(f"wireguard-go answers more than {MAX_REPLY_BYTES} bytes")
-        tail = (tail + part[-2:])[-2:]
-    return b"".join(parts)
-
-
-async def _listener(birth_name: str) -> int | None:
-    """The process that listens on the control socket; None when nobody does."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
-        control.setblocking(False)
-        try:
-            await asyncio.get_running_loop().sock_connect(control, str(_socket_path(birth_name)))
-        except (FileNotFoundError, ConnectionError):
-            return None
-        credentials = control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        return int(_CREDENTIALS.unpack(credentials)[0])
-
-
-def _socket_path(birth_name: str) -> Path:
-    return SOCKET_DIR / f"{birth_name}.sock"
 
 
 def _environment(log_level: str) -> dict[str, str]:

@@ -36,6 +36,9 @@ class KernelWireGuard:
         # By birth name: what the last dump said of each peer, parsed.
         self._known: dict[str, dict[bytes, WgPeer]] = {}
 
+    def close(self) -> None:
+        """Nothing is held open from one call to the next."""
+
     async def create(self, birth_name: str) -> None:
         try:
             _create_link(self._underlay, birth_name)

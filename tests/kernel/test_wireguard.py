@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from overlay.addressing import parse_endpoint
 from overlay.errors import Rejected, Unavailable
 from overlay.keys.wireguard import WireGuardKey, format_key
 from overlay.model import Endpoint, Prefix, WgDevice, WgPeer, WgPublicKey
-from overlay.netns import backend, namespaces, spawn, uapi
+from overlay.netns import backend, control, namespaces, spawn
 from overlay.netns.uapi import UserspaceWireGuard
 from overlay.netns.wg_kernel import KernelWireGuard, why_unavailable
 from overlay.ports import DeviceRef, WireGuard
@@ -107,6 +108,7 @@ async def sites(named: str) -> AsyncIterator[tuple[Site, Site]]:
             run("ip", "-n", f"t{index}", "link", "del", "wg0", check=False)
             run("ip", "-n", f"u{index}", "link", "del", site.ref.birth_name, check=False)
             await site.wireguard.retire(site.ref.birth_name)
+            site.wireguard.close()
             namespaces.remove(f"u{index}")
             namespaces.remove(f"t{index}")
         assert not list_sockets()
@@ -131,10 +133,10 @@ class TestWireGuard:
         await site.wireguard.create(site.ref.birth_name)
         await site.wireguard.write(site.born, private_key=site.key, put=[peer(1)])
 
-        again = renewed(site.wireguard)
-        await again.create(site.ref.birth_name)
+        with renewed(site.wireguard) as again:
+            await again.create(site.ref.birth_name)
+            device = await again.read(site.born)
 
-        device = await again.read(site.born)
         assert device is not None
         assert device.public_key == site.key.public_key
         assert set(device.peers) == {key_of(1)}
@@ -303,12 +305,12 @@ class TestWireGuard:
         self, sites: tuple[Site, Site]
     ) -> None:
         await connect(sites)
-        again = renewed(sites[0].wireguard)
-        device = await again.read(sites[0].ref)
-        assert device is not None
-        assert device.peers[sites[1].key.public_key].latest_handshake > 0
+        with renewed(sites[0].wireguard) as again:
+            device = await again.read(sites[0].ref)
+            assert device is not None
+            assert device.peers[sites[1].key.public_key].latest_handshake > 0
 
-        await again.write(sites[0].ref, put=[WgPeer(sites[1].key.public_key, SUBNETS[1])])
+            await again.write(sites[0].ref, put=[WgPeer(sites[1].key.public_key, SUBNETS[1])])
         await ping(0, INSIDE[4][1])
 
     async def test_a_link_deleted_by_hand_can_be_born_again_at_once(
@@ -359,9 +361,9 @@ class TestWireguardGo:
         return backends()[-1]
 
     async def test_a_stale_socket_is_in_nobodys_way(self, site: Site) -> None:  # WGD-012
-        uapi.SOCKET_DIR.mkdir(exist_ok=True)
+        control.SOCKET_DIR.mkdir(exist_ok=True)
         with socket.socket(socket.AF_UNIX) as stale:
-            stale.bind(str(uapi.SOCKET_DIR / f"{site.ref.birth_name}.sock"))
+            stale.bind(str(control.SOCKET_DIR / f"{site.ref.birth_name}.sock"))
         assert await site.wireguard.read(site.ref) is None
 
         await site.wireguard.create(site.ref.birth_name)
@@ -381,7 +383,8 @@ class TestWireguardGo:
         self, site: Site
     ) -> None:  # WGD-011
         await born_and_moved(site)
-        await renewed(site.wireguard).retire(site.ref.birth_name)
+        with renewed(site.wireguard) as again:
+            await again.retire(site.ref.birth_name)
 
         assert list_processes() == []
         assert list_sockets() == []
@@ -453,12 +456,12 @@ def make_site(named: str, index: int) -> Site:
     return Site(underlay, tenant, ref, back_end(named, underlay), key)
 
 
-def renewed(wireguard: WireGuard) -> WireGuard:
+def renewed(wireguard: WireGuard) -> AbstractContextManager[WireGuard]:
     """The back end of a process that starts and knows nothing."""
     if isinstance(wireguard, UserspaceWireGuard):
-        return UserspaceWireGuard(wireguard._binary, underlay=wireguard._underlay)
+        return closing(UserspaceWireGuard(wireguard._binary, underlay=wireguard._underlay))
     assert isinstance(wireguard, KernelWireGuard)
-    return KernelWireGuard(underlay=wireguard._underlay)
+    return closing(KernelWireGuard(underlay=wireguard._underlay))
 
 
 async def born_and_moved(site: Site) -> None:
@@ -527,7 +530,7 @@ def set_preshared_key(site: Site, key: WgPublicKey) -> None:
 
 
 def list_sockets() -> list[Path]:
-    return list(uapi.SOCKET_DIR.glob("*.sock"))
+    return list(control.SOCKET_DIR.glob("*.sock"))
 
 
 def list_processes() -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 
 from overlay.errors import Unavailable
 from overlay.model import WgPeer, WgPublicKey
-from overlay.netns import uapi
+from overlay.netns import control
 from overlay.netns.uapi import UserspaceWireGuard
 from overlay.ports import DeviceRef
 
@@ -24,13 +24,15 @@ Answer = Callable[[bytes], bytes]
 
 @pytest.fixture(autouse=True)
 def socket_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(uapi, "SOCKET_DIR", tmp_path)
+    monkeypatch.setattr(control, "SOCKET_DIR", tmp_path)
     return tmp_path
 
 
 @pytest.fixture
-def wireguard() -> UserspaceWireGuard:
-    return UserspaceWireGuard(Path("/absent/wireguard-go"))
+def wireguard() -> Iterator[UserspaceWireGuard]:
+    wireguard = UserspaceWireGuard(Path("/absent/wireguard-go"))
+    yield wireguard
+    wireguard.close()
 
 
 async def test_a_process_that_ends_in_the_middle_of_its_reply_is_gone(
@@ -60,9 +62,9 @@ async def test_a_reply_may_be_as_large_as_the_bound_and_no_larger(
 ) -> None:  # WGD-016
     reply = b"fwmark=" + b"0" * 600_000 + b"\nerrno=0\n\n"
     async with served(socket_dir, lambda _: reply):
-        monkeypatch.setattr(uapi, "MAX_REPLY_BYTES", len(reply))
+        monkeypatch.setattr(control, "MAX_REPLY_BYTES", len(reply))
         assert await wireguard.read(REF) is not None
-        monkeypatch.setattr(uapi, "MAX_REPLY_BYTES", len(reply) - 1)
+        monkeypatch.setattr(control, "MAX_REPLY_BYTES", len(reply) - 1)
         with pytest.raises(Unavailable, match="more than"):
             await wireguard.read(REF)
 
@@ -70,7 +72,7 @@ async def test_a_reply_may_be_as_large_as_the_bound_and_no_larger(
 async def test_silence_is_unavailable(
     socket_dir: Path, wireguard: UserspaceWireGuard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uapi, "EXCHANGE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(control, "EXCHANGE_TIMEOUT_S", 0.05)
     async with served(socket_dir, None):
         with pytest.raises(Unavailable, match="does not answer"):
             await wireguard.read(REF)
@@ -101,20 +103,74 @@ async def test_a_write_stops_at_the_first_refusal(
     assert len(asked) == 1
 
 
+async def test_one_connection_serves_every_exchange(
+    socket_dir: Path, wireguard: UserspaceWireGuard
+) -> None:  # WGD-017
+    async with served(socket_dir, lambda _: b"errno=0\n\n", keeps=True) as callers:
+        for _ in range(3):
+            assert await wireguard.read(REF) is not None
+            await wireguard.write(REF, put=[PEER])
+        assert len(callers) == 1
+    # Its process is gone, and another has its place.
+    async with served(socket_dir, lambda _: b"errno=0\n\n", keeps=True) as callers:
+        await wireguard.write(REF, put=[PEER])
+        assert len(callers) == 1
+
+
+async def test_exchanges_at_the_same_time_do_not_share_a_connection(
+    socket_dir: Path, wireguard: UserspaceWireGuard
+) -> None:  # WGD-017
+    def answer(request: bytes) -> bytes:
+        return b"listen_port=7\nerrno=0\n\n" if request == b"get=1\n\n" else b"errno=0\n\n"
+
+    async with served(socket_dir, answer, keeps=True) as callers:
+        await wireguard.read(REF)
+        reads = [wireguard.read(REF) for _ in range(3)]
+        *devices, _ = await asyncio.gather(*reads, wireguard.write(REF, put=[PEER]))
+        assert [device.listen_port for device in devices if device] == [7, 7, 7]
+        before = len(callers)
+        await wireguard.read(REF)
+        assert len(callers) == before
+
+
+async def test_more_than_was_asked_is_not_the_next_reply(
+    socket_dir: Path, wireguard: UserspaceWireGuard
+) -> None:  # WGD-017
+    replies = iter((b"errno=0\n\n", f"errno=-{errno.EINVAL}\n\n".encode()))
+    async with served(socket_dir, lambda _: next(replies), keeps=True) as callers:
+        await wireguard.write(REF, put=[PEER])
+        callers[0].write(b"errno=0\n\n")
+        await callers[0].drain()
+        with pytest.raises(Unavailable, match="Invalid argument"):
+            await wireguard.write(REF, put=[PEER])
+        assert len(callers) == 2
+
+
 async def test_a_write_of_nothing_says_nothing(wireguard: UserspaceWireGuard) -> None:
     await wireguard.write(REF)  # nobody would answer
 
 
 @asynccontextmanager
-async def served(folder: Path, answer: Answer | None) -> AsyncIterator[None]:
+async def served(
+    folder: Path, answer: Answer | None, *, keeps: bool = False
+) -> AsyncIterator[list[asyncio.StreamWriter]]:
+    """Who asked; `keeps`: each may ask again on the same connection."""
+    callers: list[asyncio.StreamWriter] = []
+    conversations: set[asyncio.Task[object] | None] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        callers.append(writer)
+        conversations.add(asyncio.current_task())
         try:
-            request = await reader.readuntil(b"\n\n")
-            if answer is None:
-                await reader.read()
-            else:
+            while True:
+                request = await reader.readuntil(b"\n\n")
+                if answer is None:
+                    await reader.read()
+                    break
                 writer.write(answer(request))
                 await writer.drain()
+                if not keeps:
+                    break
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # only asked who is there, or enough of the answer
         finally:
@@ -122,4 +178,10 @@ async def served(folder: Path, answer: Answer | None) -> AsyncIterator[None]:
 
     server = await asyncio.start_unix_server(serve, folder / "lo.sock", limit=1 << 20)
     async with server:
-        yield
+        try:
+            yield callers
+        finally:
+            for writer in callers:
+                writer.close()
+            while conversation := next((c for c in conversations if c and not c.done()), None):
+                await conversation
