@@ -57,12 +57,18 @@ def parse_prefix(text: str, *, field: str | None = None) -> Prefix:
 def parse_address(text: str, *, field: str | None = None) -> Address:
     """Canonical text of an address. Raises Rejected when `text` is no address or not canonical."""
     try:
-        canonical = str(netaddr.IPAddress(text, flags=netaddr.INET_PTON))
+        canonical = _canonical_address(text)
     except (netaddr.AddrFormatError, ValueError, TypeError) as exc:
         raise Rejected(f"{text!r} is not an IP address", field=field) from exc
     if text != canonical:
         raise Rejected(f"{text!r} is not canonical", field=field, remedy=f"write {canonical}")
     return Address(canonical)
+
+
+@lru_cache(maxsize=1024)
+def _canonical_address(text: str) -> str:
+    """What a document says is read once to check it, and again to use it."""
+    return str(netaddr.IPAddress(text, flags=netaddr.INET_PTON))
 
 
 def parse_endpoint(text: str, *, field: str | None = None) -> Endpoint:

@@ -47,7 +47,7 @@ def _decode(raw: bytes, model: type[T], what: str) -> T:
 def _check_one_meaning(raw: bytes, what: str) -> None:
     try:
         # Decoded here, because json.loads would also take UTF-16 and UTF-32 bytes.
-        value = json.loads(raw.decode(), object_pairs_hook=_distinct, parse_constant=_refuse)
+        value = _READER.decode(raw.decode())
     except ValueError as exc:
         raise Rejected(f"{what}: {_short(str(exc))}") from exc
     except RecursionError:
@@ -84,3 +84,6 @@ def _short(text: str) -> str:
 
 def _too_deep(what: str) -> Rejected:
     return Rejected(f"{what}: nested more than {MAX_DEPTH} deep")
+
+
+_READER = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_refuse)

@@ -41,8 +41,11 @@ class PeerGoals:
 
     def put_member(self, member: Member, *, now: float) -> None:
         """A member joined or changed, perhaps only its endpoints. Raises Refused."""
-        self._take(self.selection.put_member(member), now=now)
-        if (peer := self.selection.peer_of(member.node)) is not None:
+        delta = self.selection.put_member(member)
+        begun = {peer.public_key for peer in delta.put} - self._paths.keys()
+        self._take(delta, now=now)
+        peer = self.selection.peer_of(member.node)
+        if peer is not None and peer.public_key not in begun:
             self._offer(peer.public_key, schema.candidates(member), now=now)
 
     def put_underlay(self, underlay: Underlay, *, now: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sqlite3
@@ -54,6 +55,19 @@ def test_a_forgotten_document_leaves_its_floor(path: Path) -> None:
         cache.forget_below("member/net1a/")
         assert list(cache.envelopes("member/")) == []
         assert cache.floor("member/net1a/node1b") == floor(2)
+
+
+def test_documents_take_less_than_twice_their_own_size(path: Path) -> None:
+    # NODE-015: members come in the order of their keys to nobody
+    envelope = bytes(1_300)
+    with open_cache(path) as cache:
+        with cache.batch():
+            for number in range(1_000):
+                node = hashlib.sha256(b"%d" % number).hexdigest()
+                key = f"member/net1{'x' * 38}/node1{node}"
+                cache.accept(key, floor=floor(1), envelope=envelope)
+        assert [*cache._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")] == [(0, 0, 0)]
+    assert path.stat().st_size < 2 * 1_000 * len(envelope)
 
 
 def test_documents_are_found_by_the_start_of_their_key(path: Path) -> None:
