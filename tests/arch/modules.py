@@ -23,6 +23,7 @@ SHELL = frozenset(
         "overlay.netns.observe",
         "overlay.netns.pins",
         "overlay.netns.spawn",
+        "overlay.netns.control",
         "overlay.netns.uapi",
         "overlay.netns.udp",
         "overlay.netns.waiting",
