@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import get_args
 
 from netlab.nat import Behaviour, Firewall, Nat, Ports
+from netlab.refusals import events, expects, impairments, tenants
+from netlab.refusals.words import no_argv, no_label, out_of_bounds, repeated, unknown
 from netlab.topology import INTERNET, Draft, Link, Node, Role, Router
 from overlay.errors import Rejected
 
@@ -20,6 +21,8 @@ LAN_LINKS_MAX = 245
 # The third byte of 192.168.x.0/24.
 LANS_MAX = 254
 NODE_LINKS_MAX = 8
+PROGRAMS_MAX = 32  # started with a node
+SEED_MAX = 2**63 - 1  # the largest whole number that TOML promises to carry
 # A file with more is no lab but a mistake; file descriptors end at about as many.
 NODES_MAX = 10_000
 
@@ -30,23 +33,30 @@ MTU_BYTES_MIN_IPV4 = 576
 MTU_BYTES_MIN_IPV6 = 1280  # RFC 8200 section 5
 MTU_BYTES_MAX = 65535
 
-_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LINK_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,14}")
 
 
 def find(topology: Draft) -> Iterator[Rejected]:
     """Every reason why this cannot be built, most fundamental first."""
     yield from _name_faults(topology)
-    targets = (
+    yield from out_of_bounds(topology.seed, lowest=0, highest=SEED_MAX, path="seed")
+    if not topology.regions:
+        yield Rejected("there is no region", field="core.regions", remedy="name one")
+    targets = {
         *(region.name for region in topology.regions),
         *(router.name for router in topology.routers),
         *(lan.name for lan in topology.lans),
-    )
+    }
     for router in topology.routers:
         yield from _router_faults(router, targets=targets)
     for node in topology.nodes:
         yield from _node_faults(node, targets=targets)
     yield from _size_faults(topology)
+    for number, latency in enumerate(topology.latencies):
+        yield from impairments.find(latency.impaired, path=f"core.latency[{number}]")
+    yield from tenants.find(topology)
+    yield from expects.find(topology)
+    yield from events.find(topology)
 
 
 def _name_faults(topology: Draft) -> Iterator[Rejected]:
@@ -59,33 +69,30 @@ def _name_faults(topology: Draft) -> Iterator[Rejected]:
         ("name", topology.name),
         *((f"{kind}.{name}", name) for kind, name in named),
     ]:
-        if not _DNS_LABEL.fullmatch(name):
-            yield Rejected(
-                f"{name!r} is no DNS label",
-                field=path,
-                remedy="use 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends",
-            )
+        yield from no_label(name, path=path)
     named += (("region", region.name) for region in topology.regions)
-    yield from _repeated([name for _, name in named], path="{}", what="name")
+    yield from repeated([name for _, name in named], path="{}", what="name")
 
 
-def _router_faults(router: Router, *, targets: tuple[str, ...]) -> Iterator[Rejected]:
+def _router_faults(router: Router, *, targets: set[str]) -> Iterator[Rejected]:
     path = f"router.{router.name}"
-    yield from _unknown(router.firewall, known=get_args(Firewall), path=f"{path}.firewall")
+    yield from unknown(router.firewall, known=get_args(Firewall), path=f"{path}.firewall")
     yield from _link_faults(router.uplink, targets=targets, path=f"{path}.uplink")
     if router.nat is not None:
         yield from _nat_faults(router.nat, path=f"{path}.nat")
 
 
 def _nat_faults(nat: Nat, *, path: str) -> Iterator[Rejected]:
-    yield from _unknown(nat.mapping, known=get_args(Behaviour), path=f"{path}.mapping")
-    yield from _unknown(nat.filtering, known=get_args(Behaviour), path=f"{path}.filtering")
-    yield from _unknown(nat.ports, known=get_args(Ports), path=f"{path}.ports")
-    if not UDP_TIMEOUT_S_MIN <= nat.udp_timeout_s <= UDP_TIMEOUT_S_MAX:
-        yield Rejected(
-            f"{nat.udp_timeout_s} is not in {UDP_TIMEOUT_S_MIN}..{UDP_TIMEOUT_S_MAX} seconds",
-            field=f"{path}.udp_timeout_s",
-        )
+    yield from unknown(nat.mapping, known=get_args(Behaviour), path=f"{path}.mapping")
+    yield from unknown(nat.filtering, known=get_args(Behaviour), path=f"{path}.filtering")
+    yield from unknown(nat.ports, known=get_args(Ports), path=f"{path}.ports")
+    yield from out_of_bounds(
+        nat.udp_timeout_s,
+        lowest=UDP_TIMEOUT_S_MIN,
+        highest=UDP_TIMEOUT_S_MAX,
+        unit="seconds",
+        path=f"{path}.udp_timeout_s",
+    )
     if nat.mapping != "endpoint-independent":
         if nat.ports == "preserve":
             yield Rejected(
@@ -101,27 +108,32 @@ def _nat_faults(nat: Nat, *, path: str) -> Iterator[Rejected]:
             )
 
 
-def _node_faults(node: Node, *, targets: tuple[str, ...]) -> Iterator[Rejected]:
+def _node_faults(node: Node, *, targets: set[str]) -> Iterator[Rejected]:
     path = f"node.{node.name}"
-    yield from _unknown(node.role, known=get_args(Role), path=f"{path}.role")
+    yield from unknown(node.role, known=get_args(Role), path=f"{path}.role")
     if len(node.links) > NODE_LINKS_MAX:
         yield Rejected(f"more than {NODE_LINKS_MAX} links", field=f"{path}.links")
-    yield from _repeated([link.name for link in node.links], path=f"{path}.links.{{}}", what="link")
+    yield from repeated([link.name for link in node.links], path=f"{path}.links.{{}}", what="link")
     for link in node.links:
         yield from _link_faults(link, targets=targets, path=f"{path}.links.{link.name}")
+    if len(node.run) > PROGRAMS_MAX:
+        yield Rejected(f"more than {PROGRAMS_MAX} programs", field=f"{path}.run")
+    for position, argv in enumerate(node.run):
+        yield from no_argv(argv, path=f"{path}.run[{position}]")
 
 
-def _link_faults(link: Link, *, targets: tuple[str, ...], path: str) -> Iterator[Rejected]:
+def _link_faults(link: Link, *, targets: set[str], path: str) -> Iterator[Rejected]:
     if not _LINK_NAME.fullmatch(link.name) or link.name == "lo":
         yield Rejected(
             f"{link.name!r} is no name for a link",
             field=path,
             remedy="use at most 15 of a-z, 0-9, '_', '.' and '-', starting with a letter, not 'lo'",
         )
-    yield from _unknown(link.to, known=targets, path=f"{path}.to")
+    yield from unknown(link.to, known=targets, path=f"{path}.to")
     if not (link.ipv4 or link.ipv6):
         yield Rejected("neither IPv4 nor IPv6", field=path, remedy="leave at least one on")
     yield from _mtu_faults(link.mtu_bytes, ipv6=link.ipv6, path=f"{path}.mtu_bytes")
+    yield from impairments.find(link.impaired, path=f"{path}.impaired")
 
 
 def _mtu_faults(mtu_bytes: int, *, ipv6: bool, path: str) -> Iterator[Rejected]:
@@ -143,16 +155,3 @@ def _size_faults(topology: Draft) -> Iterator[Rejected]:
             yield Rejected(
                 f"{count} links, {limit} is the most", field=name, remedy="spread them over routers"
             )
-
-
-def _repeated(names: list[str], *, path: str, what: str) -> Iterator[Rejected]:
-    for name, count in Counter(names).items():
-        if count > 1:
-            yield Rejected(f"{what} given {count} times", field=path.format(name))
-
-
-def _unknown(value: str, *, known: Iterable[str], path: str) -> Iterator[Rejected]:
-    known = sorted(known)
-    if value not in known:
-        nearest = difflib.get_close_matches(value, known, n=1, cutoff=0.0)[0]
-        yield Rejected(f"there is no {value!r}", field=path, remedy=f"did you mean {nearest!r}?")

@@ -5,13 +5,13 @@ msgspec stops at the first fault and names no exact place; a person wants all of
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 from msgspec import inspect
 
+from netlab.refusals.words import did_you_mean
 from overlay.errors import Rejected
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -55,12 +55,6 @@ def dotted(path: Path) -> str:
 def parted(field: str) -> Path:
     """The path that is written `run[1]`, of keys without dots."""
     return tuple(key or int(index) for key, index in _PART.findall(field))
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """The nearest known word, or all of them when none is near."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
 
 
 def _table(value: dict[str, Any], fields: Sequence[inspect.Field], path: Path) -> Iterator[Fault]:

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET
 
-from netlab.files.checking import did_you_mean
 from netlab.files.shape import KindEntry, LinkEntry, NodeEntry, OneLinkEntry, RouterEntry
+from netlab.refusals.words import did_you_mean
 from overlay.errors import Rejected
 
 E = TypeVar("E", NodeEntry, RouterEntry)

@@ -11,13 +11,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from netlab.faults import NODES_MAX
+from netlab.faults import NODES_MAX, SEED_MAX
 from netlab.files import quantities
 from netlab.nat import Behaviour, Firewall, Ports
 from netlab.topology import Family, Role
 
 TEXT_CHARS_MAX = 4096
-SEED_MAX = 2**63 - 1  # the largest whole number that TOML promises to carry
 
 Text = Annotated[str, Meta(max_length=TEXT_CHARS_MAX)]
 Time = Annotated[

@@ -19,7 +19,7 @@ from netlab.process import CommandFailed
 from netlab.supervisor.crew import Progress, Tell
 from netlab.topology import Access, Node, Role, Tenant, TenantNetwork, Topology, Workload
 from overlay import addressing
-from overlay.errors import Rejected, Unavailable
+from overlay.errors import Unavailable
 from overlay.model import NetworkId
 from zos_core.cli.exits import Exit
 from zos_core.files.network import FIRST_INDEX
@@ -45,8 +45,7 @@ Table = tuple[str, str, Mapping[str, str | int]]  # section, name, what stands i
 async def bring_up(lab: Lab, *, progress: Progress, tell: Tell) -> AsyncIterator[Fleet]:
     """All that the topology says runs, is published and attached inside the block.
 
-    Tunnels come with the first packet. Raises Rejected for what no overlay can be made of,
-    Unavailable naming what did not come in time.
+    Tunnels come with the first packet. Raises Unavailable naming what did not come in time.
     """
     opening = _Opening(lab, progress)
     try:
@@ -75,12 +74,6 @@ class _Opening:
 
     async def start(self) -> None:
         """The registry serves, every node runs, everybody has keys."""
-        if len(registries := _of_role(self.topology, "registry")) != 1:
-            raise Rejected(
-                f"{len(registries)} registries, an overlay has one",
-                field="node",
-                remedy='give one node the role "registry"',
-            )
         count = self._counted("registry", 1)
         await self.fleet.start_registry()
         count()

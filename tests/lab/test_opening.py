@@ -26,7 +26,6 @@ from netlab.topology import (
     Topology,
     Workload,
 )
-from overlay.errors import Rejected
 from zos_core.status import NetworkStatus, Status
 
 pytestmark = [pytest.mark.lab, pytest.mark.blocking, pytest.mark.timeout(240)]
@@ -111,15 +110,6 @@ async def test_a_node_that_was_killed_starts_again_as_it_was(lab):
         assert fleet.node_ids["n1"] == id_
         names = {each.name for each in await _networks(fleet, "n1")}
         assert names == {"home"}
-
-
-async def test_a_role_without_a_registry_is_refused_before_anything_runs(lab):
-    # LAB-304
-    running = await lab(Topology(nodes=(Node("n1", role="node"),)))
-    with pytest.raises(Rejected, match="0 registries") as caught:
-        async with opened(running):
-            raise AssertionError("it came up")
-    assert caught.value.remedy
 
 
 async def test_programs_of_a_lab_without_an_overlay_run(lab):

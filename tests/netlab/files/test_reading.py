@@ -231,7 +231,7 @@ def test_kind_holds_where_the_node_says_nothing():  # LAB-284
         [kind.cgnat]
         nat = "symmetric"
         [kind.far]
-        role = "node"
+        role = "registry"
         run = "a"
         links = { eth1 = { to = "r", delay = "9ms", up = { loss = "1%" } } }
         [node.x]
@@ -251,7 +251,7 @@ def test_kind_holds_where_the_node_says_nothing():  # LAB-284
             Link("r", "eth1", impaired=Both(Impairment(0.001, loss=0.01, rate_bit_s=10**6), one)),
             Link("r", "eth2"),
         ),
-        "node",
+        "registry",
         run=(("b",),),
     )
 

@@ -1,0 +1,1 @@
+"""Why parts of a topology cannot be, one noun per module; netlab/faults.py asks them all. Pure."""
