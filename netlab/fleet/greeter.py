@@ -5,14 +5,14 @@ who was reached. All of them live in the owner's event loop, in sockets opened i
 a thousand cost no process.
 
 UDP: QUESTION and a nonce are answered with ANSWER, the nonce and the name.
-TCP: whoever connects is told the name and a newline; what it sends then is counted, and the count
-follows once it sends no more.
+TCP: whoever connects is told the name and a newline; what it sends then is counted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from typing import cast
 
 from netlab.lab import LabNode
@@ -33,6 +33,7 @@ class Greeter:
         self._servers: list[asyncio.Server] = []
         self._connections: set[asyncio.Transport] = set()
         self._listening: set[tuple[str, str]] = set()
+        self._received_bytes: Counter[str] = Counter()
 
     async def listen(self, node: LabNode, name: str, *, netns: str = "") -> None:
         """Answers on a node, or in one of its netns, with `name`. Idempotent."""
@@ -42,11 +43,22 @@ class Greeter:
         loop = asyncio.get_running_loop()
         with node.in_netns(netns):
             udp, tcp = _bound(socket.SOCK_DGRAM), _bound(socket.SOCK_STREAM)
-        said = name.encode()[:NAME_BYTES_MAX]
-        transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(said), sock=udp)
+        transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(name), sock=udp)
         self._datagrams.append(transport)
-        server = await loop.create_server(lambda: _Connection(said, self._connections), sock=tcp)
-        self._servers.append(server)
+        self._servers.append(await loop.create_server(lambda: _Connection(name, self), sock=tcp))
+
+    def received_bytes(self, name: str) -> int:
+        """How much was sent by TCP to whoever answers with this name, since the beginning."""
+        return self._received_bytes[name]
+
+    def count(self, name: str, received_bytes: int) -> None:
+        self._received_bytes[name] += received_bytes
+
+    def opened(self, connection: asyncio.Transport) -> None:
+        self._connections.add(connection)
+
+    def closed(self, connection: asyncio.Transport) -> None:
+        self._connections.discard(connection)
 
     def close(self) -> None:
         """Nobody answers any more, and no socket keeps a netns."""
@@ -62,8 +74,8 @@ class Greeter:
 
 
 class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self, name: bytes) -> None:
-        self._name = name
+    def __init__(self, name: str) -> None:
+        self._name = name.encode()
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -78,27 +90,22 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, name: bytes, open_: set[asyncio.Transport]) -> None:
+    def __init__(self, name: str, greeter: Greeter) -> None:
         self._name = name
-        self._open = open_
-        self._count = 0
+        self._greeter = greeter
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._open.add(self._transport)
-        self._transport.write(self._name + b"\n")
+        self._greeter.opened(self._transport)
+        self._transport.write(self._name.encode() + b"\n")
 
     def data_received(self, data: bytes) -> None:
-        self._count += len(data)
-
-    def eof_received(self) -> None:
-        if self._transport is not None:
-            self._transport.write(b"%d\n" % self._count)
+        self._greeter.count(self._name, len(data))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         if self._transport is not None:
-            self._open.discard(self._transport)
+            self._greeter.closed(self._transport)
 
 
 def _bound(kind: int) -> socket.socket:
