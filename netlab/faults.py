@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import get_args
 
 from netlab.nat import Behaviour, Firewall, Nat, Ports
 from netlab.refusals import events, expects, impairments, tenants
 from netlab.refusals.words import no_argv, no_label, out_of_bounds, repeated, unknown
-from netlab.topology import INTERNET, Draft, Link, Node, Role, Router
+from netlab.topology import Draft, Lan, Link, Node, Role, Router
+from netlab.wiring.places import NODE_LINKS_MAX, REGIONS_MAX, links_of
+from netlab.wiring.ways import Ways
 from overlay.errors import Rejected
 
-# A router namespace slows down beyond 256 to 512 links: every one is looked at by address
-# selection and by notifications.
-INTERNET_LINKS_MAX = 500
+# Two descriptors of the keeper's each, of which a process may have 20 000.
+NODES_MAX = 9_000
+# Of all regions together: 50 core routers with their blocks of public addresses.
+INTERNET_LINKS_MAX = 10_000
+ROUTERS_MAX = 2_000  # a /24 of 192.168.0.0/16 or 172.24.0.0/13 each
+LANS_MAX = 10_000  # a /24 of 172.16.0.0/13 or 100.96.0.0/11 each
 # Hosts .10 to .254 of a /24; lower ones are left to gateways.
 LAN_LINKS_MAX = 245
-# The third byte of 192.168.x.0/24.
-LANS_MAX = 254
-NODE_LINKS_MAX = 8
 PROGRAMS_MAX = 32  # started with a node
 SEED_MAX = 2**63 - 1  # the largest whole number that TOML promises to carry
-# A file with more is no lab but a mistake; file descriptors end at about as many.
-NODES_MAX = 10_000
 
 # Conntrack counts whole seconds; a day is longer than any lab.
 UDP_TIMEOUT_S_MIN, UDP_TIMEOUT_S_MAX = 1, 86_400
@@ -51,7 +51,18 @@ def find(topology: Draft) -> Iterator[Rejected]:
         yield from _router_faults(router, targets=targets)
     for node in topology.nodes:
         yield from _node_faults(node, targets=targets)
+    by_name = {node.name: node for node in topology.nodes}
+    for lan in topology.lans:
+        yield from _gateway_faults(lan, by_name)
+    yield from _latency_faults(topology)
     yield from _size_faults(topology)
+    for cycle in Ways(topology).cycles():
+        yield Rejected(
+            f"the way out goes round in a circle: {' -> '.join((*cycle, cycle[0]))}",
+            field=cycle[0],
+            remedy="have one of them lead to a region, or take its gateway away",
+        )
+        break
     for number, latency in enumerate(topology.latencies):
         yield from impairments.find(latency.impaired, path=f"core.latency[{number}]")
     yield from tenants.find(topology)
@@ -64,13 +75,13 @@ def _name_faults(topology: Draft) -> Iterator[Rejected]:
         *(("node", node.name) for node in topology.nodes),
         *(("router", router.name) for router in topology.routers),
         *(("lan", lan.name) for lan in topology.lans),
+        *(("region", region.name) for region in topology.regions),
     ]
     for path, name in [
         ("name", topology.name),
         *((f"{kind}.{name}", name) for kind, name in named),
     ]:
         yield from no_label(name, path=path)
-    named += (("region", region.name) for region in topology.regions)
     yield from repeated([name for _, name in named], path="{}", what="name")
 
 
@@ -142,16 +153,48 @@ def _mtu_faults(mtu_bytes: int, *, ipv6: bool, path: str) -> Iterator[Rejected]:
         yield Rejected(f"{mtu_bytes} is not in {lowest}..{MTU_BYTES_MAX}", field=path)
 
 
+def _gateway_faults(lan: Lan, known: Mapping[str, Node]) -> Iterator[Rejected]:
+    if not lan.gateway:
+        return
+    path = f"lan.{lan.name}.gateway"
+    yield from unknown(lan.gateway, known=known, path=path)
+    if lan.gateway in known and all(link.to != lan.name for link in known[lan.gateway].links):
+        yield Rejected(
+            f"{lan.gateway} has no link to {lan.name}",
+            field=path,
+            remedy="give it one, or choose a node that has",
+        )
+
+
+def _latency_faults(topology: Draft) -> Iterator[Rejected]:
+    known = [region.name for region in topology.regions]
+    for number, latency in enumerate(topology.latencies):
+        path = f"core.latency[{number}].between"
+        for name in latency.between:
+            yield from unknown(name, known=known, path=path)
+        if latency.between[0] == latency.between[1]:
+            yield Rejected("one region twice", field=path, remedy="name two regions")
+    pairs = ["-".join(sorted(latency.between)) for latency in topology.latencies]
+    yield from repeated(pairs, path="core.latency.{}", what="latency")
+
+
 def _size_faults(topology: Draft) -> Iterator[Rejected]:
-    if len(topology.nodes) > NODES_MAX:
-        yield Rejected(f"{len(topology.nodes)} nodes, {NODES_MAX} is the most", field="node")
-    if len(topology.routers) + len(topology.lans) > LANS_MAX:
-        yield Rejected(f"more than {LANS_MAX} routers and LANs", field="router")
-    used = Counter(link.to for node in topology.nodes for link in node.links)
-    used.update(router.uplink.to for router in topology.routers)
+    regions = {region.name for region in topology.regions}
+    used = Counter(to for _, _, to in links_of(topology))
+    for found, most, path in (
+        (len(topology.nodes), NODES_MAX, "node"),
+        (len(topology.routers), ROUTERS_MAX, "router"),
+        (len(topology.lans), LANS_MAX, "lan"),
+        (len(topology.regions), REGIONS_MAX, "core.regions"),
+        (sum(used[region] for region in regions), INTERNET_LINKS_MAX, "core"),
+    ):
+        if found > most:
+            what = "links" if path == "core" else "of them"
+            yield Rejected(f"{found} {what}, {most} is the most", field=path)
     for name, count in sorted(used.items()):
-        limit = INTERNET_LINKS_MAX if name == INTERNET else LAN_LINKS_MAX
-        if count > limit:
+        if name not in regions and count > LAN_LINKS_MAX:
             yield Rejected(
-                f"{count} links, {limit} is the most", field=name, remedy="spread them over routers"
+                f"{count} links, {LAN_LINKS_MAX} is the most",
+                field=name,
+                remedy="spread them over routers",
             )

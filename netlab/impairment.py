@@ -55,3 +55,21 @@ class Both:
 
     def __bool__(self) -> bool:
         return bool(self.up or self.down)
+
+
+def chain(first: Impairment, second: Impairment) -> Impairment:
+    """One after the other, as one."""
+    rates = [each.rate_bit_s for each in (first, second) if each.rate_bit_s]
+    return Impairment(
+        delay_s=first.delay_s + second.delay_s,
+        jitter_s=first.jitter_s + second.jitter_s,
+        loss=_either(first.loss, second.loss),
+        duplicate=_either(first.duplicate, second.duplicate),
+        reorder=_either(first.reorder, second.reorder),
+        rate_bit_s=min(rates, default=0),
+        drops=(*first.drops, *second.drops),
+    )
+
+
+def _either(one: float, other: float) -> float:
+    return one + other - one * other

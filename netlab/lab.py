@@ -21,10 +21,12 @@ from netlab.keeper.cell import STATE_DIRECTORY
 from netlab.owner import Owner
 from netlab.process import CommandFailed, Completed, LabProcess
 from netlab.topology import Router, Topology
+from netlab.wiring.facts import Fact, program
 from netlab.wiring.partition import heal, partition
 from netlab.wiring.realize import Build, links_carried_by, plug_in, realize, routers_ruleset, unplug
 from netlab.wiring.ruleset import reloaded
-from netlab.wiring.wiring import Cable, Wiring, wire
+from netlab.wiring.wirer import wire
+from netlab.wiring.wiring import Cable, End, Station, Wiring
 from overlay.errors import Rejected, Unavailable
 
 TIMEOUT_S = 30.0
@@ -40,6 +42,7 @@ class Lab:
         self.workdir = workdir
         self._wiring = wiring
         self._owner = owner
+        self._facts: dict[str, tuple[Fact, ...]] = {}
         self._nodes: dict[str, LabNode] = {}
         self._held: dict[str, tuple[int, int]] = {}
         self._reboots: Counter[str] = Counter()
@@ -79,7 +82,7 @@ class Lab:
 
     def node(self, name: str) -> LabNode:
         if name not in self._nodes:
-            raise Rejected(f"no node {name!r}", remedy=_nearest(name, self._nodes))
+            raise _unknown(name, self._nodes, what="node")
         return self._nodes[name]
 
     @contextlib.contextmanager
@@ -101,9 +104,21 @@ class Lab:
 
         The node keeps its addresses and routes and sees the carrier go.
         """
-        for cable in self._wiring.cables_of(name):
-            if link in (None, cable.near.name):
-                await (self._plug_in(cable) if up else self._unplug(cable))
+        if name not in self._wiring.stations:
+            raise _unknown(name, self._wiring.stations, what="node or router")
+        for station in self._wiring.stations[name]:
+            if link in (None, station.end.name):
+                cable = self._wiring.cable(f"{name}:{station.end.name}")
+                await (self._plug_in(cable) if up else self._unplug(cable, seen_from=station.end))
+
+    async def cut(self, link: str) -> None:
+        """Pull the cable of this name (see Wiring.cable)."""
+        cable = self._wiring.cable(link)
+        await self._unplug(cable, seen_from=cable.near)
+
+    async def plug(self, link: str) -> None:
+        """Plug it again; nothing happens when it is."""
+        await self._plug_in(self._wiring.cable(link))
 
     @contextlib.asynccontextmanager
     async def cut_off(self, *names: str) -> AsyncIterator[None]:
@@ -141,26 +156,29 @@ class Lab:
     def _router(self, name: str) -> Router:
         routers = {router.name: router for router in self.topology.routers}
         if name not in routers:
-            raise Rejected(f"no router {name!r}", remedy=_nearest(name, routers))
+            raise _unknown(name, routers, what="router")
         return routers[name]
 
     async def _plug_in(self, cable: Cable) -> None:
-        behind = (each for each in self._wiring.subnets if each.netns == cable.near.netns)
-        program = b"".join(plug_in(cable, behind=next(behind, None)))
-        links = links_carried_by(cable)
-        await self._owner.request("program", cable.far.netns, program, links)
+        links = links_carried_by(cable, self._wiring)
+        *first, last = plug_in(cable, self._facts)
+        for netns, messages in first:
+            await self._owner.request("program", netns, messages, ())
+        await self._owner.request("program", *last, links)
 
-    async def _unplug(self, cable: Cable) -> None:
-        await self._owner.request("program", cable.far.netns, unplug(cable), ())
+    async def _unplug(self, cable: Cable, *, seen_from: End) -> None:
+        await self._owner.request("program", *unplug(cable, seen_from=seen_from), ())
 
     async def _build(self) -> None:
-        with _anonymous_file(_pack(realize(self._wiring), workdir=self.workdir)) as fd:
+        build = realize(self._wiring)
+        self._facts = {each.name: each.facts for each in build.namespaces}
+        with _anonymous_file(_pack(build, workdir=self.workdir)) as fd:
             self._held = await self._owner.request("build", fds=(fd,))
         for node in self.topology.nodes:
             netns, root = self._held[node.name]
             self._nodes[node.name] = LabNode(
                 node.name,
-                cables=self._wiring.cables_of(node.name),
+                stations=self._wiring.stations[node.name],
                 owner=self._owner,
                 directory=self.workdir / node.name,
                 netns=netns,
@@ -175,7 +193,7 @@ class LabNode:
         self,
         name: str,
         *,
-        cables: tuple[Cable, ...],
+        stations: tuple[Station, ...],
         owner: Owner,
         directory: Path,
         netns: int,
@@ -183,7 +201,7 @@ class LabNode:
     ) -> None:
         self.name = name
         self.directory = directory
-        self._cables = cables
+        self._stations = stations
         self._owner = owner
         self._root = root
         self._netns = {"": netns}
@@ -191,17 +209,17 @@ class LabNode:
     @property
     def ipv4(self) -> str | None:
         """The underlay address of the first link that has one."""
-        return next((str(cable.ipv4.ip) for cable in self._cables if cable.ipv4), None)
+        return next((str(each.ipv4) for each in self._stations if each.ipv4), None)
 
     @property
     def ipv6(self) -> str | None:
-        return next((str(cable.ipv6.ip) for cable in self._cables if cable.ipv6), None)
+        return next((str(each.ipv6) for each in self._stations if each.ipv6), None)
 
     @property
     def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
         """Of all links, in order; link-local ones aside."""
-        interfaces = (each for cable in self._cables for each in (cable.ipv4, cable.ipv6))
-        return tuple(interface.ip for interface in interfaces if interface is not None)
+        found = (each for station in self._stations for each in (station.ipv4, station.ipv6))
+        return tuple(address for address in found if address is not None)
 
     @property
     def netns_path(self) -> Path:
@@ -312,6 +330,12 @@ class LabNode:
         return Path(f"/proc/{self._owner.keeper_pid}/fd/{fd}")
 
 
+def _unknown(name: str, known: Iterable[str], *, what: str) -> Rejected:
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    remedy = f"did you mean {nearest[0]!r}?" if nearest else "this lab has none"
+    return Rejected(f"there is no {what} {name!r}", field=what, remedy=remedy)
+
+
 def _create_directories(workdir: Path, topology: Topology) -> None:
     workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for node in topology.nodes:
@@ -325,7 +349,7 @@ def _pack(build: Build, *, workdir: Path) -> bytes:
         furniture = None
         if each.files is not None:
             furniture = (each.name, each.files, str((workdir / each.name / _STATE).resolve()))
-        namespaces.append((each.name, each.program, each.sysctls, each.ruleset, furniture))
+        namespaces.append((each.name, program(each.facts), each.sysctls, each.ruleset, furniture))
     cables: dict[str, list[tuple[str, dict[str, str | int | bytes]]]] = {}
     for cable in build.cables:
         ends: dict[str, str | int | bytes] = {
@@ -356,11 +380,6 @@ def _inside(netns: Path) -> Iterator[None]:
             linux.setns(own, linux.CLONE_NEWNET)
     finally:
         os.close(own)
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    return f"did you mean {nearest[0]}?" if nearest else "this lab has none"
 
 
 @contextlib.contextmanager

@@ -18,7 +18,6 @@ from netlab.judge.questions import Question, Questions, Version
 from netlab.judge.verdict import Miss, Verdict, format_rate
 from netlab.lab import Lab
 from netlab.topology import Expect, Family, Via
-from netlab.wiring.wiring import wire
 from overlay.errors import OverlayError, Rejected
 from zos_core import why
 from zos_core.cli.why import format_walk
@@ -66,7 +65,7 @@ class Judge:
         self._lab = lab
         self._fleet = fleet
         self._loop = asyncio.get_running_loop()
-        self._wiring = wire(lab.topology)
+        self._wiring = lab.wiring
         self._machines = {node.name: _machine(lab, node.name) for node in lab.topology.nodes}
 
     async def judge(

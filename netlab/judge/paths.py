@@ -12,13 +12,13 @@ from zos_core.status import PeerStatus, Status
 
 def lan_addresses(wiring: Wiring, near: str, far: str) -> frozenset[str]:
     """Where `far` is found on a LAN that `near` is on, too."""
-    shared = {cable.far.netns for cable in wiring.cables_of(near) if cable.subnet is not None}
+    shared = {each.link.to for each in wiring.stations.get(near, ()) if each.on_lan}
     return frozenset(
-        str(interface.ip)
-        for cable in wiring.cables_of(far)
-        if cable.subnet is not None and cable.far.netns in shared
-        for interface in (cable.ipv4, cable.ipv6)
-        if interface is not None
+        str(address)
+        for station in wiring.stations.get(far, ())
+        if station.on_lan and station.link.to in shared
+        for address in (station.ipv4, station.ipv6)
+        if address is not None
     )
 
 

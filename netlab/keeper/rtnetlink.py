@@ -13,17 +13,23 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 
-RTM_NEWLINK, RTM_GETLINK, RTM_SETLINK = 16, 18, 19
-RTM_NEWADDR, RTM_NEWROUTE, RTM_GETROUTE, RTM_NEWNEIGH = 20, 24, 26, 28
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
+RTM_NEWADDR, RTM_DELADDR, RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 20, 21, 24, 25, 26
+RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 1, 4, 0x100, 0x200, 0x400
 NLMSG_ERROR = 2
 
 _CREATE = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL
+_WITHDRAWS = {
+    RTM_NEWADDR: RTM_DELADDR,
+    RTM_NEWROUTE: RTM_DELROUTE,
+    RTM_NEWNEIGH: RTM_DELNEIGH,
+}
 _REPLACE = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE
 
 IFF_UP = 1
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
-IFLA_OPERSTATE, IF_OPER_UP = 16, 6
+IFLA_OPERSTATE, IF_OPER_UP, IFLA_GROUP = 16, 6, 27
 IFLA_AF_SPEC, IFLA_NET_NS_FD, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 26, 28, 31, 32
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFLA_INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE = 8, 1
@@ -32,6 +38,7 @@ IFLA_BR_NF_CALL_IPTABLES, IFLA_BR_NF_CALL_IP6TABLES, IFLA_BR_NF_CALL_ARPTABLES =
 IFA_ADDRESS, IFA_LOCAL, IFA_F_NODAD = 1, 2, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY = 1, 4, 5, 6
 RT_TABLE_MAIN, RTPROT_STATIC, RTN_UNICAST, RTN_LOCAL, RTNH_F_ONLINK = 254, 4, 1, 2, 4
+RTN_UNREACHABLE = 7
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
 NDA_DST, NDA_LLADDR, NUD_PERMANENT = 1, 2, 0x80
 
@@ -128,6 +135,22 @@ def link_master(ifindex: int, *, master: int) -> bytes:
     return _message(RTM_SETLINK, NLM_F_REQUEST, body)
 
 
+def link_mtu(ifindex: int, *, mtu_bytes: int) -> bytes:
+    body = _ifinfo(ifindex=ifindex) + _attribute(IFLA_MTU, _U32.pack(mtu_bytes))
+    return _message(RTM_SETLINK, NLM_F_REQUEST, body)
+
+
+def link_group(ifindex: int, *, group: int) -> bytes:
+    body = _ifinfo(ifindex=ifindex) + _attribute(IFLA_GROUP, _U32.pack(group))
+    return _message(RTM_SETLINK, NLM_F_REQUEST, body)
+
+
+def remove_group(group: int) -> bytes:
+    """Delete all links of a group: every single deletion would cost 20 ms, all at once do, too."""
+    body = _ifinfo(ifindex=0) + _attribute(IFLA_GROUP, _U32.pack(group))
+    return _message(RTM_DELLINK, NLM_F_REQUEST, body)
+
+
 def no_generated_addresses(ifindex: int) -> bytes:
     """Must come before the link goes up. The same by /proc/sys costs more with every namespace."""
     mode = _attribute(IFLA_INET6_ADDR_GEN_MODE, _U8.pack(ADDR_GEN_MODE_NONE))
@@ -178,6 +201,23 @@ def route(
     return _message(RTM_NEWROUTE, _REPLACE, body)
 
 
+def unreachable(*, destination: bytes, prefix_length: int) -> bytes:
+    """A route of last resort: what is more specific wins."""
+    family = socket.AF_INET6 if len(destination) == 16 else socket.AF_INET
+    body = _ROUTE.pack(
+        family,
+        prefix_length,
+        0,
+        0,
+        RT_TABLE_MAIN,
+        RTPROT_STATIC,
+        RT_SCOPE_UNIVERSE,
+        RTN_UNREACHABLE,
+        0,
+    )
+    return _message(RTM_NEWROUTE, _REPLACE, body + _attribute(RTA_DST, destination))
+
+
 def neighbour(ifindex: int, *, packed: bytes, mac: bytes) -> bytes:
     """Permanent, so that it does not count in the neighbour table that the whole host shares."""
     family = socket.AF_INET6 if len(packed) == 16 else socket.AF_INET
@@ -185,6 +225,13 @@ def neighbour(ifindex: int, *, packed: bytes, mac: bytes) -> bytes:
     return _message(
         RTM_NEWNEIGH, _REPLACE, body + _attribute(NDA_DST, packed) + _attribute(NDA_LLADDR, mac)
     )
+
+
+def withdrawn(message: bytes) -> bytes:
+    """The message that takes back what an address, route or neighbour message made."""
+    length, kind, _, sequence, port = _HEADER.unpack_from(message)
+    head = _HEADER.pack(length, _WITHDRAWS[kind], NLM_F_REQUEST, sequence, port)
+    return head + message[_HEADER.size :]
 
 
 class NetlinkError(OSError):

@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 
 from netlab.topology import Topology
-from netlab.wiring.wiring import Wiring
+from netlab.wiring.wiring import End, Wiring
 from overlay.errors import Rejected
 
 PARTS_MAX = 63  # DSCP has six bits; 0 is for those in no part
@@ -28,7 +28,7 @@ def partition(wiring: Wiring, parts: Sequence[Sequence[str]]) -> dict[str, str]:
     hear everybody and are heard by everybody. Raises Rejected.
     """
     part_of = parts_of(wiring.topology, parts)
-    return {netns: _EMPTIED + _table(wiring, netns, part_of) for netns in _hubs(wiring)}
+    return {netns: _EMPTIED + table for netns, table in _tables(wiring, part_of).items()}
 
 
 def heal(wiring: Wiring) -> dict[str, str]:
@@ -78,32 +78,56 @@ def _nodes_behind(topology: Topology, name: str) -> Iterator[str]:
 
 
 def _hubs(wiring: Wiring) -> list[str]:
-    """Where the cables of nodes end."""
+    """Where the cables of nodes end: both ends of those that join two nodes."""
+    return list(dict.fromkeys(far.netns for _, far, _ in _node_ends(wiring)))
+
+
+def _node_ends(wiring: Wiring) -> Iterator[tuple[str, End, bool]]:
+    """Each node at the far end of its cable; of a cable between two stations, at its own."""
     nodes = {node.name for node in wiring.topology.nodes}
-    return list(
-        dict.fromkeys(cable.far.netns for cable in wiring.cables if cable.near.netns in nodes)
-    )
+    for cable in wiring.cables:
+        if cable.far_station is None:
+            if cable.near.netns in nodes:
+                yield cable.near.netns, cable.far, False
+            continue
+        for end in (cable.near, cable.far):
+            if end.netns in nodes:
+                yield end.netns, end, True
 
 
-def _table(wiring: Wiring, netns: str, part_of: Mapping[str, int]) -> str:
+def _tables(wiring: Wiring, part_of: Mapping[str, int]) -> dict[str, str]:
     """One pair of chains per part, not per port: a chain takes many devices."""
-    nodes = {node.name for node in wiring.topology.nodes}
-    ports: dict[int, list[str]] = {}
-    for cable in wiring.cables_at(netns):
-        if cable.near.netns in nodes:
-            ports.setdefault(part_of.get(cable.near.netns, _NOBODY), []).append(cable.far.name)
-    chains = [chain for part in sorted(ports) for chain in _chains(part, ports[part])]
-    return "\n".join((f"table netdev {TABLE} {{", *chains, "}\n"))
+    ports: dict[str, dict[tuple[int, bool], list[str]]] = {}
+    for node, end, is_own in _node_ends(wiring):
+        group = (part_of.get(node, _NOBODY), is_own)
+        ports.setdefault(end.netns, {}).setdefault(group, []).append(end.name)
+    return {
+        netns: "\n".join(
+            (
+                f"table netdev {TABLE} {{",
+                *(line for group in sorted(found) for line in _chains(*group, found[group])),
+                "}\n",
+            )
+        )
+        for netns, found in ports.items()
+    }
 
 
-def _chains(part: int, devices: list[str]) -> Iterator[str]:
-    yield _chain("from", "ingress", part, devices, [f"ip dscp set {part}", f"ip6 dscp set {part}"])
+def _chains(part: int, is_own: bool, devices: list[str]) -> Iterator[str]:
+    """What the node sends is let through with its part's number, what it may hear without change.
+
+    At the far end of its cable what it sends comes in, at its own it goes out.
+    """
+    sent, heard = ("egress", "ingress") if is_own else ("ingress", "egress")
+    place = "own" if is_own else "far"
+    marked = [f"ip dscp set {part}", f"ip6 dscp set {part}"]
+    yield _chain(f"from-{part}-{place}", sent, devices, marked)
     if part != _NOBODY:
         foreign = f"dscp != {{ {_NOBODY}, {part} }} drop"
-        yield _chain("to", "egress", part, devices, [f"ip {foreign}", f"ip6 {foreign}"])
+        yield _chain(f"to-{part}-{place}", heard, devices, [f"ip {foreign}", f"ip6 {foreign}"])
 
 
-def _chain(way: str, hook: str, part: int, devices: list[str], rules: list[str]) -> str:
+def _chain(name: str, hook: str, devices: list[str], rules: list[str]) -> str:
     listed = ", ".join(f'"{device}"' for device in devices)
     head = f"type filter hook {hook} devices = {{ {listed} }} priority filter;"
-    return "\n".join((f"chain {way}-{part} {{", head, *rules, "}"))
+    return "\n".join((f"chain {name} {{", head, *rules, "}"))

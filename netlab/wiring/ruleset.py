@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 
 from netlab.nat import Nat
 from netlab.topology import Router
-from netlab.wiring.wiring import WAN
+from netlab.wiring.places import WAN
 
 _TABLE = "inet netlab"
 

@@ -117,7 +117,7 @@ async def test_a_router_that_starts_again_has_forgotten_and_draws_other_ports(tm
             assert after != before
             server.sendto(b"answer", after)
             assert (await receive(inner))[0] == b"answer"
-        with pytest.raises(Rejected, match="did you mean r"):
+        with pytest.raises(Rejected, match="did you mean 'r'"):
             await lab.reboot_nat("s")
 
 

@@ -375,7 +375,7 @@ async def test_labs_side_by_side_never_see_each_other(lab, in_order):  # LAB-011
 async def test_lab_names_what_it_could_not_build(tmp_path, monkeypatch):
     before = observe_footprint()
     broken = nl.link_master(99, master=98)
-    monkeypatch.setattr("netlab.wiring.realize._node_program", lambda cables: iter((broken,)))
+    monkeypatch.setattr("netlab.lab.program", lambda facts: broken)
     with pytest.raises(Unavailable, match="message 1 of type 19"):
         async with Lab.create(PUBLIC, workdir=tmp_path / "lab"):
             pytest.fail("built")

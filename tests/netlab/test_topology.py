@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 
 from netlab import faults as limits
+from netlab.impairment import Both
 from netlab.nat import Nat
-from netlab.topology import Lan, Link, Node, Router, Topology
+from netlab.topology import Lan, Latency, Link, Node, Region, Router, Topology
+from netlab.wiring.places import NODE_LINKS_MAX, REGIONS_MAX
 from overlay.errors import Rejected
 
 
@@ -81,18 +83,84 @@ def test_topology_bounds_links_and_fan_out():  # LAB-003
     def nodes(count: int, to: str) -> tuple[Node, ...]:
         return tuple(Node(f"n{number}", (Link(to=to),)) for number in range(count))
 
-    Topology(nodes=(Node("a", links(limits.NODE_LINKS_MAX)),))
-    assert refusal(Node("a", links(limits.NODE_LINKS_MAX + 1))).field == "node.a.links"
+    Topology(nodes=(Node("a", links(NODE_LINKS_MAX)),))
+    assert refusal(Node("a", links(NODE_LINKS_MAX + 1))).field == "node.a.links"
 
     home = (Router("home"),)
     Topology(nodes=nodes(limits.LAN_LINKS_MAX, "home"), routers=home)
     assert refusal(*nodes(limits.LAN_LINKS_MAX + 1, "home"), routers=home).field == "home"
-    Topology(nodes=nodes(limits.INTERNET_LINKS_MAX - 1, "internet"), routers=home)
-    assert refusal(*nodes(limits.INTERNET_LINKS_MAX, "internet"), routers=home).field == "internet"
+    far = (Router("office", Link(to="home")),)
+    crowd = nodes(limits.LAN_LINKS_MAX, "home")
+    assert refusal(*crowd, routers=(*home, *far)).field == "home"
 
-    many = tuple(Lan(f"l{number}") for number in range(limits.LANS_MAX))
-    Topology(nodes=(), lans=many)
-    assert refusal(lans=many, routers=home).field == "router"
+
+@pytest.mark.parametrize(
+    ("most", "field", "build"),
+    [
+        (limits.NODES_MAX, "node", lambda n: {"nodes": [Node(f"n{i}", ()) for i in range(n)]}),
+        (limits.ROUTERS_MAX, "router", lambda n: {"routers": [Router(f"r{i}") for i in range(n)]}),
+        (limits.LANS_MAX, "lan", lambda n: {"lans": [Lan(f"l{i}") for i in range(n)]}),
+        (
+            REGIONS_MAX,
+            "core.regions",
+            lambda n: {"regions": [Region("internet"), *(Region(f"g{i}") for i in range(n - 1))]},
+        ),
+    ],
+)
+def test_topology_bounds_what_there_is_of_each_kind(most, field, build):  # LAB-003
+    def topology(count: int) -> Topology:
+        return Topology(**{"nodes": (), **{k: tuple(v) for k, v in build(count).items()}})
+
+    topology(most)
+    with pytest.raises(Rejected) as caught:
+        topology(most + 1)
+    assert caught.value.field == field
+
+
+def test_topology_bounds_links_to_the_internet():  # LAB-003
+    full, rest = divmod(limits.INTERNET_LINKS_MAX, NODE_LINKS_MAX)
+    links = tuple(Link(name=f"eth{n}") for n in range(NODE_LINKS_MAX))
+    crowd = tuple(Node(f"n{n}", links) for n in range(full))
+    Topology(nodes=(*crowd, Node("rest", links[:rest])))
+    assert refusal(*crowd, Node("rest", links[: rest + 1])).field == "core"
+
+
+def test_topology_refuses_a_gateway_that_is_not_there():  # LAB-204
+    error = refusal(Node("alice", (Link(to="lan"),)), lans=(Lan("lan", gateway="alise"),))
+    assert (error.field, "'alice'" in str(error)) == ("lan.lan.gateway", True)
+    error = refusal(Node("alice"), lans=(Lan("lan", gateway="alice"),))
+    assert (error.field, "no link to lan" in str(error)) == ("lan.lan.gateway", True)
+
+
+def test_topology_refuses_latencies_between_what_are_no_two_regions():  # LAB-200
+    regions = (Region("eu"), Region("us"))
+
+    def refused(*between: tuple[str, str]) -> Rejected:
+        with pytest.raises(Rejected) as caught:
+            Topology(
+                nodes=(),
+                regions=regions,
+                latencies=tuple(Latency(each, Both()) for each in between),
+            )
+        return caught.value
+
+    error = refused(("eu", "uss"))
+    assert (error.field, "'us'" in str(error)) == ("core.latency[0].between", True)
+    assert refused(("eu", "eu")).field == "core.latency[0].between"
+    assert refused(("eu", "us"), ("us", "eu")).field == "core.latency.eu-us"
+
+
+def test_topology_refuses_a_way_out_that_goes_round():  # LAB-202
+    routers = (Router("a", Link(to="b")), Router("b", Link(to="a")))
+    assert "a -> b -> a" in str(refusal(routers=routers))
+    assert "a -> a" in str(refusal(routers=(Router("a", Link(to="a")),)))
+    one = Node("one", (Link(to="y"), Link(to="x", name="eth1")))
+    other = Node("other", (Link(to="x"), Link(to="y", name="eth1")))
+    lans = (Lan("x", gateway="one"), Lan("y", gateway="other"))
+    assert "x -> y -> x" in str(refusal(one, other, lans=lans))
+    # With a link to the internet first, the same two lead out.
+    way_out = Node("one", (Link(name="wan0"), *one.links))
+    Topology(nodes=(way_out, other), lans=lans)
 
 
 @pytest.mark.parametrize(

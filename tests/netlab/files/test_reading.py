@@ -193,12 +193,14 @@ def test_empty_file_is_a_lab_without_anything():
 def test_count_makes_as_many_with_their_number_in_every_text():  # LAB-283
     lab = parse_lab(
         '[router.home]\ncount = 2\n[lan.lan]\ncount = 2\ngateway = "pc-{n}"\n'
-        '[node.pc]\ncount = 2\nlink = "home-{n}"\nrun = "echo {n} {m}"\n'
+        '[node.pc]\ncount = 2\nlinks = { eth0 = "home-{n}", eth1 = "lan-{n}" }\n'
+        'run = "echo {n} {m}"\n'
     )
 
     assert [router.name for router in lab.routers] == ["home-1", "home-2"]
     assert lab.lans == (Lan("lan-1", "pc-1"), Lan("lan-2", "pc-2"))
-    assert lab.nodes[1] == Node("pc-2", (Link("home-2"),), run=(("echo", "2", "{m}"),))
+    links = (Link("home-2"), Link("lan-2", "eth1"))
+    assert lab.nodes[1] == Node("pc-2", links, run=(("echo", "2", "{m}"),))
 
 
 def test_count_puts_the_number_where_the_name_says():  # LAB-283

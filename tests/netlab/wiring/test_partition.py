@@ -7,7 +7,7 @@ import pytest
 from netlab.nat import NATS
 from netlab.topology import Lan, Link, Node, Router, Topology
 from netlab.wiring.partition import PARTS_MAX, heal, partition, parts_of
-from netlab.wiring.wiring import wire
+from netlab.wiring.wirer import wire
 from overlay.errors import Rejected
 
 TOPOLOGY = Topology(
@@ -62,5 +62,5 @@ def test_every_hub_of_nodes_gets_rules_that_replace_earlier_ones() -> None:  # L
     # anna and carol are in no part: what they send is 0, and nothing is kept from them.
     assert "chain from-0" in rulesets["home"]
     assert "chain to-0" not in rulesets["home"]
-    assert 'hook egress devices = { "p1" }' in rulesets["home"]
+    assert 'hook egress devices = { "p4010" }' in rulesets["home"]
     assert "dscp != { 0, 1 } drop" in rulesets["home"]
