@@ -15,9 +15,10 @@ export ZOS_WIREGUARD_GO ?= $(wildcard $(CURDIR)/build/wireguard-go/usr/bin/wireg
 # The least that must run: a suite that loses its tests fails instead of passing empty.
 KERNEL_TESTS ?= 180
 LAB_TESTS ?= 37
+PAGE_TESTS ?= 5
 
 .NOTPARALLEL:
-.PHONY: help demo test check kernel lab test-vm bench man lock setup format clean
+.PHONY: help demo test check kernel page lab test-vm bench man lock setup format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -29,7 +30,7 @@ demo: setup ## a registry, nodes and two tenants on this machine, end to end (ro
 	@$(BIN)/python -m demo
 
 # Where QEMU cannot be had, the same suite has run on wireguard-go all the same.
-test: check kernel lab ## everything that CI runs (root)
+test: check kernel page lab ## everything that CI runs (root)
 	@if tools/setup.sh vm; then $(MAKE) test-vm; \
 	else echo "test: NOT TESTED on kernel WireGuard: QEMU or its kernel could not be installed"; fi
 
@@ -39,10 +40,14 @@ check: ## format, lint, types, architecture, unit and property tests (no root)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST) -n 2 -m "not kernel and not lab and not vm"
+	$(PYTEST) -n 2 -m "not kernel and not lab and not page and not vm"
 
 kernel: setup ## the suite on real namespaces and links (root)
 	$(SUITE) -m kernel --must-run $(KERNEL_TESTS)
+
+page: ## the page of `zos lab watch`, in headless Chromium
+	@tools/setup.sh venv page
+	$(SUITE) -m page --must-run $(PAGE_TESTS)
 
 lab: setup ## the suite on several nodes (root)
 	$(SUITE) -m lab --must-run $(LAB_TESTS)

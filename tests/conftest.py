@@ -13,7 +13,7 @@ from blockbuster import blockbuster_ctx
 TREE = Path(__file__).resolve().parent.parent
 PACKAGES = ["overlay", "zos_core", "netlab"]
 # A folder tells what its tests need.
-FOLDER_MARKS = ("kernel", "lab", "vm")
+FOLDER_MARKS = ("kernel", "lab", "page", "vm")
 FAST_WIREGUARD_GO = TREE / "build/wireguard-go/usr/bin/wireguard-go"
 
 hypothesis.settings.register_profile("dev", deadline=None, print_blob=True)

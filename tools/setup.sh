@@ -2,6 +2,7 @@
 # Installs what this tree needs and is not there yet. Parts, any number of them:
 #   venv   .venv from requirements/dev.lock, this tree in it as an editable install
 #   node   Debian packages that a node, a lab and their tests run
+#   page   the browser that shows pages in tests and makes the pictures of the documents
 #   vm     QEMU and a Debian kernel, unpacked below build/ and not installed
 #   bench  the other overlays and lab tools that bench/ measures beside ours
 # A part that is complete costs milliseconds. Nothing but Debian packages leaves this directory.
@@ -12,6 +13,7 @@ exec </dev/null
 
 NODE_PACKAGES=(wireguard-go wireguard-tools nftables libnftables1 iproute2 iputils-ping util-linux)
 VM_PACKAGES=(qemu-system-x86 kmod file)
+PAGE_PACKAGES=(chromium)
 BENCH_PACKAGES=(nebula tinc mininet bridge-utils)
 NEXT_SUITE=trixie              # the first Debian whose wireguard-go has segmentation offload,
 FAST_WIREGUARD_GO=0.0.20230101 # that is, from this version on
@@ -182,6 +184,8 @@ download() (
     logged apt-get -o DPkg::Lock::Timeout=300 update && logged fetch "$@"
 )
 
+setup_page() { install_packages "${PAGE_PACKAGES[@]}"; }
+
 setup_bench() {
     local hash
     install_packages "${BENCH_PACKAGES[@]}"
@@ -197,14 +201,14 @@ setup_bench() {
 
 main() {
     local part
-    [ $# -gt 0 ] || die "name the parts: venv node vm bench"
+    [ $# -gt 0 ] || die "name the parts: venv node page vm bench"
     mkdir -p "$STAMPS"
     # Two runs at once would install into each other's half-made environment.
     exec 9>build/setup.lock
     flock -w 900 9 || die "another set-up has been running for 15 minutes"
     for part in "$@"; do
         case $part in
-            venv | node | vm | bench) "setup_$part" ;;
+            venv | node | page | vm | bench) "setup_$part" ;;
             *) die "no such part: $part" ;;
         esac
     done

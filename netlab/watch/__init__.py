@@ -1,0 +1,1 @@
+"""Looking at a living lab: a web page with a memory, and a table in the terminal."""
