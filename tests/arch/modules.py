@@ -54,7 +54,14 @@ SHELL = frozenset(
 )
 
 # Modules that may start processes (rule 5).
-PROCESS_STARTERS = frozenset({"netlab.keeper.keeper", "netlab.owner", "overlay.netns.spawn"})
+PROCESS_STARTERS = frozenset(
+    {
+        "netlab.keeper.keeper",
+        "netlab.keeper.pump_house",
+        "netlab.owner",
+        "overlay.netns.spawn",
+    }
+)
 
 # The one module that puts private keys into text: it writes the key files.
 KEY_WRITER = "overlay.keys.keyfile"
