@@ -108,7 +108,11 @@ def nat(entry: NatName | NatEntry) -> Nat | None:
         said_s = quantities.parse_time(entry.timeout)
         timeout_s = int(min(said_s, 2.0**63))
         if timeout_s != said_s:
-            raise Rejected(f"{entry.timeout!r} is no whole number of seconds", field="nat.timeout")
+            raise Rejected(
+                f"{entry.timeout!r} is no whole number of seconds",
+                field="nat.timeout",
+                remedy="write it like '30s'",
+            )
     return Nat(
         mapping=_or(entry.mapping, plain.mapping),
         filtering=_or(entry.filtering, plain.filtering),
@@ -125,7 +129,11 @@ def argv(said: Argv, *, field: str = "run") -> tuple[str, ...]:
     try:
         return tuple(shlex.split(said))
     except ValueError as exc:  # a quotation without an end
-        raise Rejected(f"{said!r} cannot be split into words: {exc}", field=field) from exc
+        raise Rejected(
+            f"{said!r} cannot be split into words: {str(exc).lower()}",
+            field=field,
+            remedy='write the words apart: ["echo", "two words"]',
+        ) from exc
 
 
 def expect(entry: ExpectEntry) -> Expect:
