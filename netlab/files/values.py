@@ -25,7 +25,7 @@ from netlab.files.shape import (
 )
 from netlab.impairment import Both, Impairment
 from netlab.nat import NATS, Nat
-from netlab.topology import Event, Expect, Link, Node, Router
+from netlab.topology import WAN, Event, Expect, Link, Node, Router
 from overlay.errors import Rejected
 
 T = TypeVar("T")
@@ -89,10 +89,9 @@ def node(entry: NodeEntry, *, name: str, home: str) -> Node:
 
 def router(entry: RouterEntry, *, name: str, home: str) -> Router:
     plain = Router(name)
-    said = OneLinkEntry() if entry.link is UNSET else entry.link
     return Router(
         name,
-        link(said, name=_name_of(said, plain.uplink.name), home=home),
+        link(home if entry.link is UNSET else entry.link, name=WAN, home=home),
         nat=None if entry.nat is UNSET else nat(entry.nat),
         firewall=_or(entry.firewall, plain.firewall),
     )

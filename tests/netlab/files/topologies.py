@@ -96,7 +96,7 @@ def topologies(draw: st.DrawFn) -> Topology:
     routers: list[Router] = []
     for name in named["routers"]:
         above = [*regions, *(router.name for router in routers)]
-        uplink = draw(links(above, st.just("wan") | LINK_NAMES))
+        uplink = draw(links(above, LINK_NAMES))
         firewall = draw(st.sampled_from(["none", "stateful", "block-udp"]))
         routers.append(Router(name, uplink, draw(NATS_OF_ALL_KINDS), firewall))
     places = [*regions, *named["routers"], *named["lans"]]
