@@ -61,24 +61,24 @@ def _value(tree: Any, path: Path) -> Any:
 
 def _descend(value: Any, rest: str, path: Path) -> Path:
     """As deep as the file goes; words that only the values have are passed over."""
-    tokens = parted(rest)
-    for position, token in enumerate(tokens):
-        key = _key(value, token, tokens[position + 1 :])
+    words = parted(rest)
+    for position, word in enumerate(words):
+        key = _key(value, word, words[position + 1 :])
         if key is not None:
             value, path = value[key], (*path, key)
     return path
 
 
-def _key(value: Any, token: str | int, after: Path) -> str | int | None:
+def _key(value: Any, word: str | int, after: Path) -> str | int | None:
     if isinstance(value, list):
-        if isinstance(token, int):
-            return token if token < len(value) else None
+        if isinstance(word, int):
+            return word if word < len(value) else None
         # Given twice, it is the second that is too many.
-        found = [position for position, entry in enumerate(value) if entry == token]
+        found = [position for position, entry in enumerate(value) if entry == word]
         return found[-1] if found else None
     if not isinstance(value, dict):
         return None
-    if token in ("up", "down") and after and token in value:
+    if word in ("up", "down") and after and word in value:
         # What is wrong in one direction may be said of both.
-        return token if _key(value[token], after[0], ()) is not None else None
-    return next((key for key in (token, _WORDS.get(str(token))) if key in value), None)
+        return word if _key(value[word], after[0], ()) is not None else None
+    return next((key for key in (word, _WORDS.get(str(word))) if key in value), None)
