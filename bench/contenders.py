@@ -22,7 +22,8 @@ FIRST, LAST = "n1", "n2"
 TOPOLOGY = Topology(
     name="bench", nodes=(Node(FIRST), Node(LAST), Node("n3"), Node("registry"), Node("desk"))
 )
-WIREGUARD_PORT = 41820
+WIREGUARD_PORT, ROUTED_PORT = 41820, 41821
+BY_HAND = {"LOG_LEVEL": "error", "WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD": "1"}
 
 
 async def wireguard_go() -> str:
@@ -88,11 +89,70 @@ class ByHand:
             f"[Peer]\nPublicKey = {self._keys[peer][1]}\nAllowedIPs = {self.address(peer)}/32\n"
             f"Endpoint = {self._lab.node(peer).ipv4}:{WIREGUARD_PORT}\n"
         )
-        env = {"LOG_LEVEL": "error", "WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD": "1"}
-        await node.run(self._binary, "wg0", env=env)
+        await node.run(self._binary, "wg0", env=BY_HAND)
         await node.run("wg", "setconf", "wg0", "/dev/stdin", input=conf.encode())
         batch = f"address add {self.address(name)}/24 dev wg0\nlink set wg0 mtu 1420 up\n"
         await node.run("ip", "-batch", "-", input=batch.encode())
+
+
+class ByHandBehindBridge:
+    """wireguard-go by hand on the topology of zos: device and bridge in a netns of the tenant's,
+    the application in another one, on the far end of a veth pair. No firewall.
+    """
+
+    def __init__(self, lab: Lab, *, binary: str) -> None:
+        self.name = "wireguard-go by hand, same topology"
+        self._lab = lab
+        self._binary = binary
+        self._keys: dict[str, tuple[str, str]] = {}
+
+    async def prepare(self) -> None:
+        for name in (FIRST, LAST):
+            node = self._lab.node(name)
+            private = (await node.run("wg", "genkey")).text.strip()
+            public = (await node.run("wg", "pubkey", input=private.encode())).text.strip()
+            self._keys[name] = (private, public)
+            for netns in ("hand", self.netns()):
+                await node.add_namespace(netns)
+        await self._start(FIRST, LAST)
+
+    async def start_last(self) -> None:
+        await self._start(LAST, FIRST)
+
+    def netns(self) -> str:
+        return "hand-app"
+
+    def address(self, node: str) -> str:
+        return f"10.76.{_number(node)}.2"
+
+    async def resident_bytes(self, node: str) -> int:
+        return await resident(self._lab.node(node), "wireguard-go")
+
+    async def _start(self, name: str, peer: str) -> None:
+        node, gateway = self._lab.node(name), f"10.76.{_number(name)}.1"
+        conf = (
+            f"[Interface]\nPrivateKey = {self._keys[name][0]}\nListenPort = {ROUTED_PORT}\n"
+            f"[Peer]\nPublicKey = {self._keys[peer][1]}\n"
+            f"AllowedIPs = 10.76.{_number(peer)}.0/24\n"
+            f"Endpoint = {self._lab.node(peer).ipv4}:{ROUTED_PORT}\n"
+        )
+        await node.run(self._binary, "wg1", env=BY_HAND)
+        await node.run("wg", "setconf", "wg1", "/dev/stdin", input=conf.encode())
+        await node.run("ip", "link", "set", "wg1", "netns", "hand")
+        tenant = (
+            "link add br0 type bridge\n"
+            f"link add port type veth peer name eth0 netns {self.netns()}\n"
+            f"address add {gateway}/24 dev br0\n"
+            "link set port mtu 1420 master br0 up\nlink set br0 mtu 1420 up\n"
+            f"link set wg1 mtu 1420 up\nroute add 10.76.0.0/16 dev wg1\n"
+        )
+        application = (
+            f"address add {self.address(name)}/24 dev eth0\nlink set eth0 mtu 1420 up\n"
+            f"route add default via {gateway}\n"
+        )
+        await node.run("ip", "-batch", "-", input=tenant.encode(), netns="hand")
+        await node.run("sysctl", "-qw", "net.ipv4.ip_forward=1", netns="hand")
+        await node.run("ip", "-batch", "-", input=application.encode(), netns=self.netns())
 
 
 class Nebula:
@@ -241,6 +301,10 @@ class Zos:
     async def resident_bytes(self, node: str) -> int:
         at = self._lab.node(node)
         return await resident(at, "zos") + await resident(at, "wireguard-go")
+
+
+def _number(node: str) -> int:
+    return 1 if node == FIRST else 2
 
 
 async def resident(node: LabNode, program: str) -> int:

@@ -14,7 +14,7 @@ exec </dev/null
 NODE_PACKAGES=(wireguard-go wireguard-tools nftables libnftables1 iproute2 iputils-ping util-linux)
 VM_PACKAGES=(qemu-system-x86 kmod file)
 PAGE_PACKAGES=(chromium)
-BENCH_PACKAGES=(nebula tinc mininet bridge-utils)
+BENCH_PACKAGES=(iperf3 nebula tinc mininet bridge-utils)
 NEXT_SUITE=trixie              # the first Debian whose wireguard-go has segmentation offload,
 FAST_WIREGUARD_GO=0.0.20230101 # that is, from this version on
 DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg

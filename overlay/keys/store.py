@@ -10,7 +10,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -24,6 +24,9 @@ from overlay.model import NetworkId
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
+DEVICES = "devices"
+KEY_SUFFIX = ".key"
+_UNFINISHED_SUFFIX = ".unfinished"
 _OTHERS = 0o077
 
 
@@ -99,9 +102,26 @@ def delete(path: Path) -> None:
         os.fsync(directory)
 
 
+def delete_others(directory: Path, keep: Collection[str]) -> tuple[str, ...]:
+    """Of the keys in `directory` only those named in `keep` are left, and nothing unfinished.
+
+    The names of the files that went, sorted. What is no key file is nobody's business here.
+    """
+    gone: list[str] = []
+    with suppress(Absent), _locked_directory(directory / KEY_SUFFIX) as opened:
+        for name in sorted(os.listdir(opened)):  # noqa: PTH208 - a path could be swapped
+            is_key = name.endswith(KEY_SUFFIX) and name not in keep
+            if is_key or name.endswith(_UNFINISHED_SUFFIX):
+                _unlink(opened, name)
+                gone.append(name)
+        if gone:
+            os.fsync(opened)
+    return tuple(gone)
+
+
 def device_key_path(directory: Path, network: NetworkId) -> Path:
     """Where a node keeps the key of its network resource, below its key directory."""
-    return directory / "devices" / f"{addressing.netns_name(network)}.key"
+    return directory / DEVICES / f"{addressing.netns_name(network)}{KEY_SUFFIX}"
 
 
 def load_or_create_device(directory: Path, network: NetworkId) -> DeviceKey:
@@ -249,7 +269,7 @@ def _exists(directory: int, path: Path) -> bool:
 
 
 def _unfinished(path: Path) -> str:
-    return f".{path.name}.unfinished"
+    return f".{path.name}{_UNFINISHED_SUFFIX}"
 
 
 def _check_private(path: Path, found: os.stat_result, mode: int) -> None:

@@ -145,6 +145,11 @@ class Cache:
         with _explained(self._path):
             yield from self._db.execute(statement, (prefix, end))
 
+    def keys(self, prefix: str) -> tuple[str, ...]:
+        """Keys of the documents whose key starts so, sorted."""
+        statement = "SELECT key FROM documents WHERE key >= ? AND key < ? ORDER BY key"
+        return tuple(row[0] for row in self._rows(statement, prefix, prefix[:-1] + "0"))
+
     def forget(self, key: str) -> None:
         """Drop the document; its floor stays, so that it can't come back older."""
         self._documents -= self._write("DELETE FROM documents WHERE key = ?", key)

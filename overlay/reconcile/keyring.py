@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from overlay.documents.schema import Member
@@ -9,6 +10,8 @@ from overlay.keys import store
 from overlay.keys.identity import Identity, Kind, Signer
 from overlay.keys.wireguard import DeviceKey
 from overlay.model import NetworkId
+
+INVITATIONS = "invitations"
 
 
 class Keyring:
@@ -40,6 +43,15 @@ class Keyring:
         store.delete(store.device_key_path(self._directory, network))
         store.delete(self._invitation_path(network))
 
+    def forget_others(self, networks: Iterable[NetworkId]) -> tuple[str, ...]:
+        """No key is left of any other network; the names of the files that went."""
+        paths = [store.device_key_path(self._directory, network) for network in networks]
+        keep = frozenset(path.name for path in paths)
+        return (
+            *store.delete_others(self._directory / store.DEVICES, keep),
+            *store.delete_others(self._directory / INVITATIONS, keep),
+        )
+
     def _invitation_path(self, network: NetworkId) -> Path:
         device = store.device_key_path(self._directory, network)
-        return self._directory / "invitations" / device.name
+        return self._directory / INVITATIONS / device.name

@@ -161,6 +161,17 @@ class Networks:
         self._journal.forget_below(f"member/{network}/")
         self._share_polls()
 
+    def forget_strangers(self) -> None:
+        """Neither key nor port is left of a network that is not on disk.
+
+        Keys are files, so a kill may come between one and the document that it belongs to.
+        """
+        known = {NetworkId(key.partition("/")[2]) for key in self._cache.keys("network/")}
+        for name in self._keys.forget_others(known):
+            log.info("key of no network deleted", extra={"file": name})
+        for network in self._cache.ports().keys() - known:
+            self._cache.free_port(network)
+
     def _share_polls(self) -> None:
         for loop in self.loops.values():
             loop.poll_divisor = len(self.loops)

@@ -122,6 +122,7 @@ class NodeLoop:
     async def load(self) -> None:
         """Take what is on disk. Networks come up from there without anybody's help."""
         self.networks.surroundings = await self._read_surroundings()
+        self.networks.forget_strangers()
         for _, verified in self.documents.stored("farm/"):
             if isinstance(verified.document, Farm) and verified.document.farm == self.settings.farm:
                 self.networks.farm = verified.document

@@ -191,6 +191,16 @@ def test_delete_removes_the_key_and_what_a_crash_left(path: Path) -> None:
     store.delete(path)
 
 
+def test_delete_others_leaves_what_is_named_and_what_is_no_key(path: Path) -> None:
+    assert store.delete_others(path.parent, {path.name}) == ()
+    store.save(path, Identity(Kind.NODE, SEED))
+    for name in ("other.key", ".node.key.unfinished", "notes.txt"):
+        (path.parent / name).touch()
+    gone = store.delete_others(path.parent, {path.name})
+    assert gone == (".node.key.unfinished", "other.key")
+    assert {each.name for each in path.parent.iterdir()} == {path.name, "notes.txt"}
+
+
 def test_seal_and_unseal_keep_the_key(path: Path) -> None:  # KEY-014
     store.save(path, Identity(Kind.TENANT, SEED))
     store.seal(path, Kind.TENANT, "correct horse", cost=CHEAP)

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -20,6 +21,7 @@ from overlay.model import InterfaceAddress
 from overlay.peers.cache import Cache
 from overlay.reconcile import joining, membership, workloads
 from overlay.reconcile import node as reconcile_node
+from overlay.reconcile.keyring import Keyring
 from tests import fake_machine
 from tests.fake_machine import FakeFilter, FakeKernel, FakeMachine
 from tests.node_world import (
@@ -323,6 +325,30 @@ async def test_a_network_that_is_no_longer_ours_leaves_nothing(
             lambda: (r := registry.last("result")) and r.document_version == 2 and r, "a result"
         )
         assert result.ok
+
+
+async def test_what_a_kill_kept_of_a_forgotten_network_goes_at_the_next_start(
+    world: World, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # NODE-007: documents go in one transaction, keys are files of their own
+    keys, work = tmp_path / "keys", trust.network_id(OWNERS, "work")
+    device_of = partial(store.device_key_path, keys)
+    async with running(tmp_path, registry=registry) as node:
+        registry.send(world.farm(OWN), world.network("own"), world.network("own", name="work"))
+        await node.until(lambda: node.device() and node.device(work), "two devices")
+        node.loop.keys.keep_invitation(HOME, INVITE)
+        monkeypatch.setattr(Keyring, "forget", lambda *_: None)  # where the kill came
+        registry.send(world.network("n2", version=2))
+        await node.until(lambda: set(node.loop.loops) == {work}, "the network's end")
+        node.cache.set_port(HOME, 51_999)  # a join that had come no further
+    unfinished = keys / "devices" / ".n-another.key.unfinished"
+    unfinished.touch()
+    assert device_of(HOME).exists()
+    registry.down = True
+    async with running(tmp_path, registry=registry, machine=node.machine) as node:
+        assert set(node.cache.ports()) == {work}
+        left = {path.name for path in keys.rglob("*") if path.is_file()}
+        assert left == {device_of(work).name}
 
 
 async def test_a_network_that_names_the_node_again_comes_back(
