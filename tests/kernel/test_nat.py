@@ -181,3 +181,29 @@ def udp(node: LabNode, port: int = 0) -> Iterator[socket.socket]:
 async def receive(sock: socket.socket) -> tuple[bytes, tuple[str, int]]:
     async with asyncio.timeout(PATIENCE_S):
         return await asyncio.get_running_loop().sock_recvfrom(sock, 64)
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "mapping", "filtering"),
+    [
+        ("port-restricted", "port-restricted", MAPPINGS[0], FILTERINGS[2]),
+        ("full-cone", "full-cone", MAPPINGS[0], FILTERINGS[0]),
+        ("full-cone", "restricted", MAPPINGS[0], FILTERINGS[1]),
+        ("port-restricted", "symmetric", MAPPINGS[2], FILTERINGS[2]),
+        ("symmetric", "full-cone", MAPPINGS[2], FILTERINGS[2]),
+    ],
+)
+async def test_two_layers_behave_like_the_stricter_one(
+    tmp_path: Path, inner, outer, mapping, filtering
+):
+    """A carrier's NAT behind which people have their own (RFC 6888)."""
+    routers = (
+        Router("carrier", nat=NATS[outer]),
+        Router("home", uplink=Link(to="carrier", name="wan"), nat=NATS[inner]),
+    )
+    async with Lab.create(topology(*routers), workdir=tmp_path / "lab") as lab:
+        vantage = find_vantage(lab, routers[1])
+        seen = await observe(vantage)
+        assert (seen.mapping, seen.filtering) == (mapping, filtering)
+        seen = await observe(vantage, "ipv6")
+        assert (seen.mapping, seen.filtering) == ("none", "endpoint-independent")
