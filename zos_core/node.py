@@ -34,11 +34,12 @@ from zos_core import config as configuration
 from zos_core import sdnotify
 from zos_core.clock import SystemClock
 from zos_core.config import NodeConfig
-from zos_core.local_api import NotFound, listening, wait_at_most
+from zos_core.local_api import listening, wait_at_most
 from zos_core.report.facts import Facts
 from zos_core.report.networks import attachment_status
 from zos_core.report.status import read_status
 from zos_core.report.why import planned, read_why
+from zos_core.socket_http import NotFound
 from zos_core.status import (
     SCHEMA,
     AttachAnswer,

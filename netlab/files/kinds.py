@@ -31,11 +31,7 @@ def with_kind(entry: E, kinds: Mapping[str, KindEntry], *, what: str) -> E:
         if said is UNSET:
             continue
         if name not in fields:
-            raise Rejected(
-                f"kind {entry.kind!r} says {name!r}, which no {what} has",
-                field="kind",
-                remedy="make a kind of its own for these",
-            )
+            raise Rejected(f"kind {entry.kind!r} says {name!r}, which no {what} has", field="kind")
         fields[name] = _over(name, said, fields[name])
     return type(entry)(**fields)
 

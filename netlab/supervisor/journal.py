@@ -70,6 +70,11 @@ class Journal:
         """The number of the newest event; 0 before the first."""
         return self._events[-1].number if self._events else 0
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was opened, by a clock that never jumps."""
+        return self._monotonic() - self._began
+
     def tell(self, kind: str, subject: str, text: str, **detail: object) -> None:
         """Write it down and wake those who follow. Raises ValueError for an unknown kind."""
         if kind not in KINDS:
@@ -77,7 +82,7 @@ class Journal:
         event = Event(
             number=self.last + 1,
             at=self._wall(),
-            lab_s=self._monotonic() - self._began,
+            lab_s=self.age_s,
             kind=kind,
             subject=subject,
             text=text,

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 
 from netlab.nat import Nat
-from netlab.topology import WAN, Router
+from netlab.topology import Router
+from netlab.wiring.places import WAN
 
 _TABLE = "inet netlab"
 

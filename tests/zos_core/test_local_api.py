@@ -16,8 +16,9 @@ import msgspec
 import pytest
 
 from overlay.errors import Conflict, Diverged, OverlayError, Refused, Rejected, Unavailable
-from zos_core import local_api
-from zos_core.local_api import NotFound, listening
+from zos_core import local_api, socket_http
+from zos_core.local_api import listening
+from zos_core.socket_http import NotFound
 from zos_core.status import SCHEMA, AttachRequest, Done, ErrorAnswer, JoinAnswer, Plan
 
 pytestmark = pytest.mark.blocking  # binds a socket file
@@ -109,7 +110,7 @@ async def test_others_are_not_answered(path: Path, monkeypatch: pytest.MonkeyPat
     # NODE-051
     answers = Answers()
     for uid, status in ((0, 200), (os.geteuid(), 200), (os.geteuid() + 4_711, 403), (-1, 403)):
-        monkeypatch.setattr(local_api, "_caller_uid", lambda _, uid=uid: uid)
+        monkeypatch.setattr(socket_http, "_caller_uid", lambda _, uid=uid: uid)
         async with served(answers, path) as session, session.get("/v1/plan") as response:
             assert response.status == status
     assert answers.asked == ["plan", "plan"]
@@ -118,14 +119,14 @@ async def test_others_are_not_answered(path: Path, monkeypatch: pytest.MonkeyPat
 async def test_the_kernel_says_who_calls(path: Path) -> None:
     # NODE-051
     seen = []
-    real = local_api._caller_uid
+    real = socket_http._caller_uid
 
     def note(request: Any) -> int:
         seen.append(real(request))
         return seen[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local_api, "_caller_uid", note)
+        patch.setattr(socket_http, "_caller_uid", note)
         async with served(Answers(), path) as session, session.get("/v1/plan"):
             pass
     assert seen == [os.geteuid()]

@@ -10,7 +10,9 @@ import click
 
 from zos_core.cli.output import ask_for_json
 
-PLUGINS = "zos.commands"  # entry points of packages above zos_core
+# Entry points of packages above zos_core. Each is a table of commands, {"name": Lazy(...)}, in a
+# module that is cheap to import: it says what `zos --help` says without importing a command.
+PLUGINS = "zos.commands"
 
 
 class Lazy(NamedTuple):
@@ -57,12 +59,22 @@ class Group(click.Group):
 
 
 class LazyGroup(Group):
-    """The root: knows names and summaries; imports a command when it runs (CLI-016)."""
+    """Knows names and summaries; imports a command when it runs (CLI-016).
 
-    def __init__(self, *args: Any, lazy: Mapping[str, Lazy] | None = None, **kwargs: Any) -> None:
+    `plugins` names the group of entry points that add commands to it.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        lazy: Mapping[str, Lazy] | None = None,
+        plugins: str = "",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.lazy = dict(lazy or {})
         self.commands = _Loading(self)
+        self._group_of_plugins = plugins
         self._plugins: dict[str, Lazy] | None = None
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -92,12 +104,12 @@ class LazyGroup(Group):
 
     def _found_plugins(self) -> dict[str, Lazy]:
         if self._plugins is None:
-            from importlib.metadata import entry_points
+            self._plugins = {}
+            if self._group_of_plugins:
+                from importlib.metadata import entry_points
 
-            found = sorted(entry_points(group=PLUGINS), key=lambda point: point.name)
-            self._plugins = {
-                point.name: Lazy(point.value, f"From {point.module}.", "More") for point in found
-            }
+                for point in entry_points(group=self._group_of_plugins):
+                    self._plugins.update(point.load())
         return self._plugins
 
 

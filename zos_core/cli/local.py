@@ -26,7 +26,7 @@ MAX_ANSWER_BYTES = 64 << 20
 
 T = TypeVar("T")
 
-_ERRORS: Mapping[str, type[OverlayError]] = {
+ERRORS: Mapping[str, type[OverlayError]] = {
     "rejected": Rejected,
     "not-found": Rejected,
     "refused": Refused,
@@ -104,7 +104,7 @@ def _parse(status: int, raw: bytes, answer: type[T]) -> T:
         raise Unavailable(
             f"the node's answer ({status}) was not understood", remedy=remedy
         ) from exc
-    raise _ERRORS[error.code](error.message, field=error.field, remedy=error.remedy)
+    raise ERRORS[error.code](error.message, field=error.field, remedy=error.remedy)
 
 
 def choose_network(status: Status, text: str | None) -> NetworkStatus:

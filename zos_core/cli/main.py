@@ -10,7 +10,7 @@ import click
 
 from overlay.errors import OverlayError
 from zos_core.cli import output
-from zos_core.cli.command import Lazy, LazyGroup
+from zos_core.cli.command import PLUGINS, Lazy, LazyGroup
 from zos_core.cli.exits import Exit, exit_of
 
 _KEYS, _NODES, _NETWORKS, _LOOK, _OTHER = (
@@ -45,6 +45,7 @@ COMMANDS = {
     "zos",
     cls=LazyGroup,
     lazy=COMMANDS,
+    plugins=PLUGINS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="zos", message="zos %(version)s")

@@ -25,7 +25,8 @@ from tests.zos_core import situation
 from zos_core import status
 from zos_core.cli.main import main
 from zos_core.clock import SystemClock
-from zos_core.local_api import NotFound, listening
+from zos_core.local_api import listening
+from zos_core.socket_http import NotFound
 from zos_core.status import (
     AttachAnswer,
     AttachRequest,

@@ -11,6 +11,7 @@ import pytest
 from overlay.errors import Conflict, Diverged, Refused, Rejected, Unavailable
 from tests.zos_core.cli.conftest import FakeNode, Zos
 from zos_core.cli import main as command_line
+from zos_core.cli.command import Lazy
 from zos_core.cli.exits import MEANING, Exit, NotConverged, NotRunning, exit_of
 from zos_core.cli.main import COMMANDS, main, root
 
@@ -184,14 +185,20 @@ def test_prose_goes_to_standard_error_with_json(zos: Zos, node: FakeNode) -> Non
         assert zos(*argv, "--json").json
 
 
+PLUGIN = {"lab": Lazy("zos_core.cli.help:help_", "Do what plugins do.", "Plugins")}
+
+
 def test_plugins_add_commands(monkeypatch: pytest.MonkeyPatch, zos: Zos) -> None:
     from importlib.metadata import EntryPoint
 
-    point = EntryPoint("lab", "zos_core.cli.help:help_", "zos.commands")
+    point = EntryPoint("lab", f"{__name__}:PLUGIN", "zos.commands")
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
     monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [point])
     monkeypatch.setattr(root, "_plugins", None)
 
-    assert "lab " in zos("--help").out
+    shown = zos("--help").out
+    assert "Plugins:" in shown
+    assert "Do what plugins do." in shown
     assert zos("lab", "exit-codes").code == 0
 
 

@@ -1,0 +1,50 @@
+"""Names of labs that live and of what is in them, for the shell's tab key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import click
+
+from overlay.errors import OverlayError
+
+if TYPE_CHECKING:
+    from netlab.supervisor.status import LabStatus
+
+
+def complete_labs(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    from netlab.supervisor import places
+
+    return _starting((place.name for place in places.list_living()), incomplete)
+
+
+def complete_nodes(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    lab = _status(context)
+    return _starting((node.name for node in lab.nodes) if lab else (), incomplete)
+
+
+def complete_routers(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    lab = _status(context)
+    return _starting((router.name for router in lab.routers) if lab else (), incomplete)
+
+
+def complete_links(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    lab = _status(context)
+    return _starting((link.name for link in lab.links) if lab else (), incomplete)
+
+
+def _status(context: click.Context) -> LabStatus | None:
+    from netlab.cli.which import choose
+    from netlab.supervisor import asking
+    from netlab.supervisor.status import LabStatus
+
+    # Somebody waits for the tab key: no answer is an answer.
+    with suppress(OverlayError):
+        return asking.get(choose(context.params.get("lab")), "/v1/lab", LabStatus)
+    return None
+
+
+def _starting(names: Iterable[str], incomplete: str) -> list[str]:
+    return sorted(name for name in names if name.startswith(incomplete))

@@ -1,0 +1,40 @@
+"""The group `zos lab` and the table of its commands."""
+
+from __future__ import annotations
+
+import click
+
+from zos_core.cli.command import Lazy, LazyGroup
+
+_LIFE, _LOOK, _INSIDE, _FAULTS = ("Life", "Look", "Inside", "Faults")
+
+COMMANDS = {
+    "up": Lazy("netlab.cli.up:up", "Build a lab from a file.", _LIFE),
+    "down": Lazy("netlab.cli.down:down", "End a lab; nothing of it is left.", _LIFE),
+    "ls": Lazy("netlab.cli.ls:ls", "List the labs that are up.", _LIFE),
+    "gc": Lazy("netlab.cli.gc:gc", "Remove what dead labs have left.", _LIFE),
+    "status": Lazy("netlab.cli.status:status", "Show nodes, links, tunnels.", _LOOK),
+    "events": Lazy("netlab.cli.events:events", "Show what has happened.", _LOOK),
+    "logs": Lazy("netlab.cli.logs:logs", "Show what programs have said.", _LOOK),
+    "exec": Lazy("netlab.cli.exec:exec_", "Run a command in a node.", _INSIDE),
+    "shell": Lazy("netlab.cli.shell:shell", "Open a shell in a node.", _INSIDE),
+    "link": Lazy("netlab.cli.link:link", "Cut and mend links.", _FAULTS),
+    "partition": Lazy("netlab.cli.partition:partition", "Cut the network in parts.", _FAULTS),
+    "heal": Lazy("netlab.cli.partition:heal", "Make the network whole again.", _FAULTS),
+    "reboot-nat": Lazy("netlab.cli.router:reboot_nat", "Make a router forget.", _FAULTS),
+}
+
+
+@click.group("lab", cls=LazyGroup, lazy=COMMANDS)
+def lab() -> None:
+    """Run networks in namespaces on this machine: nodes, NATs, faults, tenants.
+
+    A lab is up until it is taken down, and answers while it is. LAB and --lab may be left out when
+    exactly one lab is up. Nothing of a lab is left when it ends, however it ends.
+
+    \b
+    Examples:
+      zos lab up two-homes.lab.toml
+      zos lab exec alice -- ping -c 1 bob
+      zos lab down
+    """

@@ -1,0 +1,294 @@
+"""`zos lab` on the real kernel: labs that live on, what is done to them, and that nothing stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netlab.supervisor import places
+from zos_core.cli.exits import Exit
+
+ZOS = str(Path(sys.executable).parent / "zos")
+# Far more than anything takes: it ends a hang and measures nothing.
+PATIENCE_S = 40.0
+SILENCE_S = "0.5"
+FIVE = """
+name = "five"
+[router.home]
+nat = "port-restricted"
+[node.alice]
+link = "home"
+[node.anna]
+link = "home"
+[node.bob]
+[node.carol]
+[node.dora]
+"""
+BOB = "198.18.1.1"
+
+Lab = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "five.lab.toml"
+    path.write_text(FIVE)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where this test's labs are. None of them, and nothing of them, survives the test."""
+    path = tmp_path / "labs"
+    monkeypatch.setenv(places.ROOT_VARIABLE, str(path))
+    monkeypatch.delenv("ZOS_LAB", raising=False)
+    yield path
+    run("down", "--all")
+    until(lambda: not processes_of(path), "processes are left")
+    left = [each for each in path.glob("*") if each.name != places.KEPT] if path.exists() else []
+    assert left == []
+
+
+@pytest.fixture
+def five(root: Path, file: Path) -> Lab:
+    """A lab of five nodes that is up."""
+    done = run("up", str(file))
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def run(*argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [ZOS, "lab", *argv],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
+def answer(*argv: str) -> Any:
+    done = run(*argv, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def processes_of(root: Path) -> list[str]:
+    """Supervisors, keepers and programs of labs below this root."""
+    marker, found = f"{places.ROOT_VARIABLE}={root}".encode(), []
+    for directory in Path("/proc").glob("[0-9]*"):
+        if int(directory.name) == os.getpid():
+            continue
+        try:
+            environment = (directory / "environ").read_bytes().split(b"\0")
+            argv = (directory / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if marker in environment and argv[1:3] != [b"lab", b"down"]:
+            found.append(b" ".join(argv).decode())
+    return found
+
+
+def until(is_true: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+def is_gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+def reaches_bob(lab: Lab, *, within_s: str = "20") -> bool:
+    return lab("exec", "alice", "--", "ping", "-c1", "-W", within_s, BOB).returncode == 0
+
+
+def test_a_lab_lives_on_is_asked_and_changed_and_ends(five: Lab, root: Path) -> None:
+    """LAB-240, LAB-241, LAB-242, LAB-243, LAB-245"""
+    found = answer("status", "--counters")
+    assert (found["name"], found["state"]) == ("five", "ready")
+    assert [node["state"] for node in found["nodes"]] == ["running"] * 5
+    assert found["nodes"][0]["addresses"][0] == "192.168.1.10"
+    keeper = found["keeper_pid"]
+
+    assert reaches_bob(five)
+    assert five("link", "set", "alice-home", "--down").stdout == "alice-home is cut\n"
+    assert not reaches_bob(five, within_s=SILENCE_S)
+    cut = answer("status")["links"][0]
+    assert (cut["end"], cut["up"]) == ("alice:eth0", False)
+    assert answer("link", "set", "home-alice", "--up")["up"] is True
+    assert reaches_bob(five)
+
+    assert five("partition", "home", "|", "bob").stdout == "apart: home | bob\n"
+    assert not reaches_bob(five, within_s=SILENCE_S)
+    assert [node["part"] for node in answer("status")["nodes"]] == [1, 1, 2, 0, 0]
+    assert five("heal").stdout == "the network is whole\n"
+    assert reaches_bob(five)
+
+    counted = {link["name"]: link["counters"] for link in answer("status", "--counters")["links"]}
+    assert counted["alice-home"]["tx_packets"] > 0 < counted["alice-home"]["rx_packets"]
+
+    kinds = [event["kind"] for event in answer("events")["events"]]
+    assert kinds == ["phase", "ready", "link", "link", "partition", "partition"]
+    assert "ready" in five("events").stdout
+
+    assert five("down").stdout == "five is down\n"
+    assert is_gone(keeper)
+
+
+def test_a_command_has_our_streams_and_its_exit_code_is_ours(five: Lab) -> None:  # LAB-248
+    done = five(
+        "exec", "bob", "--", "sh", "-c", "hostname; cat; echo no >&2; exit 7", stdin="typed"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (7, "bob\ntyped", "no\n")
+
+    found = json.loads(five("exec", "--json", "bob", "--", "sh", "-c", "kill -TERM $$").stdout)
+    assert found == {"schema": 1, "node": "bob", "exit_code": 128 + signal.SIGTERM}
+
+    wrong = five("exec", "bobb", "--", "true")
+    assert wrong.returncode == Exit.USAGE
+    assert "did you mean 'bob'?" in wrong.stderr
+    assert "nonesuch" in five("exec", "bob", "--", "nonesuch").stderr
+
+
+def test_signals_reach_a_command_that_does_not_outlive_us(five: Lab) -> None:  # LAB-248
+    script = "trap 'echo heard; exit 3' INT; echo ready; while :; do sleep 0.05; done"
+    argv = [ZOS, "lab", "exec", "bob", "--", "sh", "-c", script]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as asking:
+        assert asking.stdout is not None
+        assert asking.stdout.readline() == "ready\n"
+        asking.send_signal(signal.SIGINT)
+        assert asking.stdout.readline() == "heard\n"
+        assert asking.wait(PATIENCE_S) == 3
+
+    def sleepers() -> list[str]:
+        listed = five("exec", "bob", "--", "ps", "ax", "-o", "args").stdout.splitlines()
+        return [line for line in listed if line.startswith("sleep 4711")]
+
+    argv = [ZOS, "lab", "exec", "bob", "--", "sh", "-c", "sleep 4711 & echo ready; wait"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as asking:
+        assert asking.stdout is not None
+        assert asking.stdout.readline() == "ready\n"
+        assert sleepers()
+        asking.kill()
+        until(lambda: not sleepers(), "a command outlives the one that started it")
+
+
+def test_a_shell_has_a_terminal_of_its_own(five: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LAB-248"""
+    monkeypatch.setenv("SHELL", "/bin/sh")
+    ours, theirs = pty.openpty()
+    argv = [ZOS, "lab", "shell", "carol"]
+    script = b"tty && hostname; (: </dev/tty) && echo con''trolled; exit 5\n"
+    with subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs) as shell:
+        os.close(theirs)
+        os.write(ours, script)
+        said = b"".join(iter(lambda: read_terminal(ours), b""))
+        assert shell.wait(PATIENCE_S) == 5, said
+    os.close(ours)
+    assert b"/dev/pts/" in said
+    assert b"carol" in said
+    assert b"controlled" in said
+
+
+def read_terminal(terminal: int) -> bytes:
+    """Something that was written there; nothing when nobody has it open any more."""
+    ready, _, _ = select.select([terminal], [], [], PATIENCE_S)
+    assert ready, "nothing is said"
+    try:
+        return os.read(terminal, 65536)
+    except OSError:
+        return b""
+
+
+def test_a_name_is_taken_until_its_lab_is_down(five: Lab, file: Path) -> None:  # LAB-242
+    second = five("up", str(file))
+    assert second.returncode == Exit.CONFLICT
+    assert "zos lab down five" in second.stderr
+
+    assert five("up", str(file), "--name", "second").returncode == 0
+    assert {each["name"] for each in answer("ls")["labs"]} == {"five", "second"}
+    assert five("status").returncode == Exit.USAGE
+    assert five("down", "second").returncode == 0
+    assert five("status").returncode == 0
+
+
+def test_logs_events_and_state_can_be_kept(five: Lab, root: Path) -> None:  # LAB-246
+    assert five("exec", "bob", "--", "touch", "/var/lib/zos/mark").returncode == 0
+    assert five("down", "--keep").returncode == 0
+
+    (kept,) = (root / places.KEPT).iterdir()
+    assert (kept / "bob/state/mark").exists()
+    last = json.loads((kept / "events.jsonl").read_text().splitlines()[-1])
+    assert last["kind"] == "end"
+    assert len(json.loads(run("gc", "--kept", "--json").stdout)["removed"]) == 1
+
+
+@pytest.mark.parametrize("victim", ["pid", "keeper_pid"])
+def test_nothing_is_left_when_either_half_is_killed(
+    five: Lab, root: Path, file: Path, victim: str
+) -> None:
+    """LAB-245"""
+    found = answer("status")
+    with subprocess.Popen(
+        [ZOS, "lab", "exec", "bob", "--", "sh", "-c", "echo ready; exec sleep 4711"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as asking:
+        assert asking.stdout is not None
+        assert asking.stdout.readline() == "ready\n"
+        os.kill(found[victim], signal.SIGKILL)
+        assert asking.wait(PATIENCE_S) != 0
+    for pid in (found["pid"], found["keeper_pid"]):
+        until(lambda pid=pid: is_gone(pid), f"process {pid} is left")
+    until(lambda: not processes_of(root), "processes are left")
+
+    if victim == "pid":
+        assert answer("ls")["labs"][0]["state"] == "dead"
+        assert run("status").returncode == Exit.NOT_HEALTHY
+        # Whoever wants the name has it; what is left is no obstacle.
+        assert run("up", str(file)).returncode == 0
+        os.kill(answer("status")["pid"], signal.SIGKILL)
+        until(lambda: not processes_of(root), "processes are left")
+        assert answer("gc")["removed"]
+    until(lambda: not list(root.glob("*")), "files are left")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_end_of_up_is_the_end_of_what_it_builds(
+    root: Path, file: Path, number: signal.Signals
+) -> None:
+    """LAB-245"""
+    file.write_text(FIVE.replace("[node.dora]", "[node.dora]\ncount = 40"))
+    argv = [ZOS, "lab", "up", str(file), "--foreground"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as up:
+        until((root / "five/work/keeper.log").exists, "no lab is begun")
+        up.send_signal(number)
+        code = up.wait(PATIENCE_S)
+    assert code in (Exit.INTERRUPTED, -number)
+    until(lambda: not processes_of(root), "processes are left")
+    until(lambda: not list(root.glob("*")), "files are left")
+
+
+def test_a_lab_that_cannot_come_up_says_why_and_leaves_nothing(root: Path, tmp_path: Path) -> None:
+    """LAB-245"""
+    file = tmp_path / "lonely.lab.toml"
+    file.write_text('name = "lonely"\n[node.n1]\nrun = [["nonesuch"]]\n')
+    done = run("up", str(file))
+    assert done.returncode == Exit.UNAVAILABLE
+    assert "nonesuch" in done.stderr
+    assert processes_of(root) == []
+    assert list(root.glob("*")) == []
