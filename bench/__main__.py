@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.report import OUT_DIR
 
-_NOT_BENCHES = {"__init__", "__main__", "contenders", "report"}
+_NOT_BENCHES = {"__init__", "__main__", "contenders", "packets", "report"}
 
 
 def names() -> list[str]:

@@ -123,12 +123,20 @@ def _node_faults(node: Node, *, targets: set[str]) -> Iterator[Rejected]:
     path = f"node.{node.name}"
     yield from unknown(node.role, known=get_args(Role), path=f"{path}.role")
     if len(node.links) > NODE_LINKS_MAX:
-        yield Rejected(f"more than {NODE_LINKS_MAX} links", field=f"{path}.links")
+        yield Rejected(
+            f"more than {NODE_LINKS_MAX} links",
+            field=f"{path}.links",
+            remedy="let a LAN or a router join them",
+        )
     yield from repeated([link.name for link in node.links], path=f"{path}.links.{{}}", what="link")
     for link in node.links:
         yield from _link_faults(link, targets=targets, path=f"{path}.links.{link.name}")
     if len(node.run) > PROGRAMS_MAX:
-        yield Rejected(f"more than {PROGRAMS_MAX} programs", field=f"{path}.run")
+        yield Rejected(
+            f"more than {PROGRAMS_MAX} programs",
+            field=f"{path}.run",
+            remedy="let one of them start the others",
+        )
     for position, argv in enumerate(node.run):
         yield from no_argv(argv, path=f"{path}.run[{position}]")
 
@@ -149,8 +157,9 @@ def _link_faults(link: Link, *, targets: set[str], path: str) -> Iterator[Reject
 
 def _mtu_faults(mtu_bytes: int, *, ipv6: bool, path: str) -> Iterator[Rejected]:
     lowest = MTU_BYTES_MIN_IPV6 if ipv6 else MTU_BYTES_MIN_IPV4
-    if not lowest <= mtu_bytes <= MTU_BYTES_MAX:
-        yield Rejected(f"{mtu_bytes} is not in {lowest}..{MTU_BYTES_MAX}", field=path)
+    yield from out_of_bounds(
+        mtu_bytes, lowest=lowest, highest=MTU_BYTES_MAX, unit="bytes", path=path
+    )
 
 
 def _gateway_faults(lan: Lan, known: Mapping[str, Node]) -> Iterator[Rejected]:
@@ -168,14 +177,16 @@ def _gateway_faults(lan: Lan, known: Mapping[str, Node]) -> Iterator[Rejected]:
 
 def _latency_faults(topology: Draft) -> Iterator[Rejected]:
     known = [region.name for region in topology.regions]
+    pairs: set[frozenset[str]] = set()
     for number, latency in enumerate(topology.latencies):
         path = f"core.latency[{number}].between"
         for name in latency.between:
             yield from unknown(name, known=known, path=path)
         if latency.between[0] == latency.between[1]:
             yield Rejected("one region twice", field=path, remedy="name two regions")
-    pairs = ["-".join(sorted(latency.between)) for latency in topology.latencies]
-    yield from repeated(pairs, path="core.latency.{}", what="latency")
+        if (pair := frozenset(latency.between)) in pairs:
+            yield Rejected("two regions a second time", field=path, remedy="say it once")
+        pairs.add(pair)
 
 
 def _size_faults(topology: Draft) -> Iterator[Rejected]:
@@ -190,7 +201,9 @@ def _size_faults(topology: Draft) -> Iterator[Rejected]:
     ):
         if found > most:
             what = "links" if path == "core" else "of them"
-            yield Rejected(f"{found} {what}, {most} is the most", field=path)
+            yield Rejected(
+                f"{found} {what}, {most} is the most", field=path, remedy="leave some out"
+            )
     for name, count in sorted(used.items()):
         if name not in regions and count > LAN_LINKS_MAX:
             yield Rejected(

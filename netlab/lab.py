@@ -16,6 +16,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path, PurePosixPath
 
+from netlab.impairment import Both
+from netlab.impairments import Impaired, Impairments
 from netlab.keeper import linux
 from netlab.keeper.cell import STATE_DIRECTORY
 from netlab.owner import Owner
@@ -44,6 +46,7 @@ class Lab:
         self._owner = owner
         self._facts: dict[str, tuple[Fact, ...]] = {}
         self._nodes: dict[str, LabNode] = {}
+        self._impairments = Impairments(owner, lab_seed=self.topology.seed)
         self._held: dict[str, tuple[int, int]] = {}
         self._reboots: Counter[str] = Counter()
 
@@ -120,6 +123,14 @@ class Lab:
         """Plug it again; nothing happens when it is."""
         await self._plug_in(self._wiring.cable(link))
 
+    async def impair(self, link: str, both: Both) -> None:
+        """From now on the link does this to its packets, and nothing else (see Impairments)."""
+        await self._impairments.apply([(self._wiring.cable(link), both)])
+
+    async def impaired(self, link: str) -> Impaired:
+        """What a link does to its packets, who carries that out, how exactly, and the counts."""
+        return await self._impairments.read(self._wiring.cable(link))
+
     @contextlib.asynccontextmanager
     async def cut_off(self, *names: str) -> AsyncIterator[None]:
         """Nodes or routers without their cables for the length of the block."""
@@ -184,6 +195,9 @@ class Lab:
                 netns=netns,
                 root=root,
             )
+        await self._impairments.apply(
+            [(cable, cable.impaired) for cable in self._wiring.cables if cable.impaired]
+        )
 
 
 class LabNode:

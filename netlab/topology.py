@@ -7,7 +7,7 @@ addresses and messages, lab.py for what runs.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from netlab.impairment import Both
@@ -16,6 +16,7 @@ from overlay.errors import Rejected
 
 INTERNET = "internet"
 NAME_DEFAULT = "lab"
+WAN = "wan"
 
 MTU_BYTES_DEFAULT = 1500
 RANGE_DEFAULT = "10.1.0.0/16"
@@ -60,12 +61,19 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """Joins one LAN, which bears its name, to a region - or, behind another router, to its LAN."""
+    """Joins one LAN, which bears its name, to a region - or, behind another router, to its LAN.
+
+    On the router itself its link is called WAN, whatever the link says.
+    """
 
     name: str
-    uplink: Link = field(default_factory=lambda: Link(name="wan"))
+    uplink: Link = field(default_factory=Link)
     nat: Nat | None = None
     firewall: Firewall = "none"
+
+    def __post_init__(self) -> None:
+        if self.uplink.name != WAN:
+            object.__setattr__(self, "uplink", replace(self.uplink, name=WAN))
 
 
 @dataclass(frozen=True, slots=True)

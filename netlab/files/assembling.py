@@ -60,7 +60,8 @@ class Parts(TypedDict):
 class Assembly:
     """What a file came to; whole only while there are no faults.
 
-    origins  the entry of the file that a node, router or LAN of the lab comes from
+    origins  the entry of the file that a node, router, LAN or region of the lab comes from;
+             of those with the same name the last
     """
 
     parts: Parts
@@ -71,6 +72,8 @@ class Assembly:
 def assemble(file: LabFile) -> Assembly:
     """Kinds, counts and chains become nodes, routers and LANs; patterns become names."""
     work = _Work()
+    for position, region in enumerate(file.core.regions):
+        work.origins["region", region] = ("core", "regions", position)
     home = file.core.regions[0] if file.core.regions else INTERNET
     routers = tuple(chain.from_iterable(work.routers(file, home=home)))
     lans = list(chain.from_iterable(work.lans(file)))
@@ -150,10 +153,14 @@ class _Work:
         how_many = count if isinstance(count, int) else 1
         self._sizes[section] += how_many
         if self._sizes[section] > limits.NODES_MAX:
-            raise Rejected(f"is one too many: {limits.NODES_MAX} is the most", field="count")
+            raise Rejected(
+                f"is one too many: {limits.NODES_MAX} is the most",
+                field="" if count is UNSET else "count",
+                remedy="leave some out",
+            )
         found = [pattern] if count is UNSET else list(expand(pattern, how_many))
         for each in found:
-            self.origins.setdefault((section, each.name), (section, pattern.name))
+            self.origins[section, each.name] = (section, pattern.name)
         return found
 
     def _chained(self, nodes: list[Node], entry: NodeEntry) -> tuple[list[Node], list[Lan]]:
@@ -161,7 +168,7 @@ class _Work:
             raise Rejected("needs a count", field="chain", remedy="add count, or leave chain out")
         linked, lans = expansion.chained(nodes)
         for lan in lans:
-            self.origins.setdefault(("lan", lan.name), self.origins["node", lan.gateway])
+            self.origins["lan", lan.name] = self.origins["node", lan.gateway]
         return linked, lans
 
     def _network(self, name: str, entry: NetworkEntry, running: list[str]) -> TenantNetwork:
@@ -170,7 +177,7 @@ class _Work:
         members = [*nodes, *invited]
         workloads = []
         for workload, at in entry.workloads.items():
-            places = self._matching(at, members, field=f"workloads.{workload}")
+            places = self._matching(at, members, what="member", field=f"workloads.{workload}")
             many = "*" in at
             workloads += [
                 Workload(f"{workload}-{place}" if many else workload, place) for place in places
@@ -188,20 +195,26 @@ class _Work:
         """Each once, in the order of the patterns; named twice outright stays twice, a fault."""
         names: list[str] = []
         for position, pattern in enumerate(patterns):
-            found = self._matching(pattern, running, field=f"{field}[{position}]")
+            found = self._matching(
+                pattern, running, what='node with role = "node"', field=f"{field}[{position}]"
+            )
             names += [name for name in found if "*" not in pattern or name not in names]
         return tuple(names)
 
-    def _matching(self, pattern: str, names: Iterable[str], *, field: str) -> list[str]:
+    def _matching(self, pattern: str, names: Iterable[str], *, what: str, field: str) -> list[str]:
         found = expansion.matching(pattern, names)
         self._members += len(found)
         if self._members > MEMBERS_MAX:
-            raise Rejected(f"more than {MEMBERS_MAX} members and workloads", field=field)
+            raise Rejected(
+                f"more than {MEMBERS_MAX} members and workloads",
+                field=field,
+                remedy="leave some out",
+            )
         if not found:
             raise Rejected(
-                f"{pattern!r} stands for no zos node",
+                f"{pattern!r} stands for no {what}",
                 field=field,
-                remedy='it stands for nodes with role = "node"',
+                remedy=f"name a {what}, or leave it out",
             )
         return found
 

@@ -11,11 +11,19 @@ from typing import Any, TypeAlias
 
 from msgspec import inspect
 
-from netlab.refusals.words import did_you_mean
+from netlab.refusals.words import did_you_mean, out_of_bounds
 from overlay.errors import Rejected
 
 Path: TypeAlias = tuple[str | int, ...]
 Fault: TypeAlias = tuple[Path, Rejected]
+
+_EXAMPLES = {
+    "text": '"text"',
+    "a table": "{ key = ... }",
+    "an array": "[ ... ]",
+    "true or false": "true",
+    "a whole number": "7",
+}
 
 _PART = re.compile(r"(?:^|\.)([^.\[\]]+)|\[(\d+)\]")
 
@@ -74,7 +82,10 @@ def _table(value: dict[str, Any], fields: Sequence[inspect.Field], path: Path) -
 
 def _row(value: list[Any], inners: Sequence[inspect.Type], path: Path) -> Iterator[Fault]:
     if len(value) != len(inners):
-        yield path, Rejected(f"has {len(value)} entries, not {len(inners)}")
+        yield (
+            path,
+            Rejected(f"has {len(value)} entries, not {len(inners)}", remedy=f"write {len(inners)}"),
+        )
         return
     for position, (each, inner) in enumerate(zip(value, inners, strict=True)):
         yield from find_faults(each, inner, (*path, position))
@@ -87,8 +98,8 @@ def _quantity(
     found = False
     for place, fault in find_faults(value, inner, path):
         found = True
-        remedy = f"write it like {extra['example']!r}" if extra else None
-        yield place, Rejected(fault.message, remedy=fault.remedy or remedy)
+        remedy = f"write it like {extra['example']!r}" if extra else fault.remedy
+        yield place, Rejected(fault.message, remedy=remedy)
     if extra and not found:
         try:
             extra["parse"](value)
@@ -103,11 +114,11 @@ def _scalar(value: Any, expected: inspect.Type, path: Path) -> Iterator[Fault]:
                 known = sorted(map(str, values))
                 yield path, Rejected(f"there is no {value!r}", remedy=did_you_mean(value, known))
         case inspect.StrType(max_length=int(longest)) if len(value) > longest:
-            yield path, Rejected(f"is longer than {longest} characters")
+            yield path, Rejected(f"is longer than {longest} characters", remedy="shorten it")
         case inspect.IntType(ge=lowest, le=highest):
-            too_low = lowest is not None and value < lowest
-            if too_low or (highest is not None and value > highest):
-                yield path, Rejected(f"{value} is not in {lowest}..{highest}")
+            if lowest is not None and highest is not None:
+                for fault in out_of_bounds(value, lowest=lowest, highest=highest, path=""):
+                    yield path, fault
         case _:
             pass
 
@@ -130,7 +141,10 @@ def _fits(value: Any, expected: inspect.Type) -> bool:
 
 def _wrong_type(value: Any, types: Sequence[inspect.Type]) -> Rejected:
     wanted = dict.fromkeys(map(_word, types))
-    return Rejected(f"is {_word_of(value)}, not {' or '.join(wanted)}")
+    return Rejected(
+        f"is {_word_of(value)}, not {' or '.join(wanted)}",
+        remedy=f"write it like {' or '.join(_EXAMPLES[word] for word in wanted)}",
+    )
 
 
 def _word(expected: inspect.Type) -> str:

@@ -31,7 +31,11 @@ def with_kind(entry: E, kinds: Mapping[str, KindEntry], *, what: str) -> E:
         if said is UNSET:
             continue
         if name not in fields:
-            raise Rejected(f"kind {entry.kind!r} says {name!r}, which no {what} has", field="kind")
+            raise Rejected(
+                f"kind {entry.kind!r} says {name!r}, which no {what} has",
+                field="kind",
+                remedy="make a kind of its own for these",
+            )
         fields[name] = _over(name, said, fields[name])
     return type(entry)(**fields)
 

@@ -24,6 +24,7 @@ _WORDS = {
     "at_least_bit_s": "at_least",
     "at_most_bit_s": "at_most",
     "within_s": "within",
+    "at_s": "at",
     "argv": "run",
 }
 
@@ -41,12 +42,12 @@ def locate(field: str, tree: Mapping[str, Any], origins: Origins) -> Path:
 
 
 def _entry(field: str, origins: Origins) -> tuple[Path, str]:
-    """Where a node, router or LAN was declared, and what is left of the field."""
+    """Where a node, router, LAN or region was declared, and what is left of the field."""
     for cut in sorted({match.start() for match in re.finditer(r"[.\[]|$", field)}, reverse=True):
         section, _, name = field[:cut].partition(".")
         if (section, name) in origins:
             return origins[section, name], field[cut:]
-    for section in ("lan", "router", "node"):
+    for section in ("node", "router", "lan", "region"):
         if (section, field) in origins:
             return origins[section, field], ""
     return (), field
@@ -60,22 +61,24 @@ def _value(tree: Any, path: Path) -> Any:
 
 def _descend(value: Any, rest: str, path: Path) -> Path:
     """As deep as the file goes; words that only the values have are passed over."""
-    tokens = parted(rest)
-    for position, token in enumerate(tokens):
-        key = _key(value, token, tokens[position + 1 :])
+    words = parted(rest)
+    for position, word in enumerate(words):
+        key = _key(value, word, words[position + 1 :])
         if key is not None:
             value, path = value[key], (*path, key)
     return path
 
 
-def _key(value: Any, token: str | int, after: Path) -> str | int | None:
+def _key(value: Any, word: str | int, after: Path) -> str | int | None:
     if isinstance(value, list):
-        if isinstance(token, int):
-            return token if token < len(value) else None
-        return value.index(token) if token in value else None
+        if isinstance(word, int):
+            return word if word < len(value) else None
+        # Given twice, it is the second that is too many.
+        found = [position for position, entry in enumerate(value) if entry == word]
+        return found[-1] if found else None
     if not isinstance(value, dict):
         return None
-    if token in ("up", "down") and after and token in value:
+    if word in ("up", "down") and after and word in value:
         # What is wrong in one direction may be said of both.
-        return token if _key(value[token], after[0], ()) is not None else None
-    return next((key for key in (token, _WORDS.get(str(token))) if key in value), None)
+        return word if _key(value[word], after[0], ()) is not None else None
+    return next((key for key in (word, _WORDS.get(str(word))) if key in value), None)

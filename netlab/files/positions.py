@@ -59,9 +59,9 @@ class _Scanner:
         if many:
             position = self._entries.get(path, 0)
             self._entries[path] = position + 1
-            self._note((*path[:-1], path[-1]), start)
             path = (*path, position)
-        self._note(path, start)
+        for length in range(1, len(path) + 1):
+            self._note(path[:length], start)
         return path
 
     def _within(self, keys: Path) -> Path:

@@ -15,7 +15,7 @@ from netlab.impairment import Drop, WireGuardMessage
 from overlay.errors import Rejected
 
 _NUMBER = r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?"
-_QUANTITY = re.compile(rf"({_NUMBER}) ?([^0-9 ].*)", re.DOTALL)
+_QUANTITY = re.compile(rf"({_NUMBER}) ?([A-Za-zµ%/]+)")
 
 TIMES_S = {
     "us": Decimal("1e-6"),
@@ -75,7 +75,11 @@ def parse_rate(text: str, *, field: str | None = None) -> int:
     number, unit = _split(text, RATES_BIT_S, example="10mbit", field=field)
     rate = number * RATES_BIT_S[unit]
     if rate != int(rate):
-        raise Rejected(f"{text!r} is no whole number of bits a second", field=field)
+        raise Rejected(
+            f"{text!r} is no whole number of bits a second",
+            field=field,
+            remedy="write it like '1500bit'",
+        )
     return int(rate)
 
 
@@ -114,7 +118,7 @@ def _split(
     number, unit = match.groups()
     known = list(units)
     if unit not in known:
-        near = difflib.get_close_matches(unit.lower(), known, n=1, cutoff=0.5)
+        near = known if len(known) == 1 else difflib.get_close_matches(unit.lower(), known, 1, 0.5)
         remedy = f"did you mean {number + near[0]!r}?" if near else f"units: {', '.join(known)}"
         raise Rejected(f"there is no unit {unit!r}", field=field, remedy=remedy)
     return Decimal(number), unit

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from netlab.topology import Draft, Topology, find_faults
 from overlay.errors import Rejected, Unavailable
 
 FILE_BYTES_MAX = 256 * 1024
+FAULTS_MAX = 100
 SUFFIX = ".lab.toml"
 
 
@@ -62,7 +64,12 @@ def read_text(path: Path) -> str:
         return raw.decode()
     except UnicodeDecodeError as exc:
         line = raw.count(b"\n", 0, exc.start) + 1
-        raise FileFault("is not UTF-8 text", source=str(path), line=line) from exc
+        raise FileFault(
+            "is not UTF-8 text",
+            source=str(path),
+            line=line,
+            remedy="save it as UTF-8",
+        ) from exc
 
 
 def parse_lab(text: str, *, source: str = "lab") -> Topology:
@@ -79,8 +86,12 @@ def parse_lab(text: str, *, source: str = "lab") -> Topology:
 
 
 def lint_lab(text: str, *, source: str = "lab") -> list[FileFault]:
-    """Everything that is wrong with a text, in the order of its lines; empty for a good one."""
-    return sorted(_faults(text, source), key=lambda fault: fault.line)
+    """What is wrong with a text, each thing once, in the order of lines; empty for a good one.
+
+    Not more than FAULTS_MAX of it: with so many the last ones follow from the first.
+    """
+    found = {str(fault): fault for fault in islice(_faults(text, source), FAULTS_MAX)}
+    return sorted(found.values(), key=lambda fault: fault.line)
 
 
 def _faults(text: str, source: str) -> Iterator[FileFault]:
@@ -127,14 +138,28 @@ def _tree(text: str, source: str) -> tuple[dict[str, Any], FileFault | None]:
     try:
         return tomllib.loads(text), None
     except RecursionError:
-        return {}, FileFault("is nested too deeply", source=source, line=1)
-    except ValueError as exc:  # TOMLDecodeError, and numbers of more digits than Python takes
-        reason = str(exc)
-        place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", reason)
-        line = int(place[1]) if place and place[1] else text.count("\n") + 1 if place else 1
-        words = reason[: place.start()] if place else reason
         return {}, FileFault(
-            f"is not TOML: {words[:1].lower()}{words[1:]}", source=source, line=line
+            "is nested too deeply",
+            source=source,
+            line=1,
+            remedy="no lab needs more than five levels",
+        )
+    except tomllib.TOMLDecodeError as exc:
+        words, _, place = str(exc).rpartition(" (at ")
+        line = re.match(r"line (\d+)", place)
+        return {}, FileFault(
+            f"is not TOML: {words[:1].lower()}{words[1:]}",
+            source=source,
+            line=int(line[1]) if line else text.count("\n") + 1,
+            remedy='write KEY = "VALUE", each key once, below its [TABLE]',
+        )
+    except ValueError:  # the only other one: Python takes no number of thousands of digits
+        long = re.search(r"[0-9_]{4000}", text)
+        return {}, FileFault(
+            "is a number of too many digits",
+            source=source,
+            line=text.count("\n", 0, long.start() if long else 0) + 1,
+            remedy="write fewer",
         )
 
 

@@ -91,7 +91,7 @@ class LinkEntry(BothWays, frozen=True, omit_defaults=True):
 
 
 class OneLinkEntry(LinkEntry, frozen=True, omit_defaults=True):
-    """The only cable of a node or a router; `name` is what it is called inside."""
+    """The first cable of a node; `name` is what it is called inside, eth0 if not said."""
 
     name: Text | UnsetType = UNSET
 
@@ -111,12 +111,12 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
     kind: Text | UnsetType = UNSET
     count: Count | UnsetType = UNSET
-    link: Text | OneLinkEntry | UnsetType = UNSET
 
 
 class RouterEntry(Entry, frozen=True, omit_defaults=True):
     """Joins one LAN, which bears its name, to a region or to another router's LAN."""
 
+    link: Text | LinkEntry | UnsetType = UNSET
     nat: NatName | NatEntry | UnsetType = UNSET
     firewall: Firewall | UnsetType = UNSET
 
@@ -125,6 +125,7 @@ class NodeEntry(Entry, frozen=True, omit_defaults=True):
     """A machine of its own. With `chain` each of the `count` is the gateway of the next."""
 
     role: Role | UnsetType = UNSET
+    link: Text | OneLinkEntry | UnsetType = UNSET
     links: dict[str, Text | LinkEntry] | UnsetType = UNSET
     run: Text | tuple[Argv, ...] | UnsetType = UNSET
     chain: bool | UnsetType = UNSET

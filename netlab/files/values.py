@@ -25,7 +25,7 @@ from netlab.files.shape import (
 )
 from netlab.impairment import Both, Impairment
 from netlab.nat import NATS, Nat
-from netlab.topology import Event, Expect, Link, Node, Router
+from netlab.topology import WAN, Event, Expect, Link, Node, Router
 from overlay.errors import Rejected
 
 T = TypeVar("T")
@@ -89,10 +89,9 @@ def node(entry: NodeEntry, *, name: str, home: str) -> Node:
 
 def router(entry: RouterEntry, *, name: str, home: str) -> Router:
     plain = Router(name)
-    said = OneLinkEntry() if entry.link is UNSET else entry.link
     return Router(
         name,
-        link(said, name=_name_of(said, plain.uplink.name), home=home),
+        link(home if entry.link is UNSET else entry.link, name=WAN, home=home),
         nat=None if entry.nat is UNSET else nat(entry.nat),
         firewall=_or(entry.firewall, plain.firewall),
     )
@@ -108,7 +107,11 @@ def nat(entry: NatName | NatEntry) -> Nat | None:
         said_s = quantities.parse_time(entry.timeout)
         timeout_s = int(min(said_s, 2.0**63))
         if timeout_s != said_s:
-            raise Rejected(f"{entry.timeout!r} is no whole number of seconds", field="nat.timeout")
+            raise Rejected(
+                f"{entry.timeout!r} is no whole number of seconds",
+                field="nat.timeout",
+                remedy="write it like '30s'",
+            )
     return Nat(
         mapping=_or(entry.mapping, plain.mapping),
         filtering=_or(entry.filtering, plain.filtering),
@@ -125,7 +128,11 @@ def argv(said: Argv, *, field: str = "run") -> tuple[str, ...]:
     try:
         return tuple(shlex.split(said))
     except ValueError as exc:  # a quotation without an end
-        raise Rejected(f"{said!r} cannot be split into words: {exc}", field=field) from exc
+        raise Rejected(
+            f"{said!r} cannot be split into words: {str(exc).lower()}",
+            field=field,
+            remedy='write the words apart: ["echo", "two words"]',
+        ) from exc
 
 
 def expect(entry: ExpectEntry) -> Expect:

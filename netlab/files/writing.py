@@ -91,10 +91,7 @@ def _latency(latency: Latency) -> Table:
 def _router(router: Router, *, home: str) -> Table:
     table: Table = {}
     plain = Router(router.name)
-    link = _link(router.uplink, home=home)
-    if router.uplink.name != plain.uplink.name:
-        link["name"] = router.uplink.name
-    if link:
+    if link := _link(router.uplink, home=home):
         table["link"] = _short(link)
     if router.nat is not None:
         table["nat"] = _nat(router.nat)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from netlab.keeper import cell as cells
 from netlab.keeper import conntrack, control, linux, nftables
 from netlab.keeper import rtnetlink as nl
+from netlab.keeper.pump_house import PumpHouse
 
 TYPE_CHECKING = False  # as typing has it, without the price of importing typing
 if TYPE_CHECKING:
@@ -34,10 +35,14 @@ class Keeper:
         self._home = cells.Home()
         self._cells: dict[str, cells.Cell] = {}
         self._processes: set[int] = set()
+        self._pump_house = PumpHouse()
         self._verbs: dict[str, Callable[..., tuple[object, list[int]]]] = {
             "build": self._build,
             "filter": self._filter,
             "program": self._program,
+            "listen": self._listen,
+            "carry": self._carry,
+            "counts": self._counts,
             "spawn": self._spawn,
             "workload": self._workload,
         }
@@ -115,6 +120,21 @@ class Keeper:
         if forget:
             conntrack.flush()
         return None, []
+
+    def _listen(self, *places: tuple[str, str]) -> tuple[object, list[int]]:
+        for name, link in places:
+            self._pump_house.listen(name, self._cells[name], link)
+        return None, []
+
+    def _carry(self, *orders: tuple[Any, ...]) -> tuple[object, list[int]]:
+        """Each order: number, seed, terms, is_up, and namespace and link of what is new."""
+        for number, seed, terms, is_up, name, link in orders:
+            cell = self._cells[name] if name else None
+            self._pump_house.carry(number, seed, terms, is_up, cell, link)
+        return None, []
+
+    def _counts(self) -> tuple[object, list[int]]:
+        return self._pump_house.counts(), []
 
     def _wait_operational(self, links: tuple[tuple[str, int], ...]) -> None:
         for name, ifindex in links:

@@ -29,7 +29,7 @@ _REPLACE = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE
 
 IFF_UP = 1
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
-IFLA_OPERSTATE, IF_OPER_UP, IFLA_GROUP = 16, 6, 27
+IFLA_OPERSTATE, IF_OPER_UP, IFLA_GROUP, IFLA_GSO_MAX_SEGS = 16, 6, 27, 40
 IFLA_AF_SPEC, IFLA_NET_NS_FD, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 26, 28, 31, 32
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFLA_INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE = 8, 1
@@ -84,17 +84,17 @@ def veth(
     peer = (
         _ifinfo(ifindex=peer_ifindex)
         + _link_attributes(name=peer_name, mac=peer_mac, mtu_bytes=mtu_bytes)
-        + _attribute(IFLA_NET_NS_FD, _U32.pack(peer_netns_fd))
+        + attribute(IFLA_NET_NS_FD, _U32.pack(peer_netns_fd))
     )
-    kind = _attribute(IFLA_INFO_KIND, b"veth\0") + _attribute(
-        IFLA_INFO_DATA, _attribute(VETH_INFO_PEER, peer)
+    kind = attribute(IFLA_INFO_KIND, b"veth\0") + attribute(
+        IFLA_INFO_DATA, attribute(VETH_INFO_PEER, peer)
     )
-    return _message(
+    return message(
         RTM_NEWLINK,
         _CREATE,
         _ifinfo(ifindex=ifindex)
         + _link_attributes(name=name, mac=mac, mtu_bytes=mtu_bytes)
-        + _attribute(IFLA_LINKINFO, kind),
+        + attribute(IFLA_LINKINFO, kind),
     )
 
 
@@ -102,70 +102,74 @@ def bridge(*, name: str, ifindex: int, mac: bytes) -> bytes:
     """A learning switch, nothing more: no spanning tree, no snooping, no detour by netfilter."""
     options = b"".join(
         (
-            _attribute(IFLA_BR_STP_STATE, _U32.pack(0)),
-            _attribute(IFLA_BR_MCAST_SNOOPING, _U8.pack(0)),
-            _attribute(IFLA_BR_NF_CALL_IPTABLES, _U8.pack(0)),
-            _attribute(IFLA_BR_NF_CALL_IP6TABLES, _U8.pack(0)),
-            _attribute(IFLA_BR_NF_CALL_ARPTABLES, _U8.pack(0)),
+            attribute(IFLA_BR_STP_STATE, _U32.pack(0)),
+            attribute(IFLA_BR_MCAST_SNOOPING, _U8.pack(0)),
+            attribute(IFLA_BR_NF_CALL_IPTABLES, _U8.pack(0)),
+            attribute(IFLA_BR_NF_CALL_IP6TABLES, _U8.pack(0)),
+            attribute(IFLA_BR_NF_CALL_ARPTABLES, _U8.pack(0)),
         )
     )
-    kind = _attribute(IFLA_INFO_KIND, b"bridge\0") + _attribute(IFLA_INFO_DATA, options)
-    return _message(
+    kind = attribute(IFLA_INFO_KIND, b"bridge\0") + attribute(IFLA_INFO_DATA, options)
+    return message(
         RTM_NEWLINK,
         _CREATE,
         _ifinfo(ifindex=ifindex)
-        + _attribute(IFLA_IFNAME, name.encode() + b"\0")
-        + _attribute(IFLA_ADDRESS, mac)
-        + _attribute(IFLA_LINKINFO, kind),
+        + attribute(IFLA_IFNAME, name.encode() + b"\0")
+        + attribute(IFLA_ADDRESS, mac)
+        + attribute(IFLA_LINKINFO, kind),
     )
 
 
 def link_up(ifindex: int) -> bytes:
-    return _message(
+    return message(
         RTM_SETLINK, NLM_F_REQUEST, _ifinfo(ifindex=ifindex, flags=IFF_UP, change=IFF_UP)
     )
 
 
 def link_down(ifindex: int) -> bytes:
-    return _message(RTM_SETLINK, NLM_F_REQUEST, _ifinfo(ifindex=ifindex, change=IFF_UP))
+    return message(RTM_SETLINK, NLM_F_REQUEST, _ifinfo(ifindex=ifindex, change=IFF_UP))
+
+
+def segments_at_once(ifindex: int, *, count: int) -> bytes:
+    """At most so many TCP segments go out on this link as one packet."""
+    body = _ifinfo(ifindex=ifindex) + attribute(IFLA_GSO_MAX_SEGS, _U32.pack(count))
+    return message(RTM_SETLINK, NLM_F_REQUEST, body)
 
 
 def link_master(ifindex: int, *, master: int) -> bytes:
-    body = _ifinfo(ifindex=ifindex) + _attribute(IFLA_MASTER, _U32.pack(master))
-    return _message(RTM_SETLINK, NLM_F_REQUEST, body)
+    body = _ifinfo(ifindex=ifindex) + attribute(IFLA_MASTER, _U32.pack(master))
+    return message(RTM_SETLINK, NLM_F_REQUEST, body)
 
 
 def link_mtu(ifindex: int, *, mtu_bytes: int) -> bytes:
-    body = _ifinfo(ifindex=ifindex) + _attribute(IFLA_MTU, _U32.pack(mtu_bytes))
-    return _message(RTM_SETLINK, NLM_F_REQUEST, body)
+    body = _ifinfo(ifindex=ifindex) + attribute(IFLA_MTU, _U32.pack(mtu_bytes))
+    return message(RTM_SETLINK, NLM_F_REQUEST, body)
 
 
 def link_group(ifindex: int, *, group: int) -> bytes:
-    body = _ifinfo(ifindex=ifindex) + _attribute(IFLA_GROUP, _U32.pack(group))
-    return _message(RTM_SETLINK, NLM_F_REQUEST, body)
+    body = _ifinfo(ifindex=ifindex) + attribute(IFLA_GROUP, _U32.pack(group))
+    return message(RTM_SETLINK, NLM_F_REQUEST, body)
 
 
 def remove_group(group: int) -> bytes:
     """Delete all links of a group: every single deletion would cost 20 ms, all at once do, too."""
-    body = _ifinfo(ifindex=0) + _attribute(IFLA_GROUP, _U32.pack(group))
-    return _message(RTM_DELLINK, NLM_F_REQUEST, body)
+    body = _ifinfo(ifindex=0) + attribute(IFLA_GROUP, _U32.pack(group))
+    return message(RTM_DELLINK, NLM_F_REQUEST, body)
 
 
 def no_generated_addresses(ifindex: int) -> bytes:
     """Must come before the link goes up. The same by /proc/sys costs more with every namespace."""
-    mode = _attribute(IFLA_INET6_ADDR_GEN_MODE, _U8.pack(ADDR_GEN_MODE_NONE))
-    body = _ifinfo(ifindex=ifindex) + _attribute(
-        IFLA_AF_SPEC, _attribute(int(socket.AF_INET6), mode)
-    )
-    return _message(RTM_SETLINK, NLM_F_REQUEST, body)
+    mode = attribute(IFLA_INET6_ADDR_GEN_MODE, _U8.pack(ADDR_GEN_MODE_NONE))
+    body = _ifinfo(ifindex=ifindex) + attribute(IFLA_AF_SPEC, attribute(int(socket.AF_INET6), mode))
+    return message(RTM_SETLINK, NLM_F_REQUEST, body)
 
 
 def address(ifindex: int, *, packed: bytes, prefix_length: int) -> bytes:
     """Usable at once: duplicate address detection is off."""
     family, flags = (socket.AF_INET6, IFA_F_NODAD) if len(packed) == 16 else (socket.AF_INET, 0)
     body = _IFADDR.pack(family, prefix_length, flags, RT_SCOPE_UNIVERSE, ifindex)
-    local = _attribute(IFA_LOCAL, packed) + _attribute(IFA_ADDRESS, packed)
-    return _message(RTM_NEWADDR, _REPLACE, body + local)
+    local = attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
+    return message(RTM_NEWADDR, _REPLACE, body + local)
 
 
 def route(
@@ -192,13 +196,13 @@ def route(
         RTNH_F_ONLINK if gateway else 0,
     )
     if prefix_length:
-        body += _attribute(RTA_DST, destination)
+        body += attribute(RTA_DST, destination)
     if gateway:
-        body += _attribute(RTA_GATEWAY, gateway)
-    body += _attribute(RTA_OIF, _U32.pack(ifindex))
+        body += attribute(RTA_GATEWAY, gateway)
+    body += attribute(RTA_OIF, _U32.pack(ifindex))
     if metric:
-        body += _attribute(RTA_PRIORITY, _U32.pack(metric))
-    return _message(RTM_NEWROUTE, _REPLACE, body)
+        body += attribute(RTA_PRIORITY, _U32.pack(metric))
+    return message(RTM_NEWROUTE, _REPLACE, body)
 
 
 def unreachable(*, destination: bytes, prefix_length: int) -> bytes:
@@ -215,15 +219,15 @@ def unreachable(*, destination: bytes, prefix_length: int) -> bytes:
         RTN_UNREACHABLE,
         0,
     )
-    return _message(RTM_NEWROUTE, _REPLACE, body + _attribute(RTA_DST, destination))
+    return message(RTM_NEWROUTE, _REPLACE, body + attribute(RTA_DST, destination))
 
 
 def neighbour(ifindex: int, *, packed: bytes, mac: bytes) -> bytes:
     """Permanent, so that it does not count in the neighbour table that the whole host shares."""
     family = socket.AF_INET6 if len(packed) == 16 else socket.AF_INET
     body = _NEIGHBOUR.pack(family, ifindex, NUD_PERMANENT, 0, 0)
-    return _message(
-        RTM_NEWNEIGH, _REPLACE, body + _attribute(NDA_DST, packed) + _attribute(NDA_LLADDR, mac)
+    return message(
+        RTM_NEWNEIGH, _REPLACE, body + attribute(NDA_DST, packed) + attribute(NDA_LLADDR, mac)
     )
 
 
@@ -259,7 +263,7 @@ def wait_operational(channel: socket.socket, ifindex: int) -> None:
     A link whose far end comes up later has its carrier at once but drops what is sent until the
     kernel's link watch has run. Newer kernels run it for this request, older ones soon after.
     """
-    request = _message(RTM_GETLINK, NLM_F_REQUEST, _ifinfo(ifindex=ifindex))
+    request = message(RTM_GETLINK, NLM_F_REQUEST, _ifinfo(ifindex=ifindex))
 
     def is_operational() -> bool:
         attributes = _ask(channel, request)[_IFINFO.size :]
@@ -274,8 +278,8 @@ def wait_local(channel: socket.socket, ifindex: int, *, packed: bytes) -> None:
     Even without duplicate address detection the kernel leaves its local route to a worker.
     """
     body = _ROUTE.pack(socket.AF_INET6, 128, 0, 0, 0, 0, 0, 0, 0)
-    body += _attribute(RTA_DST, packed) + _attribute(RTA_OIF, _U32.pack(ifindex))
-    request = _message(RTM_GETROUTE, NLM_F_REQUEST, body)
+    body += attribute(RTA_DST, packed) + attribute(RTA_OIF, _U32.pack(ifindex))
+    request = message(RTM_GETROUTE, NLM_F_REQUEST, body)
 
     def is_local() -> bool:
         return bool(_ROUTE.unpack_from(_ask(channel, request))[7] == RTN_LOCAL)
@@ -359,11 +363,11 @@ def _find_attribute(attributes: bytes, wanted: int) -> bytes:
     return b""
 
 
-def _message(kind: int, flags: int, body: bytes) -> bytes:
+def message(kind: int, flags: int, body: bytes) -> bytes:
     return _HEADER.pack(_HEADER.size + len(body), kind, flags, 0, 0) + body
 
 
-def _attribute(kind: int, payload: bytes) -> bytes:
+def attribute(kind: int, payload: bytes) -> bytes:
     length = len(payload) + _ATTRIBUTE.size
     return _ATTRIBUTE.pack(length, kind) + payload + bytes(-length % 4)
 
@@ -375,10 +379,10 @@ def _ifinfo(*, ifindex: int, flags: int = 0, change: int = 0) -> bytes:
 def _link_attributes(*, name: str, mac: bytes, mtu_bytes: int) -> bytes:
     return b"".join(
         (
-            _attribute(IFLA_IFNAME, name.encode() + b"\0"),
-            _attribute(IFLA_MTU, _U32.pack(mtu_bytes)),
-            _attribute(IFLA_ADDRESS, mac),
-            _attribute(IFLA_NUM_TX_QUEUES, _U32.pack(1)),
-            _attribute(IFLA_NUM_RX_QUEUES, _U32.pack(1)),
+            attribute(IFLA_IFNAME, name.encode() + b"\0"),
+            attribute(IFLA_MTU, _U32.pack(mtu_bytes)),
+            attribute(IFLA_ADDRESS, mac),
+            attribute(IFLA_NUM_TX_QUEUES, _U32.pack(1)),
+            attribute(IFLA_NUM_RX_QUEUES, _U32.pack(1)),
         )
     )

@@ -41,7 +41,9 @@ def find(topology: Draft) -> Iterator[Rejected]:
         elif event.verb in ROUTER_VERBS:
             yield from unknown(event.target, known=routers, what="router", path=own)
         elif event.target:
-            yield Rejected(f"has no target, and this says {event.target!r}", field=own)
+            yield Rejected(
+                f"has no target, and this says {event.target!r}", field=own, remedy="leave it out"
+            )
         yield from _argument_faults(event, places, path=path)
 
 
@@ -54,10 +56,12 @@ def _argument_faults(event: Event, places: frozenset[str], *, path: str) -> Iter
         ("exec", event.argv),
     ):
         if argument and event.verb != verb:
-            yield Rejected(f"only {verb} takes what this has", field=own)
+            yield Rejected(
+                f"only {verb} takes what this has", field=own, remedy=f"leave it out, or {verb}"
+            )
     if event.verb == "impair":
         if event.impaired is None:
-            yield Rejected("does not say how", field=own)
+            yield Rejected("does not say how", field=own, remedy="add `impaired`")
         else:
             yield from impairments.find(event.impaired, path=own)
     if event.verb == "exec":
@@ -70,15 +74,21 @@ def _group_faults(
     groups: tuple[tuple[str, ...], ...], places: frozenset[str], *, path: str
 ) -> Iterator[Rejected]:
     if not 2 <= len(groups) <= PARTS_MAX:
-        yield Rejected(f"{len(groups)} parts, 2 to {PARTS_MAX} make a partition", field=path)
+        yield Rejected(
+            f"{len(groups)} parts make no partition", field=path, remedy=f"name 2 to {PARTS_MAX}"
+        )
     for position, group in enumerate(groups):
         if not group:
-            yield Rejected("a part without a node", field=f"{path}[{position}]")
+            yield Rejected(
+                "a part without a node",
+                field=f"{path}[{position}]",
+                remedy="name one, or leave it out",
+            )
         for name in group:
             yield from unknown(name, known=places, path=f"{path}[{position}].{name}")
     for name, count in Counter(name for group in groups for name in group).items():
         if count > 1:
-            yield Rejected(f"{name} is named {count} times", field=path)
+            yield Rejected(f"{name} is named {count} times", field=path, remedy="name it once")
 
 
 def _link_faults(name: str, links: Counter[str], *, path: str) -> Iterator[Rejected]:

@@ -100,4 +100,8 @@ def _rate_faults(expect: Expect, *, path: str) -> Iterator[Rejected]:
             path=f"{path}.{key}",
         )
     if expect.at_most_bit_s and expect.at_least_bit_s > expect.at_most_bit_s:
-        yield Rejected("at least is more than at most", field=f"{path}.at_least_bit_s")
+        yield Rejected(
+            "at least is more than at most",
+            field=f"{path}.at_least_bit_s",
+            remedy="exchange them, or leave one out",
+        )

@@ -30,9 +30,8 @@ def _one_way(way: Impairment, *, path: str) -> Iterator[Rejected]:
             getattr(way, key), lowest=0, highest=DELAY_S_MAX, unit="seconds", path=f"{path}.{key}"
         )
     for key in ("loss", "duplicate", "reorder"):
-        share: float = getattr(way, key)
-        if not 0 <= share <= 1:
-            yield Rejected(f"{share * 100:.15g} is not in 0..100 %", field=f"{path}.{key}")
+        percent = getattr(way, key) * 100
+        yield from out_of_bounds(percent, lowest=0, highest=100, unit="%", path=f"{path}.{key}")
     if way.reorder and not way.delay_s:
         yield Rejected(
             "without delay there is nothing to overtake",
@@ -48,7 +47,11 @@ def _one_way(way: Impairment, *, path: str) -> Iterator[Rejected]:
             path=f"{path}.rate_bit_s",
         )
     if len(way.drops) > DROPS_MAX:
-        yield Rejected(f"more than {DROPS_MAX}", field=f"{path}.drops")
+        yield Rejected(
+            f"{len(way.drops)} messages, {DROPS_MAX} is the most",
+            field=f"{path}.drops",
+            remedy="leave some out",
+        )
     for position, drop in enumerate(way.drops):
         yield from unknown(
             drop.message, known=get_args(WireGuardMessage), path=f"{path}.drops[{position}]"

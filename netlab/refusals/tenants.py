@@ -12,7 +12,7 @@ from overlay.errors import Rejected
 NETWORKS_MAX = 256  # of all tenants together; a node has a device for each that it is in
 # What a lab's own addresses never are in (LAB-004).
 RANGES = "10."
-RANGES_REMEDY = "use a part of 10.0.0.0/8; the lab's own addresses may be anywhere else"
+RANGES_REMEDY = "use a part of 10.0.0.0/8, such as 10.1.0.0/16"
 
 
 def find(topology: Draft) -> Iterator[Rejected]:
@@ -21,7 +21,9 @@ def find(topology: Draft) -> Iterator[Rejected]:
     yield from _registry_faults(topology, roles)
     yield from repeated((each.name for each in topology.tenants), path="tenant.{}", what="tenant")
     if sum(len(tenant.networks) for tenant in topology.tenants) > NETWORKS_MAX:
-        yield Rejected(f"more than {NETWORKS_MAX} networks", field="tenant")
+        yield Rejected(
+            f"more than {NETWORKS_MAX} networks", field="tenant", remedy="leave some out"
+        )
     for tenant in topology.tenants:
         yield from _tenant_faults(tenant, roles)
 
@@ -67,7 +69,7 @@ def _range_faults(network: TenantNetwork, *, path: str) -> Iterator[Rejected]:
     try:
         range_v4 = addressing.parse_range(network.range, field=f"{path}.range")
     except Rejected as fault:
-        yield fault
+        yield Rejected(fault.message, field=fault.field, remedy=fault.remedy or RANGES_REMEDY)
         return
     if not range_v4.startswith(RANGES):
         yield Rejected(
@@ -92,7 +94,11 @@ def _member_faults(
     for name, count in Counter((*network.nodes, *network.invited)).items():
         if count > 1:
             key = "invited" if name in network.invited else "nodes"
-            yield Rejected(f"{name} is a member {count} times", field=f"{path}.{key}.{name}")
+            yield Rejected(
+                f"{name} is a member {count} times",
+                field=f"{path}.{key}.{name}",
+                remedy="name it once",
+            )
 
 
 def _client_faults(
@@ -121,7 +127,9 @@ def _workload_faults(network: TenantNetwork, *, path: str) -> Iterator[Rejected]
     for name, count in Counter(workload.at for workload in network.workloads).items():
         if count > room:
             yield Rejected(
-                f"{count} workloads at {name}, {room} is the most", field=f"{path}.workloads"
+                f"{count} workloads at {name}, {room} is the most",
+                field=f"{path}.workloads",
+                remedy="put some at other members",
             )
 
 

@@ -29,7 +29,11 @@ def repeated(names: Iterable[str], *, path: str, what: str) -> Iterator[Rejected
     """`path` has {} where the name belongs."""
     for name, count in Counter(names).items():
         if count > 1:
-            yield Rejected(f"{what} given {count} times", field=path.format(name))
+            yield Rejected(
+                f"{what} given {count} times",
+                field=path.format(name),
+                remedy="give each a name of its own",
+            )
 
 
 def unknown(value: str, *, known: Collection[str], path: str, what: str = "") -> Iterator[Rejected]:
@@ -38,17 +42,19 @@ def unknown(value: str, *, known: Collection[str], path: str, what: str = "") ->
         yield Rejected(
             f"there is no {what} {value!r}" if what else f"there is no {value!r}",
             field=path,
-            remedy=did_you_mean(value, known),
+            remedy=did_you_mean(value, known, what=what),
         )
 
 
-def did_you_mean(word: str, known: Collection[str]) -> str | None:
+def did_you_mean(word: str, known: Collection[str], *, what: str = "") -> str:
     """The nearest of the known words; all of them when none is near and they are few."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"
-    if not known or len(known) > LISTED_MAX:
-        return None
+    if not known:
+        return f"add one, or leave it out; there is no {what or 'such thing'}"
+    if len(known) > LISTED_MAX:
+        return f"there are {len(known)}, none of them like it"
     return f"there is {', '.join(map(repr, sorted(known)))}"
 
 
@@ -57,10 +63,17 @@ def out_of_bounds(
 ) -> Iterator[Rejected]:
     """What is no number is out of bounds too."""
     if not lowest <= value <= highest:
+        found, least, most = map(number, (value, lowest, highest))
         yield Rejected(
-            f"{value:.15g} is not in {lowest:.15g}..{highest:.15g}{unit and f' {unit}'}",
+            f"{found}{unit and f' {unit}'} is out of bounds",
             field=path,
+            remedy=f"choose {least} to {most}{unit and f' {unit}'}",
         )
+
+
+def number(value: float) -> str:
+    """Digits as people write them."""
+    return str(value) if isinstance(value, int) else f"{value:.15g}"
 
 
 def no_argv(argv: Sequence[str], *, path: str) -> Iterator[Rejected]:
@@ -68,8 +81,16 @@ def no_argv(argv: Sequence[str], *, path: str) -> Iterator[Rejected]:
     if not argv or not argv[0]:
         yield Rejected("names no program", field=path, remedy="write the program and its arguments")
     if len(argv) > WORDS_MAX:
-        yield Rejected(f"has {len(argv)} words, {WORDS_MAX} is the most", field=path)
+        yield Rejected(
+            f"has {len(argv)} words, {WORDS_MAX} is the most",
+            field=path,
+            remedy="put it into a script",
+        )
     if any("\0" in word for word in argv):
-        yield Rejected("has a zero byte", field=path)
+        yield Rejected("has a zero byte", field=path, remedy="take it out")
     if any(len(word) > WORD_CHARS_MAX for word in argv):
-        yield Rejected(f"has a word of more than {WORD_CHARS_MAX} characters", field=path)
+        yield Rejected(
+            f"has a word of more than {WORD_CHARS_MAX} characters",
+            field=path,
+            remedy="put it into a file",
+        )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, TypeVar
 
-from netlab.topology import Draft
+from netlab.topology import WAN, Draft
 
 Kind = Literal["node", "router"]
 Pool = Literal["lan", "home", "carrier"]
@@ -19,8 +19,6 @@ LinkId: TypeAlias = tuple[str, str]  # of a node or a router, and the link's nam
 BlockId: TypeAlias = tuple[str, Kind, int]  # region, kind, shard
 
 K = TypeVar("K")
-
-WAN = "wan"
 
 # What one core router carries. A namespace slows down beyond 256 to 512 links: every one is
 # looked at by address selection and by notifications.

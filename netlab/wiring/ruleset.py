@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 
 from netlab.nat import Nat
-from netlab.topology import Router
-from netlab.wiring.places import WAN
+from netlab.topology import WAN, Router
 
 _TABLE = "inet netlab"
 

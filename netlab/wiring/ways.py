@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from netlab.topology import Draft, Link
-from netlab.wiring.places import WAN, LinkId
+from netlab.topology import WAN, Draft, Link
+from netlab.wiring.places import LinkId
 
 Version = Literal[4, 6]
 

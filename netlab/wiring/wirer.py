@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 
 from netlab.impairment import Both, chain
-from netlab.topology import Link, Topology
+from netlab.topology import WAN, Link, Topology
 from netlab.wiring import addresses
 from netlab.wiring.places import (
     LINKS_PER_CORE,
     NODE_LINKS_MAX,
-    WAN,
     LinkId,
     Places,
     Seat,

@@ -55,7 +55,13 @@ SHELL = frozenset(
 
 # Modules that may start processes (rule 5).
 PROCESS_STARTERS = frozenset(
-    {"netlab.keeper.keeper", "netlab.owner", "netlab.supervisor.start", "overlay.netns.spawn"}
+    {
+        "netlab.keeper.keeper",
+        "netlab.keeper.pump_house",
+        "netlab.owner",
+        "netlab.supervisor.start",
+        "overlay.netns.spawn",
+    }
 )
 
 # The one module that puts private keys into text: it writes the key files.

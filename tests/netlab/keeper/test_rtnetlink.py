@@ -121,6 +121,17 @@ def test_link_master_is_encoded_as_the_reference_does():
     assert expected == nl.link_master(11, master=3)
 
 
+def test_segments_at_once_is_encoded_as_the_reference_does():  # LAB-012
+    expected = reference(
+        ifinfmsg(),
+        kind=nl.RTM_SETLINK,
+        flags=nl.NLM_F_REQUEST,
+        index=11,
+        attrs=[["IFLA_GSO_MAX_SEGS", 1]],
+    )
+    assert expected == nl.segments_at_once(11, count=1)
+
+
 def test_no_generated_addresses_is_encoded_as_the_reference_does():
     specification = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", 1]]}]]}
     expected = reference(
