@@ -23,6 +23,7 @@ Time = Annotated[
     str,
     Meta(
         pattern=quantities.TIME_PATTERN,
+        description="A time with its unit: us, ms, s, m or h",
         max_length=TEXT_CHARS_MAX,
         examples=["500us", "20ms", "5s", "1m"],
         extra={"parse": quantities.parse_time, "example": "20ms"},
@@ -32,6 +33,7 @@ Share = Annotated[
     str,
     Meta(
         pattern=quantities.SHARE_PATTERN,
+        description="A share in percent",
         max_length=TEXT_CHARS_MAX,
         examples=["1%", "0.5%"],
         extra={"parse": quantities.parse_share, "example": "1%"},
@@ -41,6 +43,7 @@ Rate = Annotated[
     str,
     Meta(
         pattern=quantities.RATE_PATTERN,
+        description="Bits a second, with the unit: bit, kbit, mbit or gbit",
         max_length=TEXT_CHARS_MAX,
         examples=["10mbit", "64kbit"],
         extra={"parse": quantities.parse_rate, "example": "10mbit"},

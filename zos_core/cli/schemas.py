@@ -22,9 +22,9 @@ FILES: dict[str, type[msgspec.Struct]] = {
 }
 
 
-def file_schema(name: str) -> dict[str, Any]:
+def file_schema(name: str, model: type[msgspec.Struct]) -> dict[str, Any]:
     """The schema of one kind of file. Unknown keys are errors, as they are to the parser."""
-    schema = msgspec.json.schema(FILES[name])
+    schema = msgspec.json.schema(model)
     for definition in schema.get("$defs", {}).values():
         if definition.get("type") == "object" and "properties" in definition:
             definition["additionalProperties"] = False
@@ -38,9 +38,13 @@ def file_schema(name: str) -> dict[str, Any]:
 def write_schemas(directory: Path) -> None:
     """NAME.schema.json of every kind of file."""
     directory.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        text = json.dumps(file_schema(name), indent=2) + "\n"
-        (directory / f"{name}.schema.json").write_text(text)
+    for name, model in FILES.items():
+        write_schema(directory, name, model)
+
+
+def write_schema(directory: Path, name: str, model: type[msgspec.Struct]) -> None:
+    text = json.dumps(file_schema(name, model), indent=2) + "\n"
+    (directory / f"{name}.schema.json").write_text(text)
 
 
 if __name__ == "__main__":
