@@ -11,6 +11,7 @@ import socket
 
 from netlab.keeper import linux, nftables
 from netlab.keeper import rtnetlink as nl
+from netlab.keeper import sysctls as settings
 
 STATE_DIRECTORY = "/var/lib/zos"
 WORKLOAD_DIRECTORY = "/run/netns"
@@ -54,9 +55,7 @@ def create_cell(*, ruleset: str, sysctls: tuple[tuple[str, str], ...]) -> Cell:
     if ruleset:
         # First: where connection tracking is a module, its sysctls come with the first rule.
         nftables.load(ruleset)
-    for path, value in sysctls:
-        with open(path, "w") as sysctl:
-            sysctl.write(value)
+    settings.write(sysctls)
     return Cell(netns=_open_own("net"), route_socket=nl.open_socket())
 
 
