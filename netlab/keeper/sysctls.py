@@ -14,29 +14,34 @@ from netlab.keeper import linux
 _ROOT = "/proc/"
 _WRITTEN_MAX = 32  # namespaces, in one mount
 
-_mount = -1  # of nothing yet: the first ones are written below /proc
-_written = 0
+
+class Writer:
+    """Keeps the mount that it writes by."""
+
+    def __init__(self) -> None:
+        self._mount = -1  # the first ones are written below /proc
+        self._written = 0
+
+    def write(self, sysctls: tuple[tuple[str, str], ...]) -> None:
+        """`sysctls`: paths below /proc, and what to write there."""
+        if not sysctls:
+            return
+        self._count()
+        for path, value in sysctls:
+            name = path.removeprefix(_ROOT)
+            fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._mount)
+            try:
+                os.write(fd, value.encode())
+            finally:
+                os.close(fd)
+
+    def _count(self) -> None:
+        if self._mount < 0:
+            self._mount = os.open(_ROOT, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        elif self._written == _WRITTEN_MAX:
+            os.close(self._mount)
+            self._mount, self._written = linux.open_filesystem("proc"), 0
+        self._written += 1
 
 
-def write(sysctls: tuple[tuple[str, str], ...]) -> None:
-    """`sysctls`: paths below /proc, and what to write there."""
-    if not sysctls:
-        return
-    directory = _directory()
-    for path, value in sysctls:
-        fd = os.open(path.removeprefix(_ROOT), os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
-        try:
-            os.write(fd, value.encode())
-        finally:
-            os.close(fd)
-
-
-def _directory() -> int:
-    global _mount, _written
-    if _mount < 0:
-        _mount = os.open(_ROOT, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    elif _written == _WRITTEN_MAX:
-        os.close(_mount)
-        _mount, _written = linux.open_filesystem("proc"), 0
-    _written += 1
-    return _mount
+write = Writer().write
