@@ -13,25 +13,30 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from netlab.fleet import node_socket
 from netlab.fleet.greeter import Greeter
 from netlab.lab import Lab, LabNode
-from netlab.process import Completed, LabProcess
+from netlab.process import CommandFailed, Completed, LabProcess
 from netlab.topology import Node
 from overlay.errors import Unavailable
 from overlay.model import NetworkId
-from zos_core.status import Status
+from zos_core.cli.exits import Exit
+from zos_core.status import AttachAnswer, AttachRequest, Status
+
+T = TypeVar("T")
 
 ZOS = str(Path(sys.executable).parent / "zos")
 REGISTRY_PORT = 4430
 REGISTRY_STATE = "/var/lib/zos/registry"
 STARTUP_TIMEOUT_S = 60.0
+WG_QUICK = "/etc/wireguard"
 POLL_S = 0.02
+RETRY_S = 0.25
 
 Answer: TypeAlias = dict[str, Any]  # what --json printed
 
@@ -89,7 +94,7 @@ class Fleet:
     node_ids: dict[str, str] = field(default_factory=dict)
     network_ids: dict[str, NetworkId] = field(default_factory=dict)
     inside: dict[str, Inside] = field(default_factory=dict)
-    access_links: dict[str, list[str]] = field(default_factory=dict)  # of clients
+    access: dict[str, dict[str, str]] = field(default_factory=dict)  # client, link, its conf
     greeter: Greeter = field(default_factory=Greeter)
     on_command: Callable[[str, tuple[str, ...]], None] = lambda _speaker, _argv: None
     _registry: LabProcess | None = None
@@ -143,19 +148,50 @@ class Fleet:
             self.node_ids[name] = (await self._first_answer(node, process)).node.id
         return process
 
-    async def start(self, name: str) -> None:
-        """What the node's role and its `run` ask for runs on it, again or for the first time.
+    async def attach(self, network: str, name: str, *, at: str) -> None:
+        """A workload of "tenant/network" on a node, with a netns of its own, answers. Idempotent.
 
-        Again means as before, with what is on its disk.
+        Raises Rejected when the node is not in the network.
         """
+        node, full = self.lab.node(at), f"{network}/{name}"
+        netns = full.replace("/", "-")
+        path = f"/run/netns/{netns}"
+        if not node.path(path).exists():
+            await node.add_namespace(netns)
+        await self.greeter.listen(node, full, netns=netns)
+        wish = AttachRequest(self.network_ids[network], name, path)
+        made = await until_granted(
+            lambda: node_socket.ask(node, "/v1/attach", AttachAnswer, wish=wish)
+        )
+        v4, v6 = map(host_of, (made.attachment.address_v4, made.attachment.address_v6))
+        self.inside[full] = Inside(full, network, at, netns, v4, v6)
+
+    async def connect_client(self, name: str, link: str, conf: str) -> None:
+        """A stock wg-quick brings up a link with this file."""
+        self.access.setdefault(name, {})[link] = conf
+        client = self.lab.node(name)
+        path = client.path(WG_QUICK) / f"{link}.conf"
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(conf)
+        await client.run("wg-quick", "up", link)
+
+    async def start(self, name: str) -> None:
+        """All that the node's role and its `run` ask for runs on it again.
+
+        As before, with what is on its disk; workloads that are gone are made anew.
+        """
+        self.greeter.leave_workloads(name)
         declared = next(node for node in self.lab.topology.nodes if node.name == name)
         if declared.role == "registry":
             await self.start_registry()
         elif name in self._options:
             await self.start_node(name, *self._options[name])
-        node = self.lab.node(name)
-        for link in self.access_links.get(name, ()):
-            await node.run("wg-quick", "up", link)
+        for link, conf in self.access.get(name, {}).items():
+            await self.connect_client(name, link, conf)
+        for full, each in tuple(self.inside.items()):
+            if each.at == name and each.netns:
+                await self.attach(each.network, full.rpartition("/")[2], at=name)
         await self.start_programs(declared)
 
     async def start_programs(self, node: Node) -> None:
@@ -215,6 +251,23 @@ class Fleet:
                     return await node_socket.ask(node, "/v1/status", Status)
             await asyncio.sleep(POLL_S)
         raise AssertionError("attempts end with an answer or an error")
+
+
+async def until_granted(wish: Callable[[], Awaitable[T]]) -> T:
+    """What becomes of a wish once whoever grants it is there."""
+    while True:
+        try:
+            return await wish()
+        except CommandFailed as exc:
+            if exc.completed.returncode != Exit.UNAVAILABLE:
+                raise
+        except Unavailable:
+            pass
+        await asyncio.sleep(RETRY_S)
+
+
+def host_of(interface_address: str) -> str:
+    return interface_address.partition("/")[0]
 
 
 async def until_says(process: LabProcess, word: str) -> None:

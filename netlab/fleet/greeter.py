@@ -29,23 +29,26 @@ class Greeter:
     """Everybody in a lab who answers with a name."""
 
     def __init__(self) -> None:
-        self._datagrams: list[asyncio.DatagramTransport] = []
-        self._servers: list[asyncio.Server] = []
+        self._listening: dict[
+            tuple[str, str], tuple[asyncio.DatagramTransport, asyncio.Server]
+        ] = {}
         self._connections: set[asyncio.Transport] = set()
-        self._listening: set[tuple[str, str]] = set()
         self._received_bytes: Counter[str] = Counter()
 
     async def listen(self, node: LabNode, name: str, *, netns: str = "") -> None:
         """Answers on a node, or in one of its netns, with `name`. Idempotent."""
         if (node.name, netns) in self._listening:
             return
-        self._listening.add((node.name, netns))
         loop = asyncio.get_running_loop()
         with node.in_netns(netns):
             udp, tcp = _bound(socket.SOCK_DGRAM), _bound(socket.SOCK_STREAM)
         transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(name), sock=udp)
-        self._datagrams.append(transport)
-        self._servers.append(await loop.create_server(lambda: _Connection(name, self), sock=tcp))
+        server = await loop.create_server(lambda: _Connection(name, self), sock=tcp)
+        self._listening[node.name, netns] = transport, server
+
+    def leave_workloads(self, node: str) -> None:
+        """Nobody answers in a workload of the node any more, and no socket keeps its netns."""
+        self._leave([key for key in self._listening if key[0] == node and key[1]])
 
     def received_bytes(self, name: str) -> int:
         """How much was sent by TCP to whoever answers with this name, since the beginning."""
@@ -62,15 +65,15 @@ class Greeter:
 
     def close(self) -> None:
         """Nobody answers any more, and no socket keeps a netns."""
-        for server in self._servers:
-            server.close()
-        for datagrams in self._datagrams:
-            datagrams.abort()
+        self._leave(list(self._listening))
         for connection in tuple(self._connections):
             connection.abort()
-        self._datagrams.clear()
-        self._servers.clear()
-        self._listening.clear()
+
+    def _leave(self, keys: list[tuple[str, str]]) -> None:
+        for key in keys:
+            datagrams, server = self._listening.pop(key)
+            datagrams.abort()
+            server.close()
 
 
 class _Datagrams(asyncio.DatagramProtocol):

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from netlab.fleet import node_socket
-from netlab.fleet.fleet import Fleet, Inside, Person
+from netlab.fleet.fleet import Fleet, Inside, Person, host_of, until_granted
 from netlab.lab import Lab
-from netlab.process import CommandFailed
 from netlab.supervisor.crew import Progress, Tell
-from netlab.topology import Access, Node, Role, Tenant, TenantNetwork, Topology, Workload
+from netlab.topology import Access, Node, Role, Tenant, TenantNetwork, Topology
 from overlay import addressing
 from overlay.errors import Unavailable
 from overlay.model import NetworkId
-from zos_core.cli.exits import Exit
 from zos_core.files.network import FIRST_INDEX
-from zos_core.status import AttachAnswer, AttachRequest, JoinAnswer, JoinRequest
+from zos_core.status import JoinAnswer, JoinRequest
 
 T = TypeVar("T")
 
@@ -33,8 +31,6 @@ INVITATION = "guests"
 STARTS_AT_ONCE = 2 * (os.cpu_count() or 1)
 PATIENCE_S = 180.0
 POLL_S = 0.05
-RETRY_S = 0.25
-WG_QUICK = "/etc/wireguard"
 LINK_CHARS_MAX = 15  # IFNAMSIZ - 1
 
 
@@ -178,7 +174,8 @@ class _Opening:
         count()
         for workload in network.workloads:
             if workload.at == name:
-                await self._attach(tenant, network, workload)
+                async with _patience(f"{place}/{workload.name} is attached"):
+                    await self.fleet.attach(place, workload.name, at=name)
 
     async def _until_member(self, name: str, network: NetworkId) -> None:
         """The node has made its part of the network: looking at a file costs it nothing."""
@@ -186,21 +183,6 @@ class _Opening:
         async with _patience(f"{name} joins {network}"):
             while not netns.exists():  # noqa: ASYNC110 - a file, which tells nobody
                 await asyncio.sleep(POLL_S)
-
-    async def _attach(self, tenant: Tenant, network: TenantNetwork, workload: Workload) -> None:
-        node, netns = self.lab.node(workload.at), f"{tenant.name}-{network.name}-{workload.name}"
-        place = _place(tenant, network)
-        name = f"{place}/{workload.name}"
-        await node.add_namespace(netns)
-        await self.fleet.greeter.listen(node, name, netns=netns)
-        network_id = self.fleet.network_ids[place]
-        wish = AttachRequest(network_id, workload.name, f"/run/netns/{netns}")
-        async with _patience(f"{name} is attached"):
-            made = await _until_granted(
-                lambda: node_socket.ask(node, "/v1/attach", AttachAnswer, wish=wish)
-            )
-        v4, v6 = map(_host, (made.attachment.address_v4, made.attachment.address_v6))
-        self.fleet.inside[name] = Inside(name, place, workload.at, netns, v4, v6)
 
     async def _admit_clients(self, tenant: Tenant, network: TenantNetwork) -> None:
         """One after the other: each is a new version of one file."""
@@ -215,20 +197,12 @@ class _Opening:
         device = access.client
         argv = ("network", "access", network.name, device, "--via", access.via)
         async with _patience(f"{device} is let in at {access.via}"):
-            made = await _until_granted(
-                lambda: person.zos(*argv, "--registry", self.fleet.registry)
-            )
-        client = self.lab.node(device)
-        links = self.fleet.access_links.setdefault(device, [])
+            made = await until_granted(lambda: person.zos(*argv, "--registry", self.fleet.registry))
+        links = self.fleet.access.get(device, {})
         # A name that says which network it is, if there is one such network only.
-        stem = f"wg{len(links)}" if network.name in links else network.name[:LINK_CHARS_MAX]
-        conf = client.path(WG_QUICK) / f"{stem}.conf"
-        conf.parent.mkdir(mode=0o700, exist_ok=True)
-        conf.touch(mode=0o600)
-        conf.write_text(made["config"])
-        await client.run("wg-quick", "up", stem)
-        links.append(stem)
-        v4, v6 = map(_host, made["addresses"])
+        link = f"wg{len(links)}" if network.name in links else network.name[:LINK_CHARS_MAX]
+        await self.fleet.connect_client(device, link, made["config"])
+        v4, v6 = map(host_of, made["addresses"])
         place = _place(tenant, network)
         self.fleet.inside[f"{place}/{device}"] = Inside(device, place, device, "", v4, v6)
 
@@ -281,20 +255,3 @@ async def _patience(what: str) -> AsyncIterator[None]:
             yield
     except TimeoutError as exc:
         raise Unavailable(f"not within {PATIENCE_S:g} s: {what}") from exc
-
-
-async def _until_granted(wish: Callable[[], Awaitable[T]]) -> T:
-    """What becomes of a wish once whoever grants it is there."""
-    while True:
-        try:
-            return await wish()
-        except CommandFailed as exc:
-            if exc.completed.returncode != Exit.UNAVAILABLE:
-                raise
-        except Unavailable:
-            pass
-        await asyncio.sleep(RETRY_S)
-
-
-def _host(interface_address: str) -> str:
-    return interface_address.partition("/")[0]

@@ -1,0 +1,34 @@
+"""How expectations and verdicts read."""
+
+from __future__ import annotations
+
+import pytest
+
+from netlab.judge.verdict import Miss, Verdict, as_json, describe
+from netlab.topology import Expect
+
+
+@pytest.mark.parametrize(
+    ("expect", "words"),
+    [
+        (Expect("a", "b"), "a reaches b"),
+        (Expect("a", "b", reached=False, at_s=2.5), "a does not reach b at 2.5 s"),
+        (Expect("a", "b", family="ipv6", path="lan"), "a reaches b over IPv6 by lan"),
+        (
+            Expect("a", "b", at_least_bit_s=64_000, at_most_bit_s=2_500_000),
+            "a reaches b at 64 kbit/s or more at 2.5 Mbit/s or less",
+        ),
+    ],
+)
+def test_an_expectation_reads_as_a_sentence(expect, words):
+    # LAB-313
+    assert describe(expect) == words
+
+
+def test_a_verdict_as_plain_values():
+    # LAB-313
+    verdict = Verdict(Expect("a", "*"), 3, 30.0, 2, (Miss("a", "b", "nobody answers", ("no",)),))
+    value = as_json(verdict)
+    assert not value["held"]
+    assert (value["pairs"], value["failed"], value["after_s"]) == (3, 2, 30.0)
+    assert value["misses"] == [{"from": "a", "to": "b", "reason": "nobody answers", "why": ["no"]}]
