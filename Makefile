@@ -15,7 +15,7 @@ export ZOS_WIREGUARD_GO ?= $(wildcard $(CURDIR)/build/wireguard-go/usr/bin/wireg
 # The least that must run: a suite that loses its tests fails instead of passing empty.
 KERNEL_TESTS ?= 180
 LAB_TESTS ?= 37
-PAGE_TESTS ?= 5
+PAGE_TESTS ?= 6
 
 .NOTPARALLEL:
 .PHONY: help demo test check kernel page lab test-vm bench man lock setup format clean
@@ -47,8 +47,8 @@ check: ## format, lint, types, architecture, unit and property tests (no root)
 kernel: setup ## the suite on real namespaces and links (root)
 	$(SUITE) -m kernel --must-run $(KERNEL_TESTS)
 
-page: ## the page of `zos lab watch`, in headless Chromium
-	@tools/setup.sh venv page
+page: ## the page of `zos lab watch`, in headless Chromium (root)
+	@tools/setup.sh venv node page
 	$(SUITE) -m page --must-run $(PAGE_TESTS)
 
 lab: setup ## the suite on several nodes (root)

@@ -15,6 +15,8 @@ COMMANDS = {
     "gc": Lazy("netlab.cli.gc:gc", "Remove what dead labs have left.", _LIFE),
     "status": Lazy("netlab.cli.status:status", "Show nodes, links, tunnels.", _LOOK),
     "events": Lazy("netlab.cli.events:events", "Show what has happened.", _LOOK),
+    "watch": Lazy("netlab.cli.watch:watch", "Show a lab as a page in the browser.", _LOOK),
+    "top": Lazy("netlab.cli.top:top", "Show the busiest links and tunnels.", _LOOK),
     "logs": Lazy("netlab.cli.logs:logs", "Show what programs have said.", _LOOK),
     "exec": Lazy("netlab.cli.exec:exec_", "Run a command in a node.", _INSIDE),
     "shell": Lazy("netlab.cli.shell:shell", "Open a shell in a node.", _INSIDE),

@@ -59,6 +59,11 @@ class Page:
         self._over: str | None = None
         self._readers: set[asyncio.Queue[bytes | None]] = set()
 
+    @property
+    def last_words(self) -> str:
+        """Why it is over; empty while it is not."""
+        return self._over or ""
+
     async def run(self) -> None:
         """Look at the lab again and again until it is over, and tell every browser."""
         while self._over is None:
