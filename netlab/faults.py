@@ -151,11 +151,12 @@ def _link_faults(link: Link, *, targets: set[str], path: str) -> Iterator[Reject
     yield from unknown(link.to, known=targets, path=f"{path}.to")
     if not (link.ipv4 or link.ipv6):
         yield Rejected("neither IPv4 nor IPv6", field=path, remedy="leave at least one on")
-    yield from _mtu_faults(link.mtu_bytes, ipv6=link.ipv6, path=f"{path}.mtu_bytes")
+    yield from mtu_faults(link.mtu_bytes, ipv6=link.ipv6, path=f"{path}.mtu_bytes")
     yield from impairments.find(link.impaired, path=f"{path}.impaired")
 
 
-def _mtu_faults(mtu_bytes: int, *, ipv6: bool, path: str) -> Iterator[Rejected]:
+def mtu_faults(mtu_bytes: int, *, ipv6: bool, path: str) -> Iterator[Rejected]:
+    """Why a link cannot have this MTU."""
     lowest = MTU_BYTES_MIN_IPV6 if ipv6 else MTU_BYTES_MIN_IPV4
     yield from out_of_bounds(
         mtu_bytes, lowest=lowest, highest=MTU_BYTES_MAX, unit="bytes", path=path

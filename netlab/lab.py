@@ -16,9 +16,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path, PurePosixPath
 
+from netlab.faults import mtu_faults
 from netlab.impairment import Both
 from netlab.impairments import Impaired, Impairments
-from netlab.keeper import linux
+from netlab.keeper import linux, rtnetlink
 from netlab.keeper.cell import STATE_DIRECTORY
 from netlab.owner import Owner
 from netlab.process import CommandFailed, Completed, LabProcess
@@ -122,6 +123,17 @@ class Lab:
     async def plug(self, link: str) -> None:
         """Plug it again; nothing happens when it is."""
         await self._plug_in(self._wiring.cable(link))
+
+    async def set_mtu(self, link: str, mtu_bytes: int) -> None:
+        """Both ends of a link carry packets of up to so many bytes. Raises Rejected."""
+        cable = self._wiring.cable(link)
+        stations = (each for each in (cable.near_station, cable.far_station) if each)
+        has_ipv6 = any(station.ipv6 is not None for station in stations)
+        for fault in mtu_faults(mtu_bytes, ipv6=has_ipv6, path=f"{link}.mtu_bytes"):
+            raise fault
+        for end in (cable.near, cable.far):
+            message = rtnetlink.link_mtu(end.ifindex, mtu_bytes=mtu_bytes)
+            await self._owner.request("program", end.netns, message, ())
 
     async def impair(self, link: str, both: Both) -> None:
         """From now on the link does this to its packets, and nothing else (see Impairments)."""

@@ -67,8 +67,7 @@ def looking(session: Session) -> tuple[Route, ...]:
 
 def acting(session: Session) -> tuple[Route, ...]:
     async def link(request: web.Request) -> web.Response:
-        asked = await read_body(request, LinkRequest)
-        return _done(await session.set_link(asked.link, up=asked.up))
+        return _done(await session.change_link(await read_body(request, LinkRequest)))
 
     async def partition(request: web.Request) -> web.Response:
         asked = await read_body(request, PartitionRequest)

@@ -11,17 +11,30 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
+from netlab.impairment import Both
 from netlab.lab import Lab
 from netlab.supervisor.counters import LinkCounters
 from netlab.supervisor.crew import Crew
 from netlab.supervisor.journal import Journal
+from netlab.supervisor.linkchange import changed, describe
 from netlab.supervisor.places import Place
 from netlab.supervisor.snapshot import Known, compose
-from netlab.supervisor.status import Build, Counters, LabState, LabStatus, NodeState
+from netlab.supervisor.status import (
+    Build,
+    Counters,
+    LabState,
+    LabStatus,
+    LinkChange,
+    LinkRequest,
+    NodeState,
+)
 from netlab.supervisor.tunnels import ZosView
 from netlab.topology import Topology
 from netlab.wiring.wirer import wire
-from overlay.errors import Unavailable
+from netlab.wiring.wiring import Cable
+from overlay.errors import Rejected, Unavailable
 
 
 class Session:
@@ -43,6 +56,9 @@ class Session:
         self._crew: Crew | None = None
         self._counters: LinkCounters | None = None
         self._cut: set[str] = set()
+        self._mtus: dict[str, int] = {}
+        self._impaired: dict[str, Both] = {}
+        self._back_ends: dict[str, str] = {}
         self._parts: tuple[tuple[str, ...], ...] = ()
         self._nodes: dict[str, NodeState] = {}
 
@@ -72,9 +88,13 @@ class Session:
             self.journal.tell("phase", "", phase, total=total)
         self._build = Build(phase, done, total)
 
-    def note_lab(self, lab: Lab) -> None:
+    async def note_lab(self, lab: Lab) -> None:
+        """Its namespaces are there."""
         self._lab = lab
         self._counters = LinkCounters(lab)
+        for cable in self._wiring.cables:
+            if cable.impaired:
+                await self._note_impairment(cable)
 
     def note_ready(self, crew: Crew) -> None:
         self._crew = crew
@@ -92,14 +112,44 @@ class Session:
 
     # What is done to it.
 
-    async def set_link(self, text: str, *, up: bool) -> str:
-        """Plug or cut the one link that is meant; safe to repeat. A sentence that says so."""
-        cable = self._wiring.cable(text)
-        await (self.lab.plug(cable.name) if up else self.lab.cut(cable.name))
-        (self._cut.discard if up else self._cut.add)(cable.name)
-        words = "plugged" if up else "cut"
-        self.journal.tell("link", cable.name, words, up=up)
-        return f"{cable.name} is {words}"
+    async def change_link(self, asked: LinkRequest) -> str:
+        """What is asked, of the one link that is meant; safe to repeat. A sentence that says so."""
+        cable = self._wiring.cable(asked.link)
+        said = []
+        if asked.mtu_bytes is not None:
+            await self.lab.set_mtu(cable.name, asked.mtu_bytes)
+            self._mtus[cable.name] = asked.mtu_bytes
+            said.append(f"has an MTU of {asked.mtu_bytes}")
+            self.journal.tell("link", cable.name, said[-1], mtu_bytes=asked.mtu_bytes)
+        if asked.clear or asked.change != LinkChange():
+            both = changed((await self.lab.impaired(cable.name)).both, asked)
+            await self.lab.impair(cable.name, both)
+            await self._note_impairment(cable)
+            said.append(f"does to packets: {describe(both)}")
+            plain = msgspec.to_builtins(both)
+            self.journal.tell("impairment", cable.name, describe(both), impaired=plain)
+        if asked.plugged is not None:
+            await (self.lab.plug(cable.name) if asked.plugged else self.lab.cut(cable.name))
+            (self._cut.discard if asked.plugged else self._cut.add)(cable.name)
+            said.append("is plugged" if asked.plugged else "is cut")
+            self.journal.tell("link", cable.name, said[-1], plugged=asked.plugged)
+        if not said:
+            raise Rejected("what shall change?", remedy="see zos lab link set --help")
+        return f"{cable.name} {', '.join(said)}"
+
+    async def _note_impairment(self, cable: Cable) -> None:
+        """What is in force on a link, and who does it."""
+        impaired = await self.lab.impaired(cable.name)
+        self._impaired[cable.name] = impaired.both
+        ways = {"up": impaired.up, "down": impaired.down}
+        said = {
+            way: f"{'+'.join(each.back_ends)} ({each.error})"
+            for way, each in ways.items()
+            if each.back_ends
+        }
+        alike = len(set(said.values())) == 1 and len(said) == len(ways)
+        words = said["up"] if alike else "; ".join(f"{way}: {by}" for way, by in said.items())
+        self._back_ends[cable.name] = words
 
     async def partition(self, parts: Sequence[Sequence[str]]) -> str:
         """Cut the network in parts; with no part at all it is whole again."""
@@ -145,6 +195,9 @@ class Session:
             network_ids=self._crew.network_ids if self._crew is not None else {},
             parts=self._parts,
             cut=frozenset(self._cut),
+            mtus=self._mtus,
+            impaired=self._impaired,
+            back_ends=self._back_ends,
             nodes=self._nodes,
             zos=self.zos.latest,
             counters=counters,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from netlab.impairment import Both
 from netlab.supervisor.status import (
     SCHEMA,
     Build,
@@ -48,6 +49,8 @@ class Known:
     cut: frozenset[str] = frozenset()  # links, by name, as all that follows
     nodes: Mapping[str, NodeState] = field(default_factory=dict)
     zos: Mapping[str, ZosStatus] = field(default_factory=dict)
+    mtus: Mapping[str, int] = field(default_factory=dict)  # that were changed
+    impaired: Mapping[str, Both] = field(default_factory=dict)
     back_ends: Mapping[str, str] = field(default_factory=dict)
     counters: Mapping[str, Counters] = field(default_factory=dict)
 
@@ -131,10 +134,10 @@ def _link(cable: Cable, known: Known) -> LinkStatus:
         to=near.link.to if near is not None and is_to_region else cable.far.netns,
         lan=cable.subnet,
         up=cable.name not in known.cut,
-        mtu_bytes=cable.mtu_bytes,
+        mtu_bytes=known.mtus.get(cable.name, cable.mtu_bytes),
         ipv4=_text(near.ipv4 if near is not None else None),
         ipv6=_text(near.ipv6 if near is not None else None),
-        impaired=cable.impaired or None,
+        impaired=known.impaired.get(cable.name) or None,
         back_end=known.back_ends.get(cable.name, ""),
         counters=known.counters.get(cable.name),
     )

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from netlab.impairment import Both
+from netlab.impairment import Both, Drop
 from netlab.nat import Nat
 
 SCHEMA = 1
@@ -51,8 +51,8 @@ class LinkStatus(msgspec.Struct, frozen=True):
     mtu_bytes: int
     ipv4: str | None
     ipv6: str | None
-    impaired: Both | None  # None: nothing
-    back_end: str  # what impairs it, with its error; empty: nothing does
+    impaired: Both | None  # what is in force; None: nothing
+    back_end: str  # who does it, and how exactly; empty: nobody has to
     counters: Counters | None  # None: not asked for
 
 
@@ -179,11 +179,30 @@ class LabStatus(msgspec.Struct, frozen=True):
     tenants: tuple[TenantStatus, ...]
 
 
+class LinkChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Parameters of an impairment that change; None: this one stays as it is."""
+
+    delay_s: float | None = None
+    jitter_s: float | None = None
+    loss: float | None = None
+    duplicate: float | None = None
+    reorder: float | None = None
+    rate_bit_s: int | None = None
+    drops: tuple[Drop, ...] | None = None
+
+
 class LinkRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /v1/link"""
+    """POST /v1/link: what is given changes, and nothing else.
+
+    `change` is for the direction named: "up" leaves the end that declares the link.
+    """
 
     link: str
-    up: bool
+    plugged: bool | None = None
+    mtu_bytes: int | None = None
+    clear: bool = False  # first take back every impairment of the direction
+    direction: Literal["both", "up", "down"] = "both"
+    change: LinkChange = LinkChange()
 
 
 class NodeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -126,7 +126,7 @@ class _Holding:
         async with Lab.create(topology, workdir=self._session.place.workdir) as lab:
             try:
                 lab.call_at_end(self._note_end)
-                self._session.note_lab(lab)
+                await self._session.note_lab(lab)
                 self._note("namespaces", len(topology.nodes), len(topology.nodes))
                 await self._fill_and_wait(lab)
             finally:

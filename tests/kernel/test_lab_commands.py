@@ -129,7 +129,7 @@ def test_a_lab_lives_on_is_asked_and_changed_and_ends(five: Lab, root: Path) -> 
     assert not reaches_bob(five, within_s=SILENCE_S)
     cut = answer("status")["links"][0]
     assert (cut["end"], cut["up"]) == ("alice:eth0", False)
-    assert answer("link", "set", "home-alice", "--up")["up"] is True
+    assert answer("link", "set", "home-alice", "--up")["done"] == "alice-home is plugged"
     assert reaches_bob(five)
 
     assert five("partition", "home", "|", "bob").stdout == "apart: home | bob\n"
@@ -147,6 +147,31 @@ def test_a_lab_lives_on_is_asked_and_changed_and_ends(five: Lab, root: Path) -> 
 
     assert five("down").stdout == "five is down\n"
     assert is_gone(keeper)
+
+
+def test_links_are_impaired_while_programs_run(five: Lab) -> None:
+    """LAB-243"""
+
+    def link() -> Any:
+        return answer("status")["links"][0]
+
+    done = five("link", "set", "alice-home", "--delay", "20ms", "--loss", "1%", "--direction", "up")
+    assert done.stdout == "alice-home does to packets: up: delay 20ms, loss 1%; down: nothing\n"
+    assert five("link", "set", "alice-home", "--loss", "0%", "--mtu", "1280").returncode == 0
+    impaired = link()["impaired"]
+    assert (impaired["up"]["delay_s"], impaired["up"]["loss"]) == (0.02, 0)
+    assert "delay" in link()["back_end"]
+    assert "mtu 1280" in five("exec", "alice", "--", "ip", "link").stdout
+    assert reaches_bob(five)
+
+    assert five("link", "set", "alice-home", "--clear").returncode == 0
+    assert (link()["impaired"], link()["back_end"], link()["mtu_bytes"]) == (None, "", 1280)
+    refused = five("link", "set", "alice-home", "--loss", "101%")
+    assert refused.returncode == Exit.USAGE
+    assert "alice-home.up.loss" in refused.stderr
+    assert five("link", "set", "alice-home", "--mtu", "1279").returncode == Exit.USAGE
+    told = [event["text"] for event in answer("events")["events"] if event["kind"] != "phase"]
+    assert "has an MTU of 1280" in told
 
 
 def test_a_command_has_our_streams_and_its_exit_code_is_ours(five: Lab) -> None:  # LAB-248

@@ -79,7 +79,8 @@ def test_of_two_labs_one_must_be_named(lab: Lab) -> None:  # LAB-241
     [
         (["status", "two-hoems"], Exit.NOT_HEALTHY, "did you mean 'two-homes'?"),
         (["link", "set", "alice-hom", "--up"], Exit.USAGE, "did you mean 'alice-home'?"),
-        (["link", "set", "alice-home"], Exit.USAGE, "--up or --down"),
+        (["link", "set", "alice-home"], Exit.USAGE, "what shall change?"),
+        (["link", "set", "alice-home", "--delay", "20"], Exit.USAGE, "20ms"),
         (["link", "set", "alice-home", "--up"], Exit.UNAVAILABLE, "two-homes is building"),
         (["logs", "alcie"], Exit.USAGE, "did you mean 'alice'?"),
         (["logs", "../two-homes"], Exit.USAGE, "there is no node"),
