@@ -138,9 +138,20 @@ def ula_range(network: NetworkId) -> Prefix:
     )
 
 
-@lru_cache(maxsize=4096)
 def _first(prefix: Prefix) -> int:
-    return int(netaddr.IPNetwork(prefix).first)
+    return _span(prefix)[0]
+
+
+@lru_cache(maxsize=4096)
+def _span(prefix: Prefix) -> tuple[int, int]:
+    """The first and the last address."""
+    network = netaddr.IPNetwork(prefix)
+    return int(network.first), int(network.last)
+
+
+@lru_cache(maxsize=4096)
+def _value(address: Address) -> int:
+    return int(netaddr.IPAddress(address))
 
 
 def subnet_v4(range_v4: Prefix, index: int) -> Prefix:
@@ -191,9 +202,9 @@ def prefix_of(interface_address: InterfaceAddress) -> Prefix:
     return Prefix(str(netaddr.IPNetwork(interface_address).cidr))
 
 
-@lru_cache(maxsize=4096)
 def contains(prefix: Prefix, address: Address) -> bool:
-    return netaddr.IPAddress(address) in netaddr.IPNetwork(prefix)
+    first, last = _span(prefix)
+    return _family(prefix) == _family(address) and first <= _value(address) <= last
 
 
 def packed(address: Address) -> bytes:
