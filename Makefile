@@ -9,6 +9,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest -q
 # The suites on real namespaces have no use for its slow import.
 SUITE := $(PYTEST) -p no:schemathesis
+SIM := $(BIN)/python -m netlab.sim
 SOURCES := overlay zos_core netlab
 # The faster one that tools/setup.sh may have unpacked; empty when it has not.
 export ZOS_WIREGUARD_GO ?= $(wildcard $(CURDIR)/build/wireguard-go/usr/bin/wireguard-go)
@@ -18,7 +19,7 @@ LAB_TESTS ?= 37
 PAGE_TESTS ?= 6
 
 .NOTPARALLEL:
-.PHONY: help demo test check kernel page lab test-vm bench man lock setup format clean
+.PHONY: help demo test check sim kernel page lab test-vm bench man lock setup format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -32,7 +33,7 @@ demo: setup ## a registry, nodes and two tenants on this machine, end to end (ro
 	@$(BIN)/python -m demo
 
 # Where QEMU cannot be had, the same suite has run on wireguard-go all the same.
-test: check kernel page lab ## everything that CI runs (root)
+test: check sim kernel page lab ## everything that CI runs (root)
 	@if tools/setup.sh vm; then $(MAKE) test-vm; \
 	else echo "test: NOT TESTED on kernel WireGuard: QEMU or its kernel could not be installed"; fi
 
@@ -43,6 +44,13 @@ check: ## format, lint, types, architecture, unit and property tests (no root)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(PYTEST) -n 2 -m "not kernel and not lab and not page and not vm"
+	$(SIM) --seeds 200 --nodes 40
+
+# What fails is made small in build/sim; committed in netlab/sim/seeds, it is lived again for ever.
+sim: ## worlds of many nodes in virtual time: 1 000 seeds, and some with 1 000 nodes (no root)
+	@tools/setup.sh venv
+	$(SIM) --seeds 1000 --nodes 150 --keep build/sim
+	$(SIM) --seeds 10 --first 1000000 --nodes 1000 --keep build/sim
 
 kernel: setup ## the suite on real namespaces and links (root)
 	$(SUITE) -m kernel --must-run $(KERNEL_TESTS)

@@ -6,7 +6,7 @@ import click
 
 from zos_core.cli.command import Lazy, LazyGroup
 
-_LIFE, _LOOK, _INSIDE, _FAULTS = ("Life", "Look", "Inside", "Faults")
+_LIFE, _LOOK, _INSIDE, _FAULTS, _MODEL = ("Life", "Look", "Inside", "Faults", "Virtual time")
 
 COMMANDS = {
     "up": Lazy("netlab.cli.up:up", "Build a lab from a file.", _LIFE),
@@ -24,6 +24,7 @@ COMMANDS = {
     "partition": Lazy("netlab.cli.partition:partition", "Cut the network in parts.", _FAULTS),
     "heal": Lazy("netlab.cli.partition:heal", "Make the network whole again.", _FAULTS),
     "reboot-nat": Lazy("netlab.cli.router:reboot_nat", "Make a router forget.", _FAULTS),
+    "sim": Lazy("netlab.cli.sim:sim", "Live whole worlds of nodes, seed by seed.", _MODEL),
 }
 
 

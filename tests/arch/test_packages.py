@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.arch import rules
-from tests.arch.modules import CONSUMERS, KEY_WRITER, PROCESS_STARTERS, SHELL, SOURCES, VOCABULARY
+from tests.arch.modules import (
+    CONSUMERS,
+    KEY_WRITER,
+    PROCESS_STARTERS,
+    PURE,
+    SHELL,
+    SOURCES,
+    VOCABULARY,
+)
 from tests.arch.rules import Source
 
 Rule = Callable[[Source], Iterator[str]]
@@ -34,9 +42,7 @@ def test_every_module_keeps(rule: Rule) -> None:
 
 def test_pure_modules_have_no_io_clock_chance_or_log() -> None:
     pure = [
-        source
-        for source in SOURCES
-        if source.name.startswith("overlay") and source.name not in SHELL
+        source for source in SOURCES if source.name.startswith(PURE) and source.name not in SHELL
     ]
     found = complaints(lambda source: rules.impurities(source, shell=SHELL), pure)
     assert found == [], "decide in a pure module, or say in tests/arch/modules.py that it is shell"

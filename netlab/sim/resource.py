@@ -1,0 +1,264 @@
+"""One tenant network on one node: the real goals, over a device that is a model.
+
+Mirrors what `overlay.reconcile.resource` does around its decisions, without waiting and writing:
+write what changed, greet whom it concerns, look at the device, and let paths give way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import count
+
+from netlab.sim.clock import Timeline
+from netlab.sim.internet import Host, Internet
+from netlab.sim.wireguard import Device, Traffic
+from overlay.documents.schema import Member, Network
+from overlay.errors import OverlayError
+from overlay.keys.wireguard import DeviceKey
+from overlay.model import NodeId, WgDevice, WgPeer, WgPublicKey
+from overlay.netns.changes import Change, DropPeer, PutPeer
+from overlay.netns.plan import plan_peer_delta, plan_peers
+from overlay.peers.paths import HANDSHAKE_FRESH_S, Underlay
+from overlay.reconcile.goals import PeerGoals
+
+LOOK_S = 0.5  # from a change on the device to the look that finds it: the node's POLL_MIN_S
+GREETING_S = 0.1
+
+
+class Surroundings:
+    """What the resources of a world share."""
+
+    __slots__ = ("faults", "internet", "numbers", "ports", "timeline", "traffic")
+
+    def __init__(self, timeline: Timeline, internet: Internet) -> None:
+        self.timeline = timeline
+        self.internet = internet
+        self.traffic = Traffic()
+        self.numbers = count(1)
+        self.ports: dict[tuple[int, int], Device] = {}
+        self.faults: list[str] = []  # promises seen broken on the way
+
+
+class Resource:
+    """Owns one device. `is_awake` is the node's: a sleeper looks at nothing."""
+
+    def __init__(
+        self,
+        own: NodeId,
+        *,
+        key: DeviceKey,
+        host: Host,
+        port: int,
+        underlay: Underlay,
+        world: Surroundings,
+    ) -> None:
+        self.own = own
+        self.key = key
+        self.port = port
+        self.is_awake = True
+        self._host = host
+        self._world = world
+        self._timeline = world.timeline
+        self._underlay = underlay
+        self.goals = self._new_goals()
+        self.device = self._new_device()
+        self._changed: dict[WgPublicKey, None] = {}  # since the last look
+        self._greeted: set[WgPublicKey] = set()
+        self._looked_at = 0.0
+
+    def _new_goals(self) -> PeerGoals:
+        return PeerGoals(self.own, own_key=self.key.public_key, underlay=self._underlay)
+
+    def _new_device(self) -> Device:
+        world = self._world
+        return Device(
+            self.key.public_key,
+            self._host,
+            self.port,
+            timeline=world.timeline,
+            internet=world.internet,
+            ports=world.ports,
+            traffic=world.traffic,
+            numbers=world.numbers,
+            on_change=self.note_change,
+            on_try=self._note_try,
+        )
+
+    # What the node says.
+
+    def put_network(self, network: Network) -> None:
+        self.goals.put_network(network, now=self._timeline.now)
+
+    def put_member(self, member: Member) -> None:
+        self.goals.put_member(member, now=self._timeline.now)
+
+    def put_underlay(self, underlay: Underlay) -> None:
+        """Other addresses: whom we hear of nothing hears of us."""
+        self._underlay = underlay
+        self.goals.put_underlay(underlay, now=self._timeline.now)
+        self.write()
+        self._greet(self.goals.peers)
+
+    def begin_again(self, network: Network, members: Iterable[Member], *, reboot: bool) -> None:
+        """As after a start of the node: goals from what is on its disk, the device as it is."""
+        self.goals = self._new_goals()
+        self.put_network(network)
+        for member in members:
+            self.put_member(member)
+        if reboot:
+            self.device.close()
+            self.device = self._new_device()
+        self._looked_at = 0.0
+        self.converge()
+        self.look_anew()
+        if reboot:
+            self._greet(self.goals.peers)
+
+    def look_anew(self) -> None:
+        """Everything on the device is news."""
+        for key in self.device.tunnels:
+            self.note_change(key)
+
+    def close(self) -> None:
+        self.is_awake = False
+        self.device.close()
+
+    # Writing.
+
+    def converge(self) -> None:
+        """Compare all of the device, as a full pass does."""
+        expected = self.goals.take_unwritten()
+        self._apply(
+            plan_peers(
+                desired=self.goals.peers,
+                actual=self.device.shown(self.device.tunnels),
+                now=int(self._timeline.wall),
+            )
+        )
+        self._greet(peer.public_key for peer in expected.put)
+
+    def write(self) -> None:
+        """Bring what changed to the device."""
+        if not self.goals.has_unwritten or not self.is_awake:
+            return
+        delta = self.goals.take_unwritten()
+        try:
+            changes = plan_peer_delta(put=delta.put, drop=delta.drop)
+        except OverlayError as exc:
+            self._world.faults.append(f"{self.own}: peers that cannot be written: {exc}")
+            return
+        self._apply(changes)
+        self._greet(peer.public_key for peer in delta.put)
+
+    def _apply(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            match change:
+                case DropPeer(public_key=key):
+                    self.device.drop(key)
+                case PutPeer(peer=peer):
+                    self._check_path(peer)
+                    self.device.put(peer)
+
+    def _check_path(self, peer: WgPeer) -> None:
+        """A path that works, as the last look could see, is not given up."""
+        tunnel = self.device.tunnels.get(peer.public_key)
+        if tunnel is None or peer.endpoint is None or peer.endpoint == tunnel.endpoint:
+            return
+        at = int(tunnel.latest_handshake)
+        if (
+            self._timeline.wall - at < HANDSHAKE_FRESH_S
+            and tunnel.latest_handshake < self._looked_at
+        ):
+            age_s = self._timeline.wall - at
+            self._world.faults.append(
+                f"{self.own} gives up {tunnel.endpoint} for {peer.endpoint},"
+                f" {age_s:.1f} s after a handshake"
+            )
+
+    def _greet(self, keys: Iterable[WgPublicKey]) -> None:
+        """One packet to each, the lower key first; then a look at who has answered."""
+        keys = tuple(keys)
+        if not keys:
+            return
+        for key in keys:
+            if self.key.public_key < key:
+                self.device.greet(key)
+        if not self._greeted:
+            self._timeline.after(GREETING_S, self._greet_again)
+        self._greeted.update(keys)
+
+    def _greet_again(self) -> None:
+        greeted, self._greeted = self._greeted, set()
+        if not self.is_awake:
+            return
+        tunnels, peers = self.device.tunnels, self.goals.peers
+        for key in sorted(greeted & tunnels.keys() & peers.keys()):
+            if tunnels[key].latest_handshake:
+                continue
+            if self.key.public_key < key:
+                self.device.drop(key)
+                self.device.put(peers[key])
+            self.device.greet(key)
+        if self._changed:
+            self._look()
+
+    # Looking.
+
+    def note_change(self, key: WgPublicKey) -> None:
+        """The device changed: the next poll shows it."""
+        if not self._changed:
+            self._timeline.after(LOOK_S, self._poll)
+        self._changed[key] = None
+
+    def _note_try(self, key: WgPublicKey) -> None:
+        """How much was sent is looked at only where there is another endpoint to try."""
+        if self.goals.is_in_question(key):
+            self.note_change(key)
+
+    def _poll(self) -> None:
+        if self.is_awake and self._changed:
+            self._look()
+
+    def _look(self) -> None:
+        """What a look at all peers would find, found at those that changed."""
+        device, now, wall = self.device, self._timeline.now, self._timeline.wall
+        changed, self._changed = self._changed, {}
+        if not device.is_up:
+            return
+        shown, tunnels = device.shown(changed), device.tunnels
+        self.goals.look(
+            WgDevice(device.key, device.port, shown),
+            lambda key: tunnels[key].sent_bytes,
+            wall=wall,
+            now=now,
+        )
+        self._looked_at = wall
+        if self.goals.has_unwritten:
+            self.write()
+        elif drifted := self._drifted(shown):
+            actual = {key: shown[key] for key in drifted}
+            self._apply(plan_peers(desired=drifted, actual=actual, now=int(wall)))
+        for peer in shown.values():
+            self._note_when_stale(peer, wall)
+
+    def _drifted(self, shown: dict[WgPublicKey, WgPeer]) -> dict[WgPublicKey, WgPeer]:
+        """Whose endpoint is another than is wanted; nothing else changes by itself."""
+        peers = self.goals.peers
+        return {
+            key: wanted
+            for key, peer in shown.items()
+            if (wanted := peers.get(key)) is not None and wanted.endpoint != peer.endpoint
+        }
+
+    def _note_when_stale(self, peer: WgPeer, wall: float) -> None:
+        """Between changes time alone makes a difference, once: when the handshake is old."""
+        rest_s = peer.latest_handshake + HANDSHAKE_FRESH_S - wall
+        if rest_s > 0.0:
+            self._timeline.after(rest_s, self._grow_stale, peer.public_key)
+
+    def _grow_stale(self, key: WgPublicKey) -> None:
+        tunnel = self.device.tunnels.get(key)
+        if tunnel is None or not self.is_awake:
+            return
+        if self._timeline.wall - int(tunnel.latest_handshake) >= HANDSHAKE_FRESH_S:
+            self.note_change(key)

@@ -1,0 +1,363 @@
+"""WireGuard as far as paths depend on it: handshakes, sessions, timers, roaming, allowed IPs.
+
+After the WireGuard paper, sections 5.4 and 6, and Linux' timers. Cryptography is left out: a packet
+says from whom it is and to whom. Also left out are cookies, the rate limit for initiations and
+replays of initiations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import NamedTuple
+
+from netlab.sim.clock import Timeline
+from netlab.sim.internet import Host, Internet
+from overlay.model import Endpoint, Prefix, WgPeer, WgPublicKey
+
+REKEY_AFTER_S = 120.0
+REJECT_AFTER_S = 180.0
+REKEY_TIMEOUT_S = 5.0
+REKEY_JITTER_S = 0.333
+REKEY_ATTEMPT_S = 90.0
+KEEPALIVE_TIMEOUT_S = 10.0
+UNANSWERED_S = KEEPALIVE_TIMEOUT_S + REKEY_TIMEOUT_S  # sent and nothing heard: a new handshake
+ASK_AGAIN_S = (4.0, 6.0)  # tenants do not keep step
+
+
+# Kinds of packets. A confirmation is the keepalive that ends a handshake; a request is answered by
+# whoever is behind the other end. Plain numbers: an enumeration costs more than all else here.
+INITIATION, RESPONSE, KEEPALIVE, CONFIRMATION, REQUEST, REPLY = range(6)
+SIZES_BYTES = (148, 92, 32, 32, 128, 128)
+
+
+class Session(NamedTuple):
+    number: int
+    born: float
+    is_initiator: bool
+
+
+class Tunnel:
+    """One peer of a device."""
+
+    __slots__ = (
+        "allowed_ips",
+        "answered_at",
+        "asked_at",
+        "asking_until",
+        "attempts_until",
+        "current",
+        "endpoint",
+        "initiated",
+        "is_staged",
+        "keepalive_s",
+        "key",
+        "latest_handshake",
+        "offered",
+        "pending",
+        "previous",
+        "sent_at",
+        "sent_bytes",
+        "trying",
+    )
+
+    def __init__(self, key: WgPublicKey) -> None:
+        self.key = key
+        self.endpoint: Endpoint | None = None
+        self.allowed_ips: tuple[Prefix, ...] = ()
+        self.keepalive_s = 0
+        self.latest_handshake = 0.0  # Unix seconds; the device shows whole ones
+        self.sent_bytes = 0
+        self.sent_at = 0.0
+        self.current: Session | None = None
+        self.previous: Session | None = None
+        self.offered: Session | None = None  # as responder, until the first packet with it comes
+        self.pending = 0  # the initiation whose response is awaited
+        self.initiated = -REKEY_TIMEOUT_S
+        self.attempts_until = 0.0
+        self.trying = 0  # changes whenever the retry timer is set anew or stopped
+        self.is_staged = False  # a request waits for a session
+        self.asked_at = -1.0  # since when a request is unanswered; -1: none is
+        self.asking_until = 0.0
+        self.answered_at = -1.0
+
+
+class Traffic:
+    """What all devices of a world sent, by kind of packet."""
+
+    __slots__ = ("sent",)
+
+    def __init__(self) -> None:
+        self.sent = [0] * len(SIZES_BYTES)
+
+    @property
+    def total(self) -> int:
+        return sum(self.sent)
+
+
+class Device:
+    """A WireGuard device with its UDP port on a host.
+
+    `on_change` hears of peers about which a look at the device would show something new: a
+    handshake, another endpoint. `on_try` hears of initiations.
+    """
+
+    def __init__(
+        self,
+        key: WgPublicKey,
+        host: Host,
+        port: int,
+        *,
+        timeline: Timeline,
+        internet: Internet,
+        ports: dict[tuple[int, int], Device],
+        traffic: Traffic,
+        numbers: count[int],
+        on_change: Callable[[WgPublicKey], None],
+        on_try: Callable[[WgPublicKey], None],
+    ) -> None:
+        self.key = key
+        self.port = port
+        self.tunnels: dict[WgPublicKey, Tunnel] = {}
+        self.holders: dict[Prefix, WgPublicKey] = {}  # cryptokey routing: one peer for each prefix
+        self.is_up = True
+        self.is_asleep = False
+        self._host = host
+        self._timeline = timeline
+        self._internet = internet
+        self._ports = ports
+        self._traffic = traffic
+        self._numbers = numbers
+        self._chance = host.chance
+        self._on_change = on_change
+        self._on_try = on_try
+        self._missed: list[tuple[Callable[..., None], tuple[Tunnel, float]]] = []
+        ports[host.number, port] = self
+
+    def close(self) -> None:
+        self.is_up = False
+        self.tunnels = {}
+        del self._ports[self._host.number, self.port]
+
+    def sleep(self) -> None:
+        self.is_asleep = True
+
+    def wake(self) -> None:
+        """Timers that ran out meanwhile run out now."""
+        self.is_asleep = False
+        missed, self._missed = self._missed, []
+        for call, args in missed:
+            call(*args)
+
+    # What is written to it.
+
+    def put(self, peer: WgPeer) -> None:
+        """As the kernel does: allowed IPs are replaced and taken from whoever has them."""
+        tunnel = self.tunnels.get(peer.public_key)
+        if tunnel is None:
+            tunnel = self.tunnels[peer.public_key] = Tunnel(peer.public_key)
+        if peer.endpoint is not None:
+            tunnel.endpoint = peer.endpoint
+        if peer.allowed_ips != tunnel.allowed_ips:
+            self._release(tunnel)
+            tunnel.allowed_ips = peer.allowed_ips
+        for prefix in peer.allowed_ips:
+            self.holders[prefix] = peer.public_key
+        begins, tunnel.keepalive_s = peer.keepalive_s and not tunnel.keepalive_s, peer.keepalive_s
+        if begins:
+            self._send_empty(tunnel, KEEPALIVE)
+            self._timeline.after(peer.keepalive_s, self._keep_alive, tunnel, 0.0)
+
+    def drop(self, key: WgPublicKey) -> None:
+        tunnel = self.tunnels.pop(key, None)
+        if tunnel is not None:
+            self._release(tunnel)
+
+    def _release(self, tunnel: Tunnel) -> None:
+        for prefix in tunnel.allowed_ips:
+            if self.holders.get(prefix) == tunnel.key:
+                del self.holders[prefix]
+
+    def shown(self, keys: Iterable[WgPublicKey]) -> dict[WgPublicKey, WgPeer]:
+        """Those peers that there are, as they are read from a device."""
+        return {
+            key: WgPeer(
+                key,
+                tuple([p for p in tunnel.allowed_ips if self.holders.get(p) == key]),
+                tunnel.endpoint,
+                tunnel.keepalive_s,
+                int(tunnel.latest_handshake),
+            )
+            for key in keys
+            if (tunnel := self.tunnels.get(key)) is not None
+        }
+
+    # What the tenant sends.
+
+    def greet(self, key: WgPublicKey) -> None:
+        """One packet that wants no answer."""
+        if (tunnel := self.tunnels.get(key)) is not None and not self.is_asleep:
+            self._send_empty(tunnel, KEEPALIVE)
+
+    def ask(self, key: WgPublicKey, *, until: float) -> None:
+        """Send requests until one is answered, at most until then."""
+        tunnel = self.tunnels.get(key)
+        if tunnel is None or self.is_asleep:
+            return
+        tunnel.asking_until = max(tunnel.asking_until, until)
+        if tunnel.asked_at < 0.0:
+            tunnel.asked_at = self._timeline.now
+            self._timeline.after(self._chance.random(), self._ask, tunnel, tunnel.asked_at)
+
+    def _ask(self, tunnel: Tunnel, since: float) -> None:
+        now = self._timeline.now
+        if tunnel.asked_at != since or not self._is_ours(tunnel, self._ask, since):
+            return
+        if now > tunnel.asking_until:
+            tunnel.asked_at = -1.0
+            return
+        if self._is_good(tunnel.current):
+            self._send(tunnel, REQUEST, tunnel.current)
+            if now - since >= UNANSWERED_S:
+                self._initiate(tunnel)
+        else:
+            tunnel.is_staged = True
+            self._initiate(tunnel)
+        least, most = ASK_AGAIN_S
+        wait_s = least + (most - least) * self._chance.random()
+        self._timeline.after(wait_s, self._ask, tunnel, since)
+
+    # What it sends by itself.
+
+    def _is_ours(self, tunnel: Tunnel, call: Callable[..., None], mark: float) -> bool:
+        """Whether a timer of this peer counts now. That of a sleeper counts when it wakes."""
+        if self.tunnels.get(tunnel.key) is not tunnel:
+            return False
+        if self.is_asleep:
+            self._missed.append((call, (tunnel, mark)))
+            return False
+        return True
+
+    def _is_good(self, session: Session | None) -> bool:
+        return session is not None and self._timeline.now - session.born < REJECT_AFTER_S
+
+    def _keep_alive(self, tunnel: Tunnel, mark: float) -> None:
+        if not self._is_ours(tunnel, self._keep_alive, mark) or not tunnel.keepalive_s:
+            return
+        rest_s = tunnel.sent_at + tunnel.keepalive_s - self._timeline.now
+        if rest_s <= 0.001:
+            self._send_empty(tunnel, KEEPALIVE)
+            rest_s = tunnel.keepalive_s
+        self._timeline.after(rest_s, self._keep_alive, tunnel, 0.0)
+
+    def _send_empty(self, tunnel: Tunnel, kind: int) -> None:
+        if self._is_good(tunnel.current):
+            self._send(tunnel, kind, tunnel.current)
+        else:
+            self._initiate(tunnel)
+
+    def _initiate(self, tunnel: Tunnel) -> None:
+        """Begin to try for a handshake, unless one was begun just now."""
+        now = self._timeline.now
+        if now - tunnel.initiated < REKEY_TIMEOUT_S:
+            return
+        tunnel.attempts_until = now + REKEY_ATTEMPT_S
+        self._send_initiation(tunnel)
+
+    def _send_initiation(self, tunnel: Tunnel) -> None:
+        tunnel.initiated = self._timeline.now
+        tunnel.pending = next(self._numbers)
+        tunnel.trying += 1
+        self._transmit(tunnel, INITIATION, tunnel.pending)
+        self._on_try(tunnel.key)
+        wait_s = REKEY_TIMEOUT_S + REKEY_JITTER_S * self._chance.random()
+        self._timeline.after(wait_s, self._try_again, tunnel, tunnel.trying)
+
+    def _try_again(self, tunnel: Tunnel, mark: float) -> None:
+        if tunnel.trying != mark or not self._is_ours(tunnel, self._try_again, mark):
+            return
+        if self._timeline.now < tunnel.attempts_until:
+            self._send_initiation(tunnel)
+        else:
+            tunnel.is_staged = False
+
+    def _send(self, tunnel: Tunnel, kind: int, session: Session | None) -> None:
+        if session is None:
+            return
+        self._transmit(tunnel, kind, session.number)
+        if session.is_initiator and self._timeline.now - session.born > REKEY_AFTER_S:
+            self._initiate(tunnel)
+
+    def _transmit(self, tunnel: Tunnel, kind: int, number: int) -> None:
+        now = self._timeline.now
+        tunnel.sent_at = now
+        if tunnel.endpoint is None:
+            return
+        self._traffic.sent[kind] += 1
+        tunnel.sent_bytes += SIZES_BYTES[kind]
+        arrival = self._internet.route(self._host, self.port, tunnel.endpoint, now=now)
+        if arrival is None:
+            return
+        there, port, seen, delay_s = arrival
+        device = self._ports.get((there.number, port))
+        if device is not None and device.key == tunnel.key:
+            self._timeline.after(delay_s, device.receive, kind, self.key, number, seen)
+
+    # What comes.
+
+    def receive(self, kind: int, sender: WgPublicKey, number: int, seen: Endpoint) -> None:
+        tunnel = self.tunnels.get(sender)
+        if tunnel is None or self.is_asleep:
+            return
+        if kind == INITIATION:
+            # The one handshake state of a peer is the responder's now: a response to our own
+            # initiation comes too late.
+            tunnel.pending = 0
+            tunnel.offered = Session(number, self._timeline.now, is_initiator=False)
+            self._note_endpoint(tunnel, seen)
+            self._transmit(tunnel, RESPONSE, number)
+        elif kind == RESPONSE:
+            if number == tunnel.pending:
+                self._note_endpoint(tunnel, seen)
+                self._complete(tunnel, Session(number, self._timeline.now, is_initiator=True))
+                if not tunnel.is_staged:
+                    self._send(tunnel, CONFIRMATION, tunnel.current)
+                self._send_staged(tunnel)
+        elif self._knows(tunnel, number):
+            self._note_endpoint(tunnel, seen)
+            if kind == REQUEST:
+                self._answer(tunnel)
+            elif kind == REPLY:
+                tunnel.asked_at, tunnel.answered_at = -1.0, self._timeline.now
+
+    def _answer(self, tunnel: Tunnel) -> None:
+        if self._is_good(tunnel.current):
+            self._send(tunnel, REPLY, tunnel.current)
+
+    def _note_endpoint(self, tunnel: Tunnel, seen: Endpoint) -> None:
+        if tunnel.endpoint != seen:
+            tunnel.endpoint = seen
+            self._on_change(tunnel.key)
+
+    def _knows(self, tunnel: Tunnel, number: int) -> bool:
+        """Whether a packet of this session counts; the first with an offered one makes it ours."""
+        if tunnel.offered is not None and tunnel.offered.number == number:
+            self._complete(tunnel, tunnel.offered)
+            tunnel.offered = None
+            self._send_staged(tunnel)
+        known = tunnel.current
+        if known is None or known.number != number:
+            known = tunnel.previous
+        return known is not None and known.number == number and self._is_good(known)
+
+    def _complete(self, tunnel: Tunnel, session: Session) -> None:
+        tunnel.previous, tunnel.current = tunnel.current, session
+        tunnel.latest_handshake = self._timeline.wall
+        tunnel.pending = 0
+        tunnel.trying += 1
+        self._on_change(tunnel.key)
+
+    def _send_staged(self, tunnel: Tunnel) -> None:
+        if tunnel.is_staged:
+            tunnel.is_staged = False
+            self._send(tunnel, REQUEST, tunnel.current)

@@ -1,0 +1,257 @@
+"""A whole world: sites, nodes, tenants and a registry, and what happens to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import singledispatchmethod
+
+from netlab.sim import scenario as says
+from netlab.sim.agent import FIRST_PORT, Agent
+from netlab.sim.chance import Chance
+from netlab.sim.clock import Timeline
+from netlab.sim.directory import Delivery, Directory, seal
+from netlab.sim.internet import Host, Internet
+from netlab.sim.resource import Resource, Surroundings
+from netlab.sim.scenario import Scenario, Transition
+from netlab.sim.tenant import Tenant
+from overlay.documents.trust import Verified
+from overlay.model import Endpoint
+
+START_S = 5.0  # in which the tenants publish their first documents
+REGISTRY_S = 0.005
+STRAGGLE = 0.05  # of the deliveries take up to STRAGGLE_S
+STRAGGLE_S = 3.0
+RECONNECT_S = 30.0  # the longest wait of a node's backoff
+FORWARDED = 8  # ports that the operator of a declared node forwards
+PORTS_APART, RANGES = 64, 200
+
+
+class World:
+    """What a scenario makes of the real decisions. `chance_of` gives a generator for each name."""
+
+    def __init__(self, scenario: Scenario, *, chance_of: Callable[[str], Chance]) -> None:
+        self.scenario = scenario
+        self.timeline = Timeline()
+        self.internet = Internet(scenario.sites)
+        self.shared = Surroundings(self.timeline, self.internet)
+        self.directory = Directory()
+        self.agents = {
+            node.number: self._new_agent(node, chance_of(f"node {node.number}"))
+            for node in scenario.nodes
+        }
+        self._by_id: dict[str, Agent] = {agent.id: agent for agent in self.agents.values()}
+        self.tenants = {
+            network.number: Tenant(network.number, network.members) for network in scenario.networks
+        }
+        self._unpublished: set[int] = set()  # tenants with something to say
+        for agent in self.agents.values():
+            self._reconnect(agent, 0.0)
+        for number, tenant in self.tenants.items():
+            after_s = START_S * chance_of(f"network {number}").random()
+            self.timeline.after(after_s, self._publish_network, tenant)
+        for transition in scenario.transitions:
+            self.timeline.after(transition.at, self.happen, transition)
+
+    def _new_agent(self, node: says.Node, chance: Chance) -> Agent:
+        host = self.internet.add(node, chance=chance)
+        return Agent(
+            host,
+            declared=tuple(_declared(host)) if node.declared else (),
+            world=self.shared,
+            on_publish=self._send_out,
+        )
+
+    def resource(self, network: int, node: int) -> Resource | None:
+        return self.agents[node].resources.get(self.tenants[network].id)
+
+    # The registry.
+
+    def reaches_registry(self, agent: Agent) -> bool:
+        return self.directory.is_up and agent.is_awake and agent.host.site.side % 2 == 0
+
+    def _reconsider(self, agents: Iterable[Agent]) -> None:
+        """Connections end with what they went over, and are tried again when it is back."""
+        for agent in agents:
+            if not self.reaches_registry(agent):
+                agent.is_connected = False
+                agent.inbox.clear()
+            elif not agent.is_connected:
+                self._reconnect(agent, RECONNECT_S)
+
+    def _reconnect(self, agent: Agent, most_s: float) -> None:
+        self.timeline.after(most_s * agent.host.chance.random(), self._connect, agent)
+
+    def _connect(self, agent: Agent) -> None:
+        if agent.is_connected or not self.reaches_registry(agent):
+            return
+        agent.is_connected = True
+        for record in self.directory.news(agent.id, after=agent.revision):
+            self._deliver(agent, record.verified, record.revision)
+        self._send_out(agent)
+
+    def _tell(self, deliveries: Iterable[Delivery]) -> None:
+        for audience, record in deliveries:
+            for node in audience:
+                agent = self._by_id[node]
+                if agent.is_connected:
+                    self._deliver(agent, record.verified, record.revision)
+
+    def _deliver(self, agent: Agent, verified: Verified, revision: int) -> None:
+        if not agent.inbox:
+            delay_s = REGISTRY_S + agent.host.site.delay_s
+            if agent.host.chance.random() < STRAGGLE:
+                delay_s += STRAGGLE_S * agent.host.chance.random()
+            self.timeline.after(delay_s, self._hand_over, agent)
+        agent.inbox.append((verified, revision))
+
+    def _hand_over(self, agent: Agent) -> None:
+        batch, agent.inbox = agent.inbox, []
+        if batch:
+            agent.take(verified for verified, _ in batch)
+            agent.revision = max(agent.revision, *(revision for _, revision in batch))
+
+    def _send_out(self, agent: Agent) -> None:
+        for key in agent.outbox if agent.is_connected else ():
+            delay_s = REGISTRY_S + agent.host.site.delay_s
+            self.timeline.after(delay_s, self._arrive, agent, key)
+
+    def _arrive(self, agent: Agent, key: str) -> None:
+        if agent.is_connected and (verified := agent.outbox.pop(key, None)) is not None:
+            self._tell(self.directory.put(verified))
+
+    def _publish_network(self, tenant: Tenant) -> None:
+        if self.directory.is_up:
+            self._tell(self.directory.put(seal(tenant.document())))
+        else:
+            self._unpublished.add(tenant.number)
+
+    # What happens.
+
+    @singledispatchmethod
+    def happen(self, transition: Transition) -> None:
+        raise AssertionError(f"{transition} happens to nobody")
+
+    @happen.register
+    def _(self, join: says.Join) -> None:
+        self._change(join.network, changed=self.tenants[join.network].join(join.node))
+
+    @happen.register
+    def _(self, leave: says.Leave) -> None:
+        self._change(leave.network, changed=self.tenants[leave.network].leave(leave.node))
+
+    @happen.register
+    def _(self, grant: says.Grant) -> None:
+        self._change(grant.network, changed=self.tenants[grant.network].grant(grant.node))
+
+    @happen.register
+    def _(self, withdraw: says.Withdraw) -> None:
+        tenant = self.tenants[withdraw.network]
+        self._change(withdraw.network, changed=tenant.withdraw(withdraw.node))
+
+    def _change(self, network: int, *, changed: bool) -> None:
+        if changed:
+            self._publish_network(self.tenants[network])
+
+    @happen.register
+    def _(self, roam: says.Roam) -> None:
+        agent = self.agents[roam.node]
+        if self.internet.sites[roam.site] is agent.host.site:
+            return
+        self.internet.move(agent.host, roam.site)
+        if agent.is_awake:
+            agent.note_move()
+        self._reconsider((agent,))
+
+    @happen.register
+    def _(self, split: says.Split) -> None:
+        for site in split.sites:
+            self.internet.sites[site].side = split.side
+        touched = {self.internet.sites[site] for site in split.sites}
+        self._reconsider(a for a in self.agents.values() if a.host.site in touched)
+
+    @happen.register
+    def _(self, outage: says.Outage) -> None:
+        self.directory.is_up = False
+        self._reconsider(self.agents.values())
+        self.timeline.after(outage.seconds, self._restore)
+
+    def _restore(self) -> None:
+        if self.directory.is_up:
+            return
+        self.directory.is_up = True
+        waiting, self._unpublished = sorted(self._unpublished), set()
+        for network in waiting:
+            self._publish_network(self.tenants[network])
+        self._reconsider(self.agents.values())
+
+    @happen.register
+    def _(self, forget: says.Forget) -> None:
+        self.internet.sites[forget.site].reboot()
+
+    @happen.register
+    def _(self, renumber: says.Renumber) -> None:
+        self.internet.renumber(renumber.site)
+
+    @happen.register
+    def _(self, restart: says.Restart) -> None:
+        agent = self.agents[restart.node]
+        if agent.is_awake:
+            agent.is_connected = False
+            agent.inbox.clear()
+            agent.restart(reboot=restart.reboot)
+            self._reconsider((agent,))
+
+    @happen.register
+    def _(self, sleep: says.Sleep) -> None:
+        agent = self.agents[sleep.node]
+        if agent.is_awake:
+            agent.sleep()
+            self._reconsider((agent,))
+            self.timeline.after(sleep.seconds, self._wake, agent)
+
+    def _wake(self, agent: Agent) -> None:
+        if not agent.is_awake:
+            agent.wake()
+            self._reconsider((agent,))
+
+    @happen.register
+    def _(self, flow: says.Flow) -> None:
+        self.ask(flow.network, flow.source, flow.target, seconds=flow.seconds)
+
+    def ask(self, network: int, source: int, target: int, *, seconds: float) -> None:
+        """Requests from one member to another, until one is answered."""
+        here, there = self.resource(network, source), self.resource(network, target)
+        if here is not None and there is not None:
+            here.device.ask(there.key.public_key, until=self.timeline.now + seconds)
+
+    @happen.register
+    def _(self, replay: says.Replay) -> None:
+        agent = self.agents[replay.node]
+        if agent.is_connected:
+            agent.take(self.directory.oldest(self.tenants[replay.network].id))
+
+    def quiet(self) -> None:
+        """From now on nothing happens, nothing is lost, everybody is awake."""
+        self.internet.is_quiet = True
+        self._restore()
+        for agent in self.agents.values():
+            self._wake(agent)
+        if self.scenario.heals:
+            for site in self.internet.sites.values():
+                site.side = 0
+            self._reconsider(self.agents.values())
+
+
+def _declared(host: Host) -> Iterator[Endpoint]:
+    """What the node's operator has seen to: that it can be reached where it is now."""
+    nat = host.site.nat
+    if host.v4 is not None and nat is None:
+        yield Endpoint(host.v4, FIRST_PORT)
+    elif host.v4 is not None and nat is not None:
+        # Each has a range of ports of its own at the router.
+        first = FIRST_PORT + PORTS_APART * (1 + host.number % RANGES)
+        for shift in range(FORWARDED):
+            nat.forward(first + shift, (host.v4, FIRST_PORT + shift))
+        yield Endpoint(host.site.wan, first)
+    if host.v6 is not None and host.site.flows is None:
+        yield Endpoint(host.v6, FIRST_PORT)

@@ -1,0 +1,100 @@
+"""Worlds keep their promises, and the same seed is the same world (LAB-100, LAB-103 .. LAB-108)."""
+
+from __future__ import annotations
+
+import pytest
+
+from netlab.sim import scenario as says
+from netlab.sim.corpus import read_all
+from netlab.sim.promises import Verdict
+from netlab.sim.run import live, run, scenario_of
+from netlab.sim.scenario import Scenario
+
+OPEN = says.Site(0, (4, 6))
+BEHIND = {"nat": says.Nat(udp_timeout_s=60), "firewall": True}
+HOMES = tuple(says.Site(number, (4, 6), **BEHIND) for number in (1, 2))
+LATER, SEEDS = 2_000_000, 20  # seeds that no other run lives
+
+
+def kept(verdict: Verdict) -> Verdict:
+    assert verdict.faults == [], f"seed {verdict.seed}"
+    return verdict
+
+
+def world(*at: int, declared: tuple[int, ...] = (), happens: tuple = ()) -> Scenario:
+    """One network with a node at each of the sites."""
+    nodes = tuple(says.Node(n, site, n in declared) for n, site in enumerate(at))
+    network = says.Network(0, tuple(range(len(at))))
+    return Scenario(1, (OPEN, *HOMES), nodes, (network,), happens)
+
+
+def test_the_same_seed_is_the_same_world() -> None:
+    first, again = (live(scenario_of(5, nodes=60)) for _ in range(2))
+    assert first == again
+    assert first.packets > 1_000
+
+
+@pytest.mark.parametrize(
+    ("sites", "pairs"),
+    [
+        ((0, 0), 1),  # both open
+        ((0, 1), 1),  # one hidden
+        ((1, 1), 1),  # hidden behind one router
+        ((1, 2), 0),  # hidden from each other: not promised yet
+        ((0, 1, 2), 2),
+    ],
+)
+def test_who_should_reach_each_other_does(sites: tuple[int, ...], pairs: int) -> None:
+    assert kept(live(world(*sites))).pairs == pairs
+
+
+def test_a_member_that_left_is_nobodys_peer_and_none_of_its_prefixes_is_lost() -> None:
+    happens = (
+        says.Grant(20.0, 0, 1),
+        says.Leave(30.0, 0, 1),
+        says.Join(60.0, 0, 1),
+        says.Grant(70.0, 0, 2),
+    )
+    assert kept(live(world(0, 1, 1, declared=(0,), happens=happens))).pairs == 3
+
+
+def test_a_member_that_roams_is_found_again() -> None:
+    happens = (says.Roam(30.0, 1, 2), says.Roam(60.0, 0, 2), says.Roam(90.0, 0, 0))
+    verdict = kept(live(world(0, 1, happens=happens)))
+    assert verdict.pairs == 1
+
+
+def test_trouble_of_every_kind_passes() -> None:
+    happens = (
+        says.Flow(10.0, 0, 0, 1, 60.0),
+        says.Outage(20.0, 30.0),
+        says.Restart(25.0, 0, reboot=True),
+        says.Split(30.0, (1,), 1),
+        says.Sleep(40.0, 2, 50.0),
+        says.Forget(50.0, 1),
+        says.Renumber(55.0, 1),
+        says.Split(70.0, (1,), 0),
+        says.Replay(80.0, 0, 1),
+        says.Restart(90.0, 1, reboot=False),
+        says.Withdraw(100.0, 0, 1),
+    )
+    kept(live(world(0, 1, 1, 2, declared=(0,), happens=happens)))
+
+
+def test_seeds_keep_their_promises() -> None:
+    summary = run(range(LATER, LATER + SEEDS), nodes=60, jobs=1, on_verdict=kept)
+    assert summary.seeds == SEEDS
+    assert summary.pairs > 10 * SEEDS
+
+
+CORPUS = dict(read_all())
+
+
+def test_there_is_a_corpus() -> None:
+    assert CORPUS
+    assert all(scenario.transitions for scenario in CORPUS.values())
+
+
+@pytest.mark.parametrize("name", sorted(CORPUS))
+def test_what_once_broke_a_promise_keeps_it(name: str) -> None:
+    assert kept(live(CORPUS[name])).pairs
