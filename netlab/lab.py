@@ -171,12 +171,13 @@ class Lab:
 
     async def reboot_nat(self, name: str) -> None:
         """A router forgets all connections and translations, and draws its ports anew."""
-        router = self._router(name)
+        router = self.router(name)
         self._reboots[name] += 1
         ruleset = reloaded(routers_ruleset(self._wiring, router, boot=self._reboots[name]))
         await self._owner.request("filter", name, ruleset, True)
 
-    def _router(self, name: str) -> Router:
+    def router(self, name: str) -> Router:
+        """Raises Rejected, naming the nearest one."""
         routers = {router.name: router for router in self.topology.routers}
         if name not in routers:
             raise _unknown(name, routers, what="router")

@@ -17,6 +17,7 @@ COMMANDS = {
     "events": Lazy("netlab.cli.events:events", "Show what has happened.", _LOOK),
     "watch": Lazy("netlab.cli.watch:watch", "Show a lab as a page in the browser.", _LOOK),
     "top": Lazy("netlab.cli.top:top", "Show the busiest links and tunnels.", _LOOK),
+    "nat": Lazy("netlab.cli.nat:nat", "Measure what a router's NAT does.", _LOOK),
     "logs": Lazy("netlab.cli.logs:logs", "Show what programs have said.", _LOOK),
     "exec": Lazy("netlab.cli.exec:exec_", "Run a command in a node.", _INSIDE),
     "shell": Lazy("netlab.cli.shell:shell", "Open a shell in a node.", _INSIDE),

@@ -14,6 +14,7 @@ from typing import TypeAlias
 import msgspec
 from aiohttp import web
 
+from netlab.supervisor.probing import probing
 from netlab.supervisor.session import Session
 from netlab.supervisor.status import (
     SCHEMA,
@@ -90,7 +91,7 @@ def acting(session: Session) -> tuple[Route, ...]:
     )
 
 
-ROUTES: tuple[RoutesOf, ...] = (looking, acting)
+ROUTES: tuple[RoutesOf, ...] = (looking, acting, probing)
 
 
 def _done(text: str) -> web.Response:

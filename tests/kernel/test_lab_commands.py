@@ -317,3 +317,13 @@ def test_a_lab_that_cannot_come_up_says_why_and_leaves_nothing(root: Path, tmp_p
     assert "nonesuch" in done.stderr
     assert processes_of(root) == []
     assert list(root.glob("*")) == []
+
+
+def test_nat_says_what_a_router_does_beside_what_it_should(five):  # LAB-321
+    done = five("nat", "home", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["ipv4"] == found["declared"]
+    assert found["ipv6"]["mapping"] == "none"
+    assert "did you mean 'home'" in five("nat", "hom").stderr
+    assert "endpoint-independent" in five("nat", "home").stdout
