@@ -13,6 +13,8 @@ SIM := $(BIN)/python -m netlab.sim
 SOURCES := overlay zos_core netlab
 # The faster one that tools/setup.sh may have unpacked; empty when it has not.
 export ZOS_WIREGUARD_GO ?= $(wildcard $(CURDIR)/build/wireguard-go/usr/bin/wireguard-go)
+# After so long a test on real namespaces hangs: they take longer where others work as well.
+HANG_S := 300
 # The least that must run: a suite that loses its tests fails instead of passing empty.
 KERNEL_TESTS ?= 180
 LAB_TESTS ?= 37
@@ -53,14 +55,14 @@ sim: ## worlds of many nodes in virtual time: 1 000 seeds, and some with 1 000 n
 	$(SIM) --seeds 10 --first 1000000 --nodes 1000 --keep build/sim
 
 kernel: setup ## the suite on real namespaces and links (root)
-	$(SUITE) -m kernel --must-run $(KERNEL_TESTS)
+	$(SUITE) --timeout $(HANG_S) -m kernel --must-run $(KERNEL_TESTS)
 
 page: ## the page of `zos lab watch`, in headless Chromium (root)
 	@tools/setup.sh venv node page
 	$(SUITE) -m page --must-run $(PAGE_TESTS)
 
 lab: setup ## the suite on several nodes (root)
-	$(SUITE) -m lab --must-run $(LAB_TESTS)
+	$(SUITE) --timeout $(HANG_S) -m lab --must-run $(LAB_TESTS)
 
 test-vm: ## the kernel suite on a real Debian kernel in QEMU (root)
 	@tools/setup.sh venv node vm

@@ -105,6 +105,7 @@ class World:
         version: int = 1,
         network: NetworkId | None = None,
         endpoints: tuple[str, ...] = ("192.0.2.7:51820", "[2001:db8::7]:51820"),
+        kind: CandidateKind = CandidateKind.DECLARED,
         signers: tuple[Signer, ...] | None = None,
         **more: Any,
     ) -> Envelope:
@@ -116,7 +117,7 @@ class World:
             index=index,
             device=device(name).id,
             joined=int(START.timestamp()),
-            endpoints=tuple(EndpointCandidate(CandidateKind.DECLARED, e) for e in endpoints),
+            endpoints=tuple(EndpointCandidate(kind, e) for e in endpoints),
             **more,
         )
         return signed(member, *(signers or (identity(Kind.NODE, name), device(name))))

@@ -26,7 +26,7 @@ from tests.convergence import NETNS, WORKLOADS, FixedClock
 TEST_BACKEND = os.environ.get("ZOS_TEST_BACKEND", "")
 
 
-PATIENCE_S = 10.0  # far more than any command takes: ends a hang
+PATIENCE_S = 60.0  # far more than any command takes: ends a hang
 
 
 async def run(command: str, *, netns: str | None = None) -> spawn.Completed:

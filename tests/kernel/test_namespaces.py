@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -244,7 +243,7 @@ async def test_mount_watch_wakes_on_create_and_on_remove_and_sleeps_between() ->
     async with namespaces.MountWatch() as watch:
         for change in (namespaces.create, namespaces.remove):
             change(NAME)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await anext(watch)
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.05):
@@ -256,12 +255,11 @@ async def test_mount_watch_makes_one_wakeup_of_many_changes() -> None:  # NSP-00
         for _ in range(3):
             namespaces.create(NAME)
             namespaces.remove(NAME)
-        wakeups = 0
-        with suppress(TimeoutError):
+        async with asyncio.timeout(60):
+            await anext(watch)
+        with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
-                async for _ in watch:
-                    wakeups += 1
-    assert wakeups == 1
+                await anext(watch)
 
 
 async def test_processes_start_in_the_netns_that_is_named() -> None:  # SPW-004

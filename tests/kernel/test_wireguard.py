@@ -395,7 +395,7 @@ class TestWireguardGo:
         await born_and_moved(site)
         (pid,) = list_processes()
         os.kill(pid, signal.SIGKILL)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while spawn.is_running(pid):  # noqa: ASYNC110 - nobody is told of the reaping
                 await asyncio.sleep(0)
         assert await site.wireguard.read(site.ref) is None
@@ -492,8 +492,8 @@ async def connect(sites: tuple[Site, Site]) -> None:
 
 async def ping(index: int, address: str) -> None:
     """A handshake that met a device without its peer yet is repeated after 5 s."""
-    argv = ["ping", "-n", "-c", "1", "-i", "0.2", "-w", "15", address]
-    answer = await spawn.run(argv, timeout_s=20, netns=f"{namespaces.PIN_DIR}/t{index}")
+    argv = ["ping", "-n", "-c", "1", "-i", "0.2", "-w", "30", address]
+    answer = await spawn.run(argv, timeout_s=40, netns=f"{namespaces.PIN_DIR}/t{index}")
     assert answer.code == 0, answer.stdout.decode()
 
 

@@ -26,7 +26,7 @@ from netlab.topology import Link, Node, Topology
 
 ROOT = Path(__file__).resolve().parents[2]
 # Far more than anything here takes: it ends a hang and measures nothing.
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 LOOK_S = 0.01
 TRY_S = 0.25  # for one connection, before another is tried
 # To say that nobody answers. A path that works takes milliseconds.
@@ -128,7 +128,7 @@ class Scene:
         status = await self.read(name)
         return next((n for n in status.get("networks", ()) if n["name"] == network), {})
 
-    async def wait_up(self, network: str, *names: str, within: str = "30s") -> None:
+    async def wait_up(self, network: str, *names: str, within: str = "60s") -> None:
         await asyncio.gather(
             *(self.fleet.zos(n, "wait", network, "--timeout", within) for n in names)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,7 +18,10 @@ from netlab.topology import Node, Topology
 from overlay.keys.wireguard import WireGuardKey, format_key
 
 TOPOLOGY = Topology(name="commands", nodes=(Node("registry"), Node("desk"), Node("n1"), Node("n2")))
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
+# The first packet of a workload may be lost: its link has just come up.
+UNTIL_ANSWERED = "until ping -c 1 -W 2 10.1.2.1; do :; done"
+JOB = ("sleep", str(360_000 + os.getpid()))  # of this run: all labs' processes are seen
 
 
 class Town:
@@ -28,7 +32,7 @@ class Town:
         self.alice = alice
 
     async def zos(self, node: str, *argv: str) -> Completed:
-        return await self.fleet.lab.node(node).run(ZOS, *argv, check=False, timeout_s=30)
+        return await self.fleet.lab.node(node).run(ZOS, *argv, check=False, timeout_s=60)
 
     async def json(self, node: str, *argv: str) -> Any:
         return json.loads((await self.zos(node, *argv, "--json")).stdout)
@@ -102,9 +106,7 @@ async def test_plan_shows_kernel_changes_before_they_are_made(town: Town) -> Non
 
 
 async def test_exec_is_a_workload_for_as_long_as_it_runs(town: Town) -> None:  # CLI-040
-    done = await town.zos(
-        "n1", "exec", "home", "--", "sh", "-c", "ping -c 1 -W 5 10.1.2.1 && exit 7"
-    )
+    done = await town.zos("n1", "exec", "home", "--", "sh", "-c", f"{UNTIL_ANSWERED} && exit 7")
 
     assert (done.returncode, b"1 received" in done.stdout) == (7, True)
     assert await town.workloads("n1") == []
@@ -113,9 +115,7 @@ async def test_exec_is_a_workload_for_as_long_as_it_runs(town: Town) -> None:  #
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 async def test_exec_leaves_nothing_however_it_ends(town: Town, number: signal.Signals) -> None:
     node = town.fleet.lab.node("n1")
-    process = await node.spawn(
-        ZOS, "exec", "home", "--name", "job", "--", "sleep", "3600", log="exec"
-    )
+    process = await node.spawn(ZOS, "exec", "home", "--name", "job", "--", *JOB, log="exec")
     await until(lambda: has(town, "job"))
 
     process.kill(number)
@@ -123,8 +123,7 @@ async def test_exec_leaves_nothing_however_it_ends(town: Town, number: signal.Si
 
     assert code == -number or number != signal.SIGKILL
     await until(lambda: lacks(town, "job"))
-    left = await node.run("pgrep", "-f", "^sleep 3600", check=False)
-    assert left.stdout == b""
+    await until(lambda: has_ended(town, " ".join(JOB)))
 
 
 async def test_clean_leaves_nothing_with_or_without_the_process(town: Town) -> None:
@@ -145,6 +144,11 @@ async def test_clean_leaves_nothing_with_or_without_the_process(town: Town) -> N
 
 async def has(town: Town, name: str) -> bool:
     return name in await town.workloads("n1")
+
+
+async def has_ended(town: Town, command: str) -> bool:
+    shown = await town.fleet.lab.node("n1").run("pgrep", "-f", f"^{command}$", check=False)
+    return shown.stdout == b""
 
 
 async def lacks(town: Town, name: str) -> bool:

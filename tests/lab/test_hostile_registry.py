@@ -30,7 +30,7 @@ from tests.overlay.registry.hostile import Hostile
 
 NODES = ("n1", "n2")
 # More than the longest wait between two tries (NODE-025), and after a refusal.
-RECOVERED_WITHIN_S = 90
+RECOVERED_WITHIN_S = 180
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ def _noise(plot: Plot) -> None:
 NOISES = (_again_and_in_disorder, _nothing_left, _half_a_snapshot, _malformed, _oversized, _noise)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_registry_that_lies_changes_no_kernel_and_is_named(lab):
     # NODE-002, NODE-004, NODE-006, NODE-011, DOC-004
     running = await lab(scene.topology(*NODES))
@@ -275,7 +275,7 @@ async def _heard(plot: Plot) -> None:
         said = [(await plot.stage.read(node))["registry"] for node in NODES]
         return all((r["state"], r["revision"]) == ("connected", plot.liar.revision) for r in said)
 
-    await until(caught_up, "nodes are back", within_s=40)
+    await until(caught_up, "nodes are back", within_s=120)
     measured(back_after_s=round(time.monotonic() - began, 2))
 
 

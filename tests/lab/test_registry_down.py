@@ -15,8 +15,8 @@ from netlab.fleet.fleet import Person
 from tests.lab import scene
 from tests.lab.scene import Scene, Workload, measured, until
 
-ADOPTED_WITHIN_S = 10.0  # ends a hang; the figures that are printed are far below
-COLD_WITHIN_S = 10.0
+ADOPTED_WITHIN_S = 60.0  # ends a hang; the figures that are printed are far below
+COLD_WITHIN_S = 60.0
 
 
 @asynccontextmanager
@@ -29,7 +29,7 @@ async def _running(lab, underlay: str) -> AsyncIterator[tuple[Scene, Person, lis
     yield stage, alice, workloads
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("underlay", ["ipv4", "ipv6"])
 async def test_node_killed_while_the_registry_is_down_is_adopted_and_then_comes_up_cold(
     lab, underlay
@@ -61,7 +61,7 @@ async def _adopt(stage: Scene, workloads: list[Workload]) -> None:
         measured(node=node.name, adopted_in_s=round(time.monotonic() - began, 3))
         await say(b"after")
         assert await _things(stage, netns) == before
-        assert (await stage.read("n1", "/v1/plan"))["changes"] == []
+        await until(lambda: _has_nothing_to_do(stage), "an empty plan")
         await say(b"and later")
     await stage.until_all_reach(workloads)
 
@@ -106,7 +106,7 @@ async def _hear_of_news_again(stage: Scene, alice: Person) -> None:
         return all(network.get("version", 0) > version for network in said)
 
     # Longer than the longest wait between two tries (NODE-025).
-    await until(newer, "the new version arrives", within_s=40)
+    await until(newer, "the new version arrives", within_s=120)
 
 
 @asynccontextmanager
@@ -140,6 +140,11 @@ async def _things(stage: Scene, netns: str) -> list[object]:
     links = await stage.shell("n1", "ip -o link | cut -d' ' -f1,2", netns=netns)
     pin = node.path(f"/run/netns/{netns}").stat().st_ino
     return [links, pin, sorted(scene.wireguard_processes(node).items())]
+
+
+async def _has_nothing_to_do(stage: Scene) -> bool:
+    plan = await stage.read("n1", "/v1/plan")
+    return plan.get("changes") == []
 
 
 async def _is_up(stage: Scene) -> bool:

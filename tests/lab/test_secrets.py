@@ -19,7 +19,7 @@ from zos_core.token import parse_token
 GUEST = "e1"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 async def test_no_private_key_or_token_is_in_logs_the_registry_or_other_processes(lab):
     # ARC-008, NODE-052, CLI-015
     stage = await Scene.open(await lab(scene.topology("n1", GUEST)))

@@ -23,7 +23,7 @@ def _topology(underlay: str) -> Topology:
     return Topology(nodes=(*public, Node("laptop", (at_home,))), routers=(cafe,))
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("underlay", ["ipv4", "ipv6"])
 async def test_laptop_with_the_file_gets_in_and_with_a_wrong_key_does_not(lab, underlay):
     # CLI-020, CLI-021
@@ -62,7 +62,7 @@ async def _up(laptop: LabNode, conf: str) -> None:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     path.touch(mode=0o600)
     path.write_text(conf)
-    await laptop.run("wg-quick", "up", "home", timeout_s=20)
+    await laptop.run("wg-quick", "up", "home", timeout_s=60)
 
 
 def _with(conf: str, name: str, value: str) -> str:
