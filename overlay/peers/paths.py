@@ -109,6 +109,15 @@ def with_candidates(
     )
 
 
+def goes_first(offered: Iterable[Candidate], *, underlay: Underlay, is_lower: bool) -> bool:
+    """Which of two begins: who seems hidden, for only it may reach the other; else the lower key.
+
+    Handshakes that begin on both sides at once may cancel each other.
+    """
+    public = _is_public(offered)
+    return is_lower if public == underlay.declared else public
+
+
 def step(
     path: Path,
     *,
@@ -176,5 +185,9 @@ def _preference(candidate: Candidate, underlay: Underlay) -> int:
 
 def _keepalive_s(offered: tuple[Candidate, ...], underlay: Underlay) -> int:
     """Whoever seems hidden keeps the way back open to a peer that is not: no mesh of keepalives."""
-    public = any(c.kind is CandidateKind.DECLARED for c in offered)
-    return KEEPALIVE_S if public and not underlay.declared else 0
+    return KEEPALIVE_S if _is_public(offered) and not underlay.declared else 0
+
+
+def _is_public(offered: Iterable[Candidate]) -> bool:
+    """An operator says that it can be reached."""
+    return any(candidate.kind is CandidateKind.DECLARED for candidate in offered)

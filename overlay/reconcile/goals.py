@@ -6,7 +6,7 @@ thousand costs one peer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 import msgspec
@@ -24,6 +24,7 @@ class PeerGoals:
 
     def __init__(self, own: NodeId, *, own_key: WgPublicKey, underlay: Underlay) -> None:
         self.selection = Selection(own, own_key=own_key)
+        self._own_key = own_key
         self._underlay = underlay
         self._peers: dict[WgPublicKey, WgPeer] = {}
         self._paths: dict[WgPublicKey, Path] = {}
@@ -84,6 +85,19 @@ class PeerGoals:
         """Whether it matters how much was sent: there is another endpoint to try."""
         path = self._paths.get(key)
         return path is not None and path.has_choice and not path.alive
+
+    def goes_first(self, key: WgPublicKey) -> bool:
+        """Whether it is ours to begin with this peer; the peer comes to the other answer."""
+        offered = self._offered(key)
+        if offered is None:
+            return False  # an access device calls us
+        return paths.goes_first(offered, underlay=self._underlay, is_lower=self._own_key < key)
+
+    def forget_traffic(self, keys: Iterable[WgPublicKey]) -> None:
+        """The device counts what is sent to these from nothing again."""
+        for key in keys:
+            if (path := self._paths.get(key)) is not None:
+                self._paths[key] = msgspec.structs.replace(path, sent_bytes=0)
 
     @property
     def has_unwritten(self) -> bool:

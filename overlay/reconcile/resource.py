@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 
@@ -31,6 +32,7 @@ from overlay.peers.candidates import Surroundings, overlay_mtu_bytes
 from overlay.peers.paths import Underlay
 from overlay.reconcile.backoff import Backoff, spread
 from overlay.reconcile.goals import PeerGoals
+from overlay.reconcile.greeting import GREETING_S, Greetings
 from overlay.reconcile.journal import Journal, Repair
 from overlay.reconcile.machine import Machine, poke
 from overlay.reconcile.membership import Gate
@@ -44,8 +46,6 @@ SETTLE_S = 0.02
 CALM_FACTOR = 5.0  # passes for notifications take at most a sixth of one core
 CALM_MAX_S = 0.7
 PASS_DEADLINE_S = 60.0
-MAX_POKED_PEERS = 256
-GREETING_S = 0.1  # in which a peer that is there has answered
 
 DOCUMENTS, NOTIFICATION, POLL, INTERVAL, START = (
     "documents",
@@ -111,8 +111,7 @@ class ResourceLoop:
         self._next_poll = 0.0
         self._calm_until = 0.0
         self._poll_s = POLL_MIN_S
-        self._to_poke: dict[WgPublicKey, None] = {}
-        self._greeted: set[WgPublicKey] = set()  # poked, and not looked at since
+        self._greetings = Greetings(self._goes_first)
 
     # What the node's loop says.
 
@@ -155,7 +154,7 @@ class ResourceLoop:
         """Our own links in the underlay changed; peers learn it by hearing from us."""
         self.goals.put_underlay(underlay, now=self._machine.clock.monotonic())
         self._surroundings, self._underlay = surroundings, underlay
-        self._to_poke.update(dict.fromkeys(self.goals.peers))
+        self._greetings.add(self.goals.peers)
         self.changed()
 
     # What is asked about it.
@@ -315,11 +314,11 @@ class ResourceLoop:
             report = await configurator.make(desired, private_key=self.device_key)
             if any(isinstance(change, CreateDevice) for change in report.changes):
                 # Peers still hold sessions of the device that was: they learn by hearing from us.
-                self._to_poke.update(dict.fromkeys(desired.device.peers if desired.device else ()))
-            self._to_poke.update((peer.public_key, None) for peer in expected.put)
+                self._greetings.add(desired.device.peers if desired.device else ())
+            self._greetings.add(peer.public_key for peer in expected.put)
             if report.changes:
                 desired = await self._with_late_peers(desired)
-            self._poke()
+            self._greet()
             if report.changes:
                 report = await configurator.confirm(desired, report)
         except BaseException:
@@ -338,7 +337,7 @@ class ResourceLoop:
         self._next_full = self._now + max(
             spread(FULL_PASS_S, self._machine.random()), cost_s * self.poll_divisor / POLL_SHARE
         )
-        self._next_poll = self._now + (GREETING_S if self._greeted else self._poll_s)
+        self._next_poll = self._next_look()
 
     async def _with_late_peers(self, desired: Resource) -> Resource:
         """Peers that came while the rest was made do not wait until that is confirmed."""
@@ -350,7 +349,7 @@ class ResourceLoop:
             self.netns, put=delta.put, drop=delta.drop
         )
         self._note_changes(made)
-        self._to_poke.update((peer.public_key, None) for peer in delta.put)
+        self._greetings.add(peer.public_key for peer in delta.put)
         device = msgspec.structs.replace(desired.device, peers=peers)
         return msgspec.structs.replace(desired, device=device)
 
@@ -369,10 +368,9 @@ class ResourceLoop:
             raise
         self._note_changes(made)
         self._succeeded(version, peers_only=True)
-        self._to_poke.update((peer.public_key, None) for peer in delta.put)
-        self._poke()
-        if self._greeted:
-            self._next_poll = min(self._next_poll, self._now + GREETING_S)
+        self._greetings.add(peer.public_key for peer in delta.put)
+        self._greet()
+        self._next_poll = min(self._next_poll, self._greetings.due or self._next_poll)
 
     async def _look(self) -> None:
         """Read the device: which paths work, and has anybody changed a peer?"""
@@ -386,7 +384,7 @@ class ResourceLoop:
             return
         traffic = (
             await shell.wireguard.read_traffic(ref)
-            if any(map(self.goals.is_in_question, device.peers))
+            if self._greetings.due is not None or any(map(self.goals.is_in_question, device.peers))
             else {}
         )
         wall = clock.now().timestamp()
@@ -396,12 +394,12 @@ class ResourceLoop:
             wall=wall,
             now=clock.monotonic(),
         )
-        await self._greet_again(device)
+        await self._greet_again(device, traffic)
         cost_s = time.process_time() - started
         # The first look reads every peer anew and takes long; the next ones do not.
         fair_s = min(cost_s * self.poll_divisor / POLL_SHARE, 2.0 * self._poll_s)
         self._poll_s = max(POLL_MIN_S, fair_s)
-        self._next_poll = self._now + self._poll_s
+        self._next_poll = self._next_look()
         if self.goals.has_unwritten:
             await self._write_peers()
         elif self._has_drifted(device, wall=int(wall)):
@@ -416,24 +414,25 @@ class ResourceLoop:
         changes = plan_peers(desired=self.goals.peers, actual=device.peers, now=wall)
         return next(changes, None) is not None
 
-    async def _greet_again(self, device: WgDevice) -> None:
-        """Whom we waited for is greeted, and whom we greeted in vain is greeted anew, once.
+    def _next_look(self) -> float:
+        """When the device is looked at again: soon when a greeted peer should have answered."""
+        regular, greeting = self._now + self._poll_s, self._greetings.due
+        return regular if greeting is None else min(regular, max(greeting, self._now + GREETING_S))
 
-        WireGuard would try again after five seconds (REKEY_TIMEOUT); a peer that is put anew has
-        nothing to wait for.
-        """
-        greeted, self._greeted = self._greeted, set()
-        unheard = [
-            key
-            for key in sorted(greeted & self.goals.peers.keys() & device.peers.keys())
+    async def _greet_again(
+        self, device: WgDevice, traffic: Mapping[WgPublicKey, PeerTraffic]
+    ) -> None:
+        """Whom we greeted in vain is greeted anew. `traffic` is the newer of the two."""
+        silent = {
+            key: traffic[key].rx_bytes if key in traffic else 0
+            for key in self.goals.peers.keys() & device.peers.keys()
             if not device.peers[key].latest_handshake
-        ]
-        if not unheard:
-            return
-        await self._put_anew([key for key in unheard if self._goes_first(key)])
-        self._send_pokes(unheard)
+        }
+        again = self._greetings.look(silent, now=self._now)
+        await self._put_anew(again.anew)
+        self._send_pokes(again.poke)
 
-    async def _put_anew(self, keys: list[WgPublicKey]) -> None:
+    async def _put_anew(self, keys: tuple[WgPublicKey, ...]) -> None:
         if not keys:
             return
         configurator, peers = self._machine.configurator, [self.goals.peers[k] for k in keys]
@@ -443,20 +442,16 @@ class ResourceLoop:
         except BaseException:
             self._goal_changed = True  # the next pass looks at everything
             raise
+        self.goals.forget_traffic(keys)
 
     def _goes_first(self, key: WgPublicKey) -> bool:
-        """Two that greet each other at once may both wait for seconds: the lower key begins."""
-        return self.device_key.public_key < key
+        return self.goals.goes_first(key)
 
-    def _poke(self) -> None:
+    def _greet(self) -> None:
         """Send one packet to each new peer, or wait for its packet first (decision 0005)."""
-        keys, self._to_poke = [*self._to_poke], {}
-        if not keys or len(self.goals.peers) > MAX_POKED_PEERS:
-            return
-        self._greeted.update(keys)
-        self._send_pokes([key for key in keys if self._goes_first(key)])
+        self._send_pokes(self._greetings.begin(peers=len(self.goals.peers), now=self._now))
 
-    def _send_pokes(self, keys: list[WgPublicKey]) -> None:
+    def _send_pokes(self, keys: Iterable[WgPublicKey]) -> None:
         nr, path = self.network_resource, self._machine.shell.pins.path(self.netns)
         if nr is None or path is None:
             return

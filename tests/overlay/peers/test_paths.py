@@ -15,6 +15,7 @@ from overlay.peers.paths import (
     Path,
     Underlay,
     begin_path,
+    goes_first,
     select_candidates,
     step,
     with_candidates,
@@ -52,6 +53,15 @@ def look(path: Path, *, at: float, sent: int = 0, handshake_age: float | None = 
         wall=WALL + at,
         now=at,
     )
+
+
+@pytest.mark.parametrize("is_lower", [True, False])
+def test_who_seems_hidden_begins_else_the_lower_key(is_lower: bool) -> None:
+    # NODE-047: both come to opposite answers
+    for own, peer in ((HIDDEN, (DECLARED,)), (PUBLIC, (LAN,))):
+        assert goes_first(peer, underlay=own, is_lower=is_lower) == (own is HIDDEN)
+    for own, peer in ((HIDDEN, (LAN,)), (PUBLIC, (DECLARED, LAN))):
+        assert goes_first(peer, underlay=own, is_lower=is_lower) == is_lower
 
 
 def test_candidates_come_declared_then_same_lan_then_observed_then_the_rest() -> None:
