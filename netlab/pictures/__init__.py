@@ -1,0 +1,1 @@
+"""Pictures of a lab: SVG for people, Mermaid and Graphviz for documents. Pure."""
