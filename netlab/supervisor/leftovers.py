@@ -33,10 +33,12 @@ def collect(*, kept: bool) -> list[Leftover]:
     """Remove what is left; with `kept` also what was kept on purpose. What that was."""
     found = [each for place in places.list_places() for each in _collect(place)]
     found += _collect_supervisors()
+    doomed = [(path, "directory") for path in places.list_gone()]
     if kept:
-        for path in places.list_kept():
-            places.remove(path)
-            found.append(Leftover(path.name, "kept", str(path)))
+        doomed += ((path, "kept") for path in places.list_kept())
+    for path, kind in doomed:
+        places.remove_from_shelf(path)
+        found.append(Leftover(path.name, kind, str(path)))
     return found
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from overlay.errors import Conflict, Refused, Rejected, Unavailable
 
 ROOT_VARIABLE = "ZOS_LAB_DIR"
-KEPT = ".kept"  # no lab can be called so
+KEPT, GONE = ".kept", ".gone"  # no lab can be called so
 _DIRECTORY = "zos-lab"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _TAKE_TRIES = 100
@@ -112,8 +112,8 @@ def list_places() -> list[Place]:
 
 def _found() -> Iterator[Place]:
     names = set()
-    for parent in (root(), state_root()):
-        if parent is not None and parent.is_dir():
+    for parent in _parents():
+        if parent.is_dir():
             names |= {
                 path.name
                 for path in parent.iterdir()
@@ -199,33 +199,58 @@ def empty(place: Place) -> list[Path]:
 
 
 def clear(place: Place, lock: int) -> list[Path]:
-    """Remove all that a lab has left; nothing, when the name is another's by now."""
+    """Remove all that a lab has left; nothing, when the name is another's by now.
+
+    The name is free long before that is done: to remove thousands of directories takes seconds.
+    """
     if not _is_at(lock, place.lock):
         return []
-    removed = empty(place)
+    removed = [place.directory]
+    if place.workdir.exists() and not place.workdir.is_relative_to(place.directory):
+        removed.insert(0, place.workdir)
     # The lock goes last: until then nobody else takes the name.
-    place.lock.unlink(missing_ok=True)
-    with suppress(OSError):
-        place.directory.rmdir()
+    for path in [_put_aside(path, GONE, place.name) for path in removed]:
+        remove_from_shelf(path)
     return removed
+
+
+def list_gone() -> list[Path]:
+    """What somebody was about to remove, and is perhaps still at it."""
+    return [path for parent in _parents() for path in sorted((parent / GONE).glob("*"))]
 
 
 def keep(place: Place, *, now: float) -> Path:
     """Put the work directory aside, where `clear` does not look; its new path."""
-    parent = (state_root() or root()) / KEPT
-    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
-    for number in range(1, _TAKE_TRIES):
-        target = parent / (f"{place.name}-{stamp}" + (f"-{number}" if number > 1 else ""))
-        if not target.exists():
-            place.workdir.rename(target)
-            return target
-    raise Unavailable(f"{parent} has {_TAKE_TRIES} of {place.name}-{stamp}")
+    return _put_aside(place.workdir, KEPT, f"{place.name}-{stamp}")
 
 
 def list_kept() -> list[Path]:
-    parent = (state_root() or root()) / KEPT
-    return sorted(parent.iterdir()) if parent.is_dir() else []
+    return [path for parent in _parents() for path in sorted((parent / KEPT).glob("*"))]
+
+
+def _parents() -> list[Path]:
+    return [parent for parent in (root(), state_root()) if parent is not None]
+
+
+def _put_aside(path: Path, shelf: str, name: str) -> Path:
+    """Below the directory of all labs, under a name that is not taken there."""
+    (parent,) = (each for each in _parents() if path.is_relative_to(each))
+    for number in range(1, _TAKE_TRIES):
+        target = parent / shelf / (name if number == 1 else f"{name}-{number}")
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileNotFoundError):  # the shelf was empty, and somebody has removed it
+            if not target.exists():
+                path.rename(target)
+                return target
+    raise Unavailable(f"{parent / shelf} has {_TAKE_TRIES} of {name}", remedy="zos lab gc --kept")
+
+
+def remove_from_shelf(path: Path) -> None:
+    """What is kept or gone, and the shelf as well when nothing else is on it."""
+    remove(path)
+    with suppress(OSError):
+        path.parent.rmdir()
 
 
 def remove(path: Path) -> None:

@@ -58,6 +58,13 @@ def test_what_was_kept_goes_when_it_is_asked_for(lab: Lab) -> None:  # LAB-246
     assert places.list_kept() == []
 
 
+def test_what_was_half_removed_is_removed(lab: Lab, root: Path) -> None:  # LAB-246
+    (root / places.GONE / "one/work/alice").mkdir(parents=True)
+    assert lab("ls").out == "no lab is up\n"
+    assert str(root / places.GONE / "one") in lab("gc").out
+    assert list(root.iterdir()) == []
+
+
 def test_work_directories_of_another_root_are_found(  # LAB-246
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,7 +97,9 @@ def test_a_lab_that_has_ended_removes_nothing_of_its_heir() -> None:  # LAB-242
             place.workdir.mkdir()
             assert places.clear(place, ended) == []
             assert place.workdir.exists()
-            assert places.clear(place, heir) == [place.workdir]
+            assert places.clear(place, heir) == [place.directory]
+            assert not place.directory.exists()
+            assert places.list_gone() == []
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "UP", "-a", "a" * 64, ".kept"])
