@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from netlab.impairment import Both, Impairment
 from netlab.keeper import traffic
@@ -27,6 +28,8 @@ _RULES_AT_ONCE = MESSAGE_BYTES_MAX * 3 // 4
 _SETTLE_POLL_S = 0.02
 
 SETTLE_WITHIN_S = 1.0
+
+Item = TypeVar("Item")
 
 DIRECTIONS: tuple[Direction, ...] = ("up", "down")
 
@@ -114,7 +117,8 @@ class Impairments:
         """What is in force. Raises Unavailable when the pump has ended."""
         async with self._lock:
             await self._settle()
-        missed, counted = await self._owner.request("counts")
+        numbers = [self._number(cable, direction) for direction in DIRECTIONS]
+        missed, counted = await self._owner.request("counts", *numbers)
         carried = {}
         for direction in DIRECTIONS:
             shares = self._shares.get((impairing.key(cable), direction), Shares())
@@ -153,12 +157,13 @@ class Impairments:
         """Links that no longer need the pump are free of it, if it holds nothing of them."""
         deadline = time.monotonic() + patience_s
         while self._leaving:
-            _, counted = await self._owner.request("counts")
-            done = {
-                (name, direction): shares
-                for (name, direction), shares in self._leaving.items()
-                if not Counts(*counted[self._number(self._cables[name], direction)]).held
-            }
+            done = {}
+            for keys in _at_once(list(self._leaving), ORDERS_AT_ONCE):
+                numbers = {key: self._number(self._cables[key[0]], key[1]) for key in keys}
+                _, counted = await self._owner.request("counts", *numbers.values())
+                for key, number in numbers.items():
+                    if not Counts(*counted[number]).held:
+                        done[key] = self._leaving[key]
             self._shares |= done
             cables = [self._cables[name] for name in dict.fromkeys(name for name, _ in done)]
             await self._send_rules(cables, self._shares)
@@ -206,8 +211,8 @@ class Impairments:
         await self._owner.request("listen", *places)
         for netns, link in places:
             await self._owner.request("filter", netns, impairing.ending_ruleset(link), False)
-        for start in range(0, len(orders), ORDERS_AT_ONCE):
-            await self._owner.request("carry", *orders[start : start + ORDERS_AT_ONCE])
+        for some in _at_once(orders, ORDERS_AT_ONCE):
+            await self._owner.request("carry", *some)
         self._pumped.update(order[0] for order in orders)
 
     def _order(
@@ -261,6 +266,11 @@ class Impairments:
 
 def _sending_end(cable: Cable, direction: Direction) -> End:
     return cable.near if direction == "up" else cable.far
+
+
+def _at_once(items: list[Item], most: int) -> Iterator[list[Item]]:
+    for start in range(0, len(items), most):
+        yield items[start : start + most]
 
 
 def _gather(texts: list[str], *, most: int) -> Iterator[str]:

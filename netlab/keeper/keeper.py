@@ -133,8 +133,8 @@ class Keeper:
             self._pump_house.carry(number, seed, terms, is_up, cell, link)
         return None, []
 
-    def _counts(self) -> tuple[object, list[int]]:
-        return self._pump_house.counts(), []
+    def _counts(self, *numbers: int) -> tuple[object, list[int]]:
+        return self._pump_house.counts(*numbers), []
 
     def _wait_operational(self, links: tuple[tuple[str, int], ...]) -> None:
         for name, ifindex in links:

@@ -96,7 +96,7 @@ class Pump:
         elif verb == "carry":
             self._carry(*arguments, *fds)
         else:
-            answer = self._counts()
+            answer = self._counts(arguments)
         control.send(self._channel, control.encode((answer,)))
         return True
 
@@ -116,12 +116,13 @@ class Pump:
             Schedule(seed, Terms(**terms)), writer=writer, is_up=is_up
         )
 
-    def _counts(self) -> tuple[int, dict[int, tuple[int, ...]]]:
-        """Missed by all together, and what happened in each direction (see impairing.Counts)."""
+    def _counts(self, numbers: list[int]) -> tuple[int, dict[int, tuple[int, ...]]]:
+        """Missed by all together, and what happened in these directions (impairments.Counts)."""
         self._missed += sum(packets.take_missed(each) for each in self._readers.values())
         return self._missed, {
             number: (*each.schedule.counts.as_tuple(), each.refused, each.held)
-            for number, each in self._directions.items()
+            for number in numbers
+            if (each := self._directions.get(number)) is not None
         }
 
     def _take(self, reader: socket.socket) -> None:

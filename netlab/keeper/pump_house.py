@@ -66,9 +66,9 @@ class PumpHouse:
         with packets.open_writer(link, mark=0 if is_up else marks.FROM_PUMP) as writer:
             self._ask(("carry", number, seed, terms, is_up), writer.fileno())
 
-    def counts(self) -> Any:
+    def counts(self, *numbers: int) -> Any:
         """See pump.Pump; nothing at all before the first link."""
-        return self._ask(("counts",)) if self._channel is not None else (0, {})
+        return self._ask(("counts", *numbers)) if self._channel is not None else (0, {})
 
     def _ask(self, request: control.Message, *fds: int) -> Any:
         channel = self._channel or self._start()
