@@ -11,9 +11,12 @@ _LIFE, _LOOK, _INSIDE, _FAULTS, _MODEL = ("Life", "Look", "Inside", "Faults", "V
 COMMANDS = {
     "up": Lazy("netlab.cli.up:up", "Build a lab from a file.", _LIFE),
     "down": Lazy("netlab.cli.down:down", "End a lab; nothing of it is left.", _LIFE),
+    "run": Lazy("netlab.cli.run:run", "Build a lab, judge it, end it.", _LIFE),
+    "labs": Lazy("netlab.cli.labs:labs", "List the labs that are shipped.", _LIFE),
     "ls": Lazy("netlab.cli.ls:ls", "List the labs that are up.", _LIFE),
     "gc": Lazy("netlab.cli.gc:gc", "Remove what dead labs have left.", _LIFE),
     "status": Lazy("netlab.cli.status:status", "Show nodes, links, tunnels.", _LOOK),
+    "check": Lazy("netlab.cli.check:check", "Judge what its file expects.", _LOOK),
     "events": Lazy("netlab.cli.events:events", "Show what has happened.", _LOOK),
     "watch": Lazy("netlab.cli.watch:watch", "Show a lab as a page in the browser.", _LOOK),
     "top": Lazy("netlab.cli.top:top", "Show the busiest links and tunnels.", _LOOK),

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def up(file: Path, name: str | None, foreground: bool, keep: bool) -> None:
     """Build a lab from a file, and return when it is ready.
 
-    It lives on until `zos lab down`. Ctrl-C while it is built ends it, and nothing is left.
+    FILE may be the name of a shipped lab (zos lab labs). It lives on until `zos lab down`. Ctrl-C
+    while it is built ends it, and nothing is left.
 
     \b
     Examples:
@@ -33,9 +34,10 @@ def up(file: Path, name: str | None, foreground: bool, keep: bool) -> None:
       zos lab up two-homes.lab.toml --name second --foreground
     """
     from netlab.files.reading import read_lab
+    from netlab.labs.shelf import find_lab
     from netlab.supervisor.start import started
 
-    topology = read_lab(file)
+    topology = read_lab(find_lab(file))
     if name is not None:
         topology = replace(topology, name=name)
     with started(topology, keep=keep) as starting:

@@ -7,13 +7,15 @@ to ROUTES here: a function from the session to (method, path, who answers) tripl
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
 from aiohttp import web
 
+from netlab.supervisor.judging import judging
+from netlab.supervisor.lines import stream
 from netlab.supervisor.probing import probing
 from netlab.supervisor.session import Session
 from netlab.supervisor.status import (
@@ -29,7 +31,6 @@ from zos_core import socket_http
 from zos_core.socket_http import Route, answer, read_body
 
 MAX_BODY_BYTES = 4 << 20
-LINES = "application/x-ndjson"
 
 RoutesOf: TypeAlias = Callable[[Session], tuple[Route, ...]]
 
@@ -40,16 +41,6 @@ async def listening(session: Session, path: Path) -> AsyncIterator[None]:
     routes = [route for routes_of in ROUTES for route in routes_of(session)]
     async with socket_http.listening(routes, path, max_body_bytes=MAX_BODY_BYTES):
         yield
-
-
-async def stream(request: web.Request, values: AsyncIterator[msgspec.Struct]) -> web.StreamResponse:
-    """One JSON value a line, each sent at once, until they end or the asker leaves."""
-    response = web.StreamResponse(headers={"Content-Type": LINES})
-    await response.prepare(request)
-    with suppress(ConnectionResetError):
-        async for value in values:
-            await response.write(msgspec.json.encode(value) + b"\n")
-    return response
 
 
 def looking(session: Session) -> tuple[Route, ...]:
@@ -91,7 +82,7 @@ def acting(session: Session) -> tuple[Route, ...]:
     )
 
 
-ROUTES: tuple[RoutesOf, ...] = (looking, acting, probing)
+ROUTES: tuple[RoutesOf, ...] = (looking, acting, probing, judging)
 
 
 def _done(text: str) -> web.Response:

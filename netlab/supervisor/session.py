@@ -123,11 +123,7 @@ class Session:
             self.journal.tell("link", cable.name, said[-1], mtu_bytes=asked.mtu_bytes)
         if asked.clear or asked.change != LinkChange():
             both = changed((await self.lab.impaired(cable.name)).both, asked)
-            await self.lab.impair(cable.name, both)
-            await self._note_impairment(cable)
-            said.append(f"does to packets: {describe(both)}")
-            plain = msgspec.to_builtins(both)
-            self.journal.tell("impairment", cable.name, describe(both), impaired=plain)
+            said.append(await self._impair(cable, both))
         if asked.plugged is not None:
             await (self.lab.plug(cable.name) if asked.plugged else self.lab.cut(cable.name))
             (self._cut.discard if asked.plugged else self._cut.add)(cable.name)
@@ -136,6 +132,18 @@ class Session:
         if not said:
             raise Rejected("what shall change?", remedy="see zos lab link set --help")
         return f"{cable.name} {', '.join(said)}"
+
+    async def impair(self, text: str, both: Both) -> str:
+        """From now on the one link that is meant does this to its packets, and nothing else."""
+        cable = self._wiring.cable(text)
+        return f"{cable.name} {await self._impair(cable, both)}"
+
+    async def _impair(self, cable: Cable, both: Both) -> str:
+        await self.lab.impair(cable.name, both)
+        await self._note_impairment(cable)
+        plain = msgspec.to_builtins(both)
+        self.journal.tell("impairment", cable.name, describe(both), impaired=plain)
+        return f"does to packets: {describe(both)}"
 
     async def _note_impairment(self, cable: Cable) -> None:
         """What is in force on a link, and who does it."""

@@ -6,12 +6,13 @@ Fields are added within a schema number, never removed or renamed. Times are sec
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from netlab.impairment import Both, Drop
 from netlab.nat import Nat
+from zos_core.status import ErrorBody
 
 SCHEMA = 1
 
@@ -222,6 +223,34 @@ class RouterRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST /v1/router: it forgets its translations."""
 
     router: str
+
+
+class CheckRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /v1/check: the answer is JudgeLines.
+
+    timeline  what is to happen happens, too, and what is expected then is judged then
+    evidence  a directory that is made when something fails, of the machine; empty: none
+    """
+
+    timeline: bool = False
+    evidence: str = ""
+
+
+class Happened(msgspec.Struct, frozen=True):
+    """An event of the timeline that was done."""
+
+    at_s: float
+    verb: str
+    text: str
+
+
+class JudgeLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that is told while a lab is judged: exactly one field."""
+
+    event: Happened | None = None
+    verdict: dict[str, Any] | None = None  # see netlab/judge/verdict.py
+    error: ErrorBody | None = None
+    evidence: str | None = None
 
 
 class EndRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

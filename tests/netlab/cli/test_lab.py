@@ -173,5 +173,5 @@ def test_a_file_that_is_wrong_builds_nothing(lab: Lab, tmp_path: Path, root: Pat
     file.write_text('[node.alice]\nlink = "nowhere"\n')
 
     assert lab("up", str(file)).code == Exit.USAGE
-    assert lab("up", str(tmp_path / "missing.lab.toml")).code == Exit.UNAVAILABLE
+    assert lab("up", str(tmp_path / "missing.lab.toml")).code == Exit.USAGE
     assert not root.exists()
