@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Protocol
 
 from netlab.fleet.fleet import Fleet
-from netlab.lab import Lab, LabNode
+from netlab.lab import Lab
+from netlab.lab_node import LabNode
 from netlab.topology import Node, Topology
 from overlay.netns.backend import BINARY_SETTING, find_binaries
 

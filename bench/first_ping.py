@@ -22,7 +22,8 @@ from pathlib import Path
 from bench.contenders import FIRST, LAST, TOPOLOGY
 from bench.report import Limit, emit, spread
 from netlab.fleet.fleet import Fleet
-from netlab.lab import Lab, LabNode
+from netlab.lab import Lab
+from netlab.lab_node import LabNode
 from overlay import addressing
 from overlay.documents import envelope as dsse
 from overlay.documents import schema, trust

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from demo import picture
 from netlab.fleet.fleet import Fleet, Person, until_says
-from netlab.lab import Lab, LabNode
+from netlab.lab import Lab
+from netlab.lab_node import LabNode
 from netlab.nat import NATS
 from netlab.topology import Link, Node, Router, Topology
 from overlay.errors import OverlayError

@@ -8,7 +8,8 @@ from itertools import islice
 from pathlib import Path
 
 from netlab.files.writing import format_lab
-from netlab.lab import Lab, LabNode
+from netlab.lab import Lab
+from netlab.lab_node import LabNode
 from overlay.errors import OverlayError
 
 # What each says is in its name; together they are all that decides about a packet.

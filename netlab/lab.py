@@ -6,35 +6,27 @@ Everything is held by a keeper process and ends with it, with the owner's thread
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import difflib
 import marshal
-import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv6Address
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from netlab.faults import mtu_faults
 from netlab.impairment import Both
 from netlab.impairments import Impaired, Impairments
-from netlab.keeper import linux, rtnetlink
-from netlab.keeper.cell import STATE_DIRECTORY
+from netlab.keeper import rtnetlink
+from netlab.lab_node import STATE, LabNode, Rebuilt, anonymous_file, inside
 from netlab.owner import Owner
-from netlab.process import CommandFailed, Completed, LabProcess
 from netlab.topology import Router, Topology
 from netlab.wiring.facts import Fact, program
 from netlab.wiring.partition import heal, partition
 from netlab.wiring.realize import Build, links_carried_by, plug_in, realize, routers_ruleset, unplug
 from netlab.wiring.ruleset import reloaded
 from netlab.wiring.wirer import wire
-from netlab.wiring.wiring import Cable, End, Station, Wiring
-from overlay.errors import Rejected, Unavailable
-
-TIMEOUT_S = 30.0
-
-_STATE = "state"
+from netlab.wiring.wiring import Cable, End, Wiring
+from overlay.errors import Rejected
 
 
 class Lab:
@@ -48,7 +40,8 @@ class Lab:
         self._facts: dict[str, tuple[Fact, ...]] = {}
         self._nodes: dict[str, LabNode] = {}
         self._impairments = Impairments(owner, lab_seed=self.topology.seed)
-        self._held: dict[str, tuple[int, int]] = {}
+        self._held: dict[str, int] = {}
+        self._cut: dict[Cable, str] = {}  # where an end is down for it
         self._reboots: Counter[str] = Counter()
 
     @classmethod
@@ -95,8 +88,7 @@ class Lab:
 
         Never await inside: other tasks share the thread.
         """
-        netns, _ = self._held[name]
-        with _inside(Path(f"/proc/{self.keeper_pid}/fd/{netns}")):
+        with inside(Path(f"/proc/{self.keeper_pid}/fd/{self._held[name]}")):
             yield
 
     async def add_namespace(self, node: LabNode, name: str) -> None:
@@ -184,177 +176,62 @@ class Lab:
         return routers[name]
 
     async def _plug_in(self, cable: Cable) -> None:
-        links = links_carried_by(cable, self._wiring)
-        *first, last = plug_in(cable, self._facts)
-        for netns, messages in first:
-            await self._owner.request("program", netns, messages, ())
-        await self._owner.request("program", *last, links)
+        self._cut.pop(cable, None)
+        for netns, messages in plug_in(cable, self._facts):
+            if not self._is_dead(netns):
+                await self._owner.request("program", netns, messages, ())
+        if self._carries(cable):
+            links = links_carried_by(cable, self._wiring)
+            await self._owner.request("program", cable.far.netns, b"", links)
 
     async def _unplug(self, cable: Cable, *, seen_from: End) -> None:
-        await self._owner.request("program", *unplug(cable, seen_from=seen_from), ())
+        netns, messages = unplug(cable, seen_from=seen_from)
+        self._cut[cable] = netns
+        await self._owner.request("program", netns, messages, ())
 
     async def _build(self) -> None:
         build = realize(self._wiring)
         self._facts = {each.name: each.facts for each in build.namespaces}
-        with _anonymous_file(_pack(build, workdir=self.workdir)) as fd:
+        with anonymous_file(_pack(build, workdir=self.workdir)) as fd:
             self._held = await self._owner.request("build", fds=(fd,))
         for node in self.topology.nodes:
-            netns, root = self._held[node.name]
             self._nodes[node.name] = LabNode(
                 node.name,
                 stations=self._wiring.stations[node.name],
                 owner=self._owner,
                 directory=self.workdir / node.name,
-                netns=netns,
-                root=root,
+                netns=self._held[node.name],
+                rebuild=self._rebuild,
             )
         await self._impairments.apply(
             [(cable, cable.impaired) for cable in self._wiring.cables if cable.impaired]
         )
 
+    def _is_dead(self, netns: str) -> bool:
+        return netns in self._nodes and self._nodes[netns].state == "dead"
 
-class LabNode:
-    """A machine of its own as far as network, host name, /run, /etc and /var/lib go."""
+    def _carries(self, cable: Cable) -> bool:
+        """Neither pulled nor at a dead machine."""
+        ends = (cable.near.netns, cable.far.netns)
+        return cable not in self._cut and not any(map(self._is_dead, ends))
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        stations: tuple[Station, ...],
-        owner: Owner,
-        directory: Path,
-        netns: int,
-        root: int,
-    ) -> None:
-        self.name = name
-        self.directory = directory
-        self._stations = stations
-        self._owner = owner
-        self._root = root
-        self._netns = {"": netns}
-
-    @property
-    def ipv4(self) -> str | None:
-        """The underlay address of the first link that has one."""
-        return next((str(each.ipv4) for each in self._stations if each.ipv4), None)
-
-    @property
-    def ipv6(self) -> str | None:
-        return next((str(each.ipv6) for each in self._stations if each.ipv6), None)
-
-    @property
-    def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
-        """Of all links, in order; link-local ones aside."""
-        found = (each for station in self._stations for each in (station.ipv4, station.ipv6))
-        return tuple(address for address in found if address is not None)
-
-    @property
-    def netns_path(self) -> Path:
-        return self._held(self._netns[""])
-
-    def workload_netns_path(self, name: str) -> Path:
-        """Where the owner finds a workload's namespace; the node has it in /run/netns."""
-        return self._held(self._netns[name])
-
-    def path(self, inside: str | PurePosixPath) -> Path:
-        """Where the owner finds a file of the node.
-
-        Links with absolute targets lead out of the node: write /run, not /var/run.
-        """
-        inside = PurePosixPath(inside)
-        if inside.is_relative_to(STATE_DIRECTORY):
-            return self.directory / _STATE / inside.relative_to(STATE_DIRECTORY)
-        return self._held(self._root) / inside.relative_to("/")
-
-    async def run(
-        self,
-        *argv: str,
-        timeout_s: float = TIMEOUT_S,
-        input: bytes | None = None,
-        env: Mapping[str, str] | None = None,
-        cwd: str = "/",
-        netns: str = "",
-        check: bool = True,
-    ) -> Completed:
-        """Run a program to its end. `env` is added to the owner's environment.
-
-        Raises CommandFailed when `check` is set and it fails, Unavailable when it does not start or
-        not end in time. It is killed when it is late and when the caller is cancelled.
-        """
-        with (
-            _anonymous_file(input or b"") as stdin,
-            _anonymous_file() as stdout,
-            _anonymous_file() as stderr,
-        ):
-            stdio = (stdin, stdout, stderr)
-            process = await self.start(*argv, stdio=stdio, env=env, cwd=cwd, netns=netns)
-            returncode = await self._end_of(process, timeout_s=timeout_s)
-            completed = Completed(argv, returncode, _read_all(stdout), _read_all(stderr))
-        if check and returncode != 0:
-            raise CommandFailed(self.name, completed)
-        return completed
-
-    async def spawn(
-        self,
-        *argv: str,
-        log: str,
-        env: Mapping[str, str] | None = None,
-        cwd: str = "/",
-        netns: str = "",
-    ) -> LabProcess:
-        """Start a program and leave it running, its output appended to LOG.log of the node."""
-        path = self.directory / f"{log}.log"
-        with _anonymous_file() as nothing, _opened_log(path) as out:
-            stdio = (nothing, out, out)
-            return await self.start(*argv, stdio=stdio, env=env, cwd=cwd, netns=netns, log=path)
-
-    @contextlib.contextmanager
-    def in_netns(self, netns: str = "") -> Iterator[None]:
-        """The calling thread is in the node's (or a workload's) network namespace.
-
-        For sockets, which stay there. Never await inside: other tasks share the thread.
-        """
-        with _inside(self._held(self._netns[netns])):
-            yield
-
-    async def add_namespace(self, name: str) -> None:
-        """An empty network namespace, loopback up, at /run/netns/NAME inside the node."""
-        if name != PurePosixPath(name).name:
-            raise Rejected(f"{name!r} is no file name")
-        self._netns[name] = await self._owner.request("workload", self.name, name)
-
-    async def start(
-        self,
-        *argv: str,
-        stdio: tuple[int, int, int],
-        env: Mapping[str, str] | None = None,
-        cwd: str = "/",
-        netns: str = "",
-        terminal: bool = False,
-        log: Path | None = None,
-    ) -> LabProcess:
-        """Start a program on these descriptors, which stay the caller's, and leave it running.
-
-        With `terminal` the first one is a terminal that nobody controls yet; the program does then.
-        """
-        environment = {**os.environ, **(env or {})}
-        pid, pidfd = await self._owner.request_fd(
-            "spawn", self.name, netns, argv, environment, cwd, terminal, fds=stdio
+    def _rebuild(self, name: str) -> Rebuilt:
+        build = realize(self._wiring)
+        cables = self._wiring.cables_of(name)
+        ends = {cable: cable.near if cable.near.netns == name else cable.far for cable in cables}
+        # An end that is down because its cable was pulled stays down.
+        pulled = {end.ifindex for cable, end in ends.items() if self._cut.get(cable) == name}
+        carried = [cable for cable in cables if self._carries(cable)]
+        return Rebuilt(
+            program=program(each for each in self._facts[name] if each.ifindex not in pulled),
+            sysctls=next(each.sysctls for each in build.namespaces if each.name == name),
+            links=tuple(
+                link for cable in carried for link in links_carried_by(cable, self._wiring)
+            ),
+            addresses=tuple(
+                each for each in build.addresses if each[0] == name and each[1] not in pulled
+            ),
         )
-        return LabProcess(self._owner, argv=argv, pid=pid, pidfd=pidfd, log=log)
-
-    async def _end_of(self, process: LabProcess, *, timeout_s: float) -> int:
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await process.wait()
-        except TimeoutError as exc:
-            raise Unavailable(f"{self.name}: {process.argv[0]}: no end in {timeout_s} s") from exc
-        finally:
-            process.kill()
-
-    def _held(self, fd: int) -> Path:
-        """By way of the keeper, so that the owner never holds what must die with the keeper."""
-        return Path(f"/proc/{self._owner.keeper_pid}/fd/{fd}")
 
 
 def _unknown(name: str, known: Iterable[str], *, what: str) -> Rejected:
@@ -366,7 +243,7 @@ def _unknown(name: str, known: Iterable[str], *, what: str) -> Rejected:
 def _create_directories(workdir: Path, topology: Topology) -> None:
     workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for node in topology.nodes:
-        (workdir / node.name / _STATE).mkdir(mode=0o700, parents=True, exist_ok=True)
+        (workdir / node.name / STATE).mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _pack(build: Build, *, workdir: Path) -> bytes:
@@ -375,7 +252,7 @@ def _pack(build: Build, *, workdir: Path) -> bytes:
     for each in build.namespaces:
         furniture = None
         if each.files is not None:
-            furniture = (each.name, each.files, str((workdir / each.name / _STATE).resolve()))
+            furniture = (each.name, each.files, str((workdir / each.name / STATE).resolve()))
         namespaces.append((each.name, program(each.facts), each.sysctls, each.ruleset, furniture))
     cables: dict[str, list[tuple[str, dict[str, str | int | bytes]]]] = {}
     for cable in build.cables:
@@ -390,45 +267,3 @@ def _pack(build: Build, *, workdir: Path) -> bytes:
         }
         cables.setdefault(cable.far.netns, []).append((cable.near.netns, ends))
     return marshal.dumps((namespaces, cables, build.links, build.addresses))
-
-
-@contextlib.contextmanager
-def _inside(netns: Path) -> Iterator[None]:
-    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        there = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            linux.setns(there, linux.CLONE_NEWNET)
-        finally:
-            os.close(there)
-        try:
-            yield
-        finally:
-            linux.setns(own, linux.CLONE_NEWNET)
-    finally:
-        os.close(own)
-
-
-@contextlib.contextmanager
-def _anonymous_file(content: bytes = b"") -> Iterator[int]:
-    """A file in memory: a program's output is there when it ends, with no reader in between."""
-    fd = os.memfd_create("netlab", os.MFD_CLOEXEC)
-    try:
-        with open(fd, "r+b", closefd=False) as file:
-            file.write(content)
-        os.lseek(fd, 0, os.SEEK_SET)
-        yield fd
-    finally:
-        os.close(fd)
-
-
-@contextlib.contextmanager
-def _opened_log(path: Path) -> Iterator[int]:
-    with path.open("ab") as log:
-        yield log.fileno()
-
-
-def _read_all(fd: int) -> bytes:
-    with open(fd, "rb", closefd=False) as file:
-        file.seek(0)
-        return file.read()

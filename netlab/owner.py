@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import socket
 import sys
@@ -40,6 +41,7 @@ class Owner:
         self._requests = 0
         self._answers: dict[int, asyncio.Future[tuple[Any, list[int]]]] = {}
         self._exits: dict[int, asyncio.Future[int]] = {}
+        self._when_dead: dict[str, Callable[[], None]] = {}
         self._unsent: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._channel, theirs = control.pair()
         self._channel.setblocking(False)
@@ -79,15 +81,39 @@ class Owner:
     def forget(self, pid: int) -> None:
         self._exits.pop(pid, None)
 
+    def call_when_dead(self, name: str, tell: Callable[[], None]) -> None:
+        """Call it whenever this node's machine has ended, with everything that ran in it."""
+        self._when_dead[name] = tell
+
     async def end(self) -> None:
         """Kill the keeper and with it everything. Returns when no process of the lab is left."""
         if self.is_alive:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             await asyncio.shield(self._ended)
 
+    def request_now(self, verb: str, *arguments: Any) -> Any:
+        """The same while everybody waits: for what takes milliseconds, where nobody can await."""
+        answer = self._post(verb, arguments, ())
+        while not answer.done():
+            select.select([self._channel], [self._channel] if self._unsent else [], [])
+            self._send()
+            if not self._receive():
+                raise self._gone()
+        return answer.result()[0]
+
     async def _exchange(
         self, verb: str, arguments: tuple[Any, ...], fds: tuple[int, ...]
     ) -> tuple[Any, list[int]]:
+        answer = self._post(verb, arguments, fds)
+        try:
+            return await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            answer.add_done_callback(_abandon)
+            raise
+
+    def _post(
+        self, verb: str, arguments: tuple[Any, ...], fds: tuple[int, ...]
+    ) -> asyncio.Future[tuple[Any, list[int]]]:
         if not self.is_alive:
             raise self._gone()
         self._requests += 1
@@ -100,11 +126,7 @@ class Owner:
         # Duplicates, because the caller may close its own before the queue is empty.
         self._unsent.append((encoded, tuple(os.dup(fd) for fd in fds)))
         self._send()
-        try:
-            return await asyncio.shield(answer)
-        except asyncio.CancelledError:
-            answer.add_done_callback(_abandon)
-            raise
+        return answer
 
     def _send(self) -> None:
         while self._unsent:
@@ -120,30 +142,37 @@ class Owner:
             _close(fds)
         self._loop.remove_writer(self._channel)
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
+        """Take all that is there. Whether the keeper may say more."""
         while True:
             try:
                 received = control.receive(self._channel)
             except BlockingIOError:
-                return
+                return True
             except ConnectionResetError:
                 received = None
             if received is None:
                 self._loop.remove_reader(self._channel)
-                return
+                return False
             self._accept(*received)
 
     def _accept(self, message: tuple[Any, ...], fds: list[int]) -> None:
-        number, is_answered, content = message
+        number, outcome, content = message
         if number == 0:
-            pid, code = content
-            self.exit_code(pid).set_result(code)
+            self._hear(outcome, content)
             return
         answer = self._answers.pop(number)
-        if is_answered:
+        if outcome:
             answer.set_result((content, fds))
         else:
             answer.set_exception(Unavailable(f"keeper: {content}"))
+
+    def _hear(self, kind: str, content: Any) -> None:
+        if kind == control.EXIT:
+            pid, code = content
+            self.exit_code(pid).set_result(code)
+        elif kind == control.OFF:
+            self._when_dead[content]()
 
     def _bury(self) -> None:
         """The keeper has ended and, with PID 1, every process of the lab."""

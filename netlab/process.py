@@ -43,18 +43,23 @@ class CommandFailed(Unavailable):
 
 
 class LabProcess:
-    """A program that runs in a node until it ends, is killed, or the lab ends."""
+    """A program that runs in a node until it ends, is killed, or the node or the lab ends.
+
+    pid       its number in the node
+    host_pid  its number where the lab's owner runs
+    """
 
     def __init__(
-        self, owner: Owner, *, argv: Sequence[str], pid: int, pidfd: int, log: Path | None
+        self, owner: Owner, *, argv: Sequence[str], number: int, pidfd: int, log: Path | None
     ) -> None:
+        """`number`: what the keeper calls it."""
         self.argv = tuple(argv)
-        self.pid = pid
         self.log = log
-        self.host_pid = _read_host_pid(pidfd)
+        self.host_pid, self.pid = _read_numbers(pidfd)
         self._owner = owner
+        self._number = number
         self._pidfd = pidfd
-        self._ended = owner.exit_code(pid)
+        self._ended = owner.exit_code(number)
         self._ended.add_done_callback(self._close)
 
     @property
@@ -77,15 +82,15 @@ class LabProcess:
         return await asyncio.shield(self._ended)
 
     def _close(self, _: asyncio.Future[int]) -> None:
-        self._owner.forget(self.pid)
+        self._owner.forget(self._number)
         os.close(self._pidfd)
         self._pidfd = -1
 
 
-def _read_host_pid(pidfd: int) -> int:
-    """The number by which this process (not the lab) knows it; -1 when it has ended."""
+def _read_numbers(pidfd: int) -> tuple[int, int]:
+    """What this process (not the lab) calls it, and the node it runs in; -1 when it has ended."""
     for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == "Pid":
-            return int(value)
-    return -1
+        name, *numbers = line.split()
+        if name == "NSpid:":
+            return int(numbers[0]), int(numbers[-1])
+    return -1, -1

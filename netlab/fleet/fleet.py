@@ -20,7 +20,8 @@ from typing import Any, TypeAlias, TypeVar
 
 from netlab.fleet import node_socket
 from netlab.fleet.greeter import Greeter
-from netlab.lab import Lab, LabNode
+from netlab.lab import Lab
+from netlab.lab_node import LabNode
 from netlab.process import CommandFailed, Completed, LabProcess
 from netlab.topology import Node
 from overlay.errors import Unavailable

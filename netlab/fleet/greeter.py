@@ -15,7 +15,7 @@ import socket
 from collections import Counter
 from typing import cast
 
-from netlab.lab import LabNode
+from netlab.lab_node import LabNode
 
 PORT = 7007
 QUESTION = b"Q"

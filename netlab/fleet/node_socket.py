@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import aiohttp
 import msgspec
 
-from netlab.lab import LabNode
+from netlab.lab_node import LabNode
 from overlay.errors import Conflict, OverlayError, Refused, Rejected, Unavailable
 from zos_core.status import ErrorAnswer
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 KEEPER_FD = 3  # the keeper's end of the channel, in the keeper
 
+# What the keeper says unasked, in a message with the number 0.
+EXIT = "exit"  # of a process that was started by request: its number and its exit code
+OFF = "off"  # of a machine: its name
+
 # One datagram; a Linux socket takes 212 992 bytes by default.
 MESSAGE_BYTES_MAX = 128 * 1024
 FDS_MAX = 8

@@ -16,9 +16,11 @@ import sys
 from collections.abc import Callable
 
 from netlab.keeper import cell as cells
-from netlab.keeper import conntrack, control, linux, nftables
+from netlab.keeper import conntrack, control, linux, machine, nftables, residents
 from netlab.keeper import rtnetlink as nl
+from netlab.keeper import sysctls as settings
 from netlab.keeper.pump_house import PumpHouse
+from netlab.keeper.sweep import sweep
 
 TYPE_CHECKING = False  # as typing has it, without the price of importing typing
 if TYPE_CHECKING:
@@ -36,13 +38,19 @@ class Keeper:
         self._cells: dict[str, cells.Cell] = {}
         self._processes: set[int] = set()
         self._pump_house = PumpHouse()
+        self._inits: dict[int, str] = {}
         self._verbs: dict[str, Callable[..., tuple[object, list[int]]]] = {
             "build": self._build,
             "filter": self._filter,
+            "kill": self._kill,
+            "pause": self._pause,
             "program": self._program,
             "listen": self._listen,
             "carry": self._carry,
             "counts": self._counts,
+            "restart": self._restart,
+            "resume": self._resume,
+            "root": self._root,
             "spawn": self._spawn,
             "workload": self._workload,
         }
@@ -83,19 +91,15 @@ class Keeper:
         namespaces, pairs, links, addresses = control.decode(_read_all(specification))
         programs = []
         for name, program, sysctls, ruleset, furniture in namespaces:
-            self._cells[name] = cell = cells.create_cell(ruleset=ruleset, sysctls=sysctls)
-            if furniture is not None:
-                hostname, files, state = furniture
-                cells.furnish(cell, hostname=hostname, files=files, state=state)
-                linux.setns(self._home.mounts, linux.CLONE_NEWNS)
+            cell = cells.create_cell(ruleset=ruleset, sysctls=sysctls, furniture=furniture)
+            self._cells[name] = cell
             programs.append((cell, program))
         self._lay_cables(pairs)
         for cell, program in programs:
             nl.send(cell.route_socket, program)
         self._wait_operational(links)
-        for name, ifindex, packed in addresses:
-            nl.wait_local(self._cells[name].route_socket, ifindex, packed=packed)
-        return {name: (cell.netns, cell.root) for name, cell in self._cells.items()}, []
+        self._wait_local(addresses)
+        return {name: cell.netns for name, cell in self._cells.items()}, []
 
     def _lay_cables(self, pairs: dict[str, list[tuple[str, dict[str, Any]]]]) -> None:
         """`pairs`: by the name of the namespace of one end, then that of the other."""
@@ -104,6 +108,9 @@ class Keeper:
                 nl.veth(**ends, peer_netns_fd=self._cells[near].netns) for near, ends in cables
             ]
             nl.send(self._cells[far].route_socket, b"".join(messages))
+            for near, ends in cables:
+                self._cells[near].ends += (ends["peer_ifindex"],)
+                self._cells[far].ends += (ends["ifindex"],)
 
     def _program(
         self, name: str, program: bytes, links: tuple[tuple[str, int], ...]
@@ -140,8 +147,71 @@ class Keeper:
         for name, ifindex in links:
             nl.wait_operational(self._cells[name].route_socket, ifindex)
 
+    def _wait_local(self, addresses: tuple[tuple[str, int, bytes], ...]) -> None:
+        for name, ifindex, packed in addresses:
+            nl.wait_local(self._cells[name].route_socket, ifindex, packed=packed)
+
     def _workload(self, name: str, workload: str) -> tuple[object, list[int]]:
-        return cells.add_workload(self._cells[name], workload), []
+        return machine.add_workload(self._machine(name), workload, home=self._home), []
+
+    def _root(self, name: str) -> tuple[object, list[int]]:
+        self._machine(name)
+        return self._cells[name].root, []
+
+    def _machine(self, name: str) -> machine.Machine:
+        """Switched on when this is the first use. Ends at home."""
+        cell = self._cells[name]
+        if cell.is_off:
+            raise OSError(f"{name} is off")
+        if cell.machine is None:
+            running = machine.switch_on(cell)
+            self._inits[running.pid] = name
+            self._home.enter()
+            return running
+        return cell.machine
+
+    def _kill(self, name: str) -> tuple[object, list[int]]:
+        """Silent at once; when nothing of it is left, its end is reported."""
+        cell = self._cells[name]
+        if cell.machine is None:
+            self._report_off(name)
+        else:
+            machine.silence(cell)
+            signal.pidfd_send_signal(cell.machine.init, signal.SIGKILL)
+        return None, []
+
+    def _restart(
+        self,
+        name: str,
+        program: bytes,
+        sysctls: tuple[tuple[str, str], ...],
+        links: tuple[tuple[str, int], ...],
+        addresses: tuple[tuple[str, int, bytes], ...],
+    ) -> tuple[object, list[int]]:
+        """A node that is off is as new, but for its disk; nothing runs in it yet."""
+        cell = self._cells[name]
+        sweep(cell)
+        settings.write(sysctls)
+        nl.send(cell.route_socket, program)
+        self._wait_operational(links)
+        self._wait_local(addresses)
+        cell.is_off = False
+        return None, []
+
+    def _pause(self, name: str) -> tuple[object, list[int]]:
+        """Answers with the number of processes that still ran: until it is 0, ask again."""
+        running = self._cells[name].machine
+        if running is None:
+            return 0, []
+        linux.setns(running.mounts, linux.CLONE_NEWNS)
+        return residents.stop_all(), []
+
+    def _resume(self, name: str) -> tuple[object, list[int]]:
+        running = self._cells[name].machine
+        if running is not None:
+            linux.setns(running.mounts, linux.CLONE_NEWNS)
+            residents.continue_all()
+        return None, []
 
     def _spawn(
         self,
@@ -154,13 +224,16 @@ class Keeper:
         *standard: int,
     ) -> tuple[object, list[int]]:
         """`standard`: input, output, error. Answers with the pid and a pidfd."""
-        cells.enter(self._cells[name], workload=workload)
+        running = self._machine(name)
+        # A terminal's name is found in /proc, and the node's does not show the keeper.
+        actions = _take_terminal(standard) if terminal else _take_over(standard)
+        machine.enter(running, workload=workload)
         os.chdir(cwd)
         pid = os.posix_spawn(
             _find_program(argv[0], env),
             argv,
             env,
-            file_actions=_take_terminal(standard) if terminal else _take_over(standard),
+            file_actions=actions,
             setsid=True,
             setsigmask=(),
             setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
@@ -169,7 +242,7 @@ class Keeper:
         return pid, [os.pidfd_open(pid)]
 
     def _report_ended(self) -> None:
-        """Reap everything, as PID 1 must; report what was started by request."""
+        """Reap everything, as PID 1 must; report what was started by request, and machines."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -179,8 +252,17 @@ class Keeper:
                 return
             if pid in self._processes:
                 self._processes.discard(pid)
-                code = os.waitstatus_to_exitcode(status)
-                control.send(self._channel, control.encode((0, True, (pid, code))))
+                self._report(control.EXIT, (pid, os.waitstatus_to_exitcode(status)))
+            elif pid in self._inits:
+                # The kernel gives the first process up last, so all others are reported.
+                self._report_off(self._inits.pop(pid))
+
+    def _report_off(self, name: str) -> None:
+        machine.switched_off(self._cells[name])
+        self._report(control.OFF, name)
+
+    def _report(self, kind: str, what: object) -> None:
+        control.send(self._channel, control.encode((0, kind, what)))
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 
 from netlab.fleet import node_socket
-from netlab.lab import LabNode
+from netlab.lab_node import LabNode
 from netlab.supervisor.crew import Tell
 from netlab.supervisor.status import ZosHealth, ZosNetwork, ZosPeer, ZosStatus, ZosWorkload
 from overlay.errors import OverlayError

@@ -63,6 +63,7 @@ SHELL = frozenset(
 PROCESS_STARTERS = frozenset(
     {
         "netlab.keeper.keeper",
+        "netlab.keeper.machine",
         "netlab.keeper.pump_house",
         "netlab.owner",
         "netlab.sim.run",

@@ -15,7 +15,8 @@ import pytest
 
 from netlab.impairment import Both, Drop, Impairment
 from netlab.keeper.schedule import Schedule, Terms
-from netlab.lab import Lab, LabNode
+from netlab.lab import Lab
+from netlab.lab_node import LabNode
 from netlab.nat import NATS
 from netlab.topology import Lan, Link, Node, Router, Topology
 from netlab.wiring import impairing

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from netlab.lab import Lab, LabNode
+from netlab.lab import Lab
+from netlab.lab_node import LabNode
 from netlab.nat import NATS, Nat
 from netlab.probe import Observed, Vantage, find_vantage, observe
 from netlab.topology import Link, Node, Router, Topology

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from netlab.lab import Lab, LabNode
+from netlab.lab import Lab
+from netlab.lab_node import LabNode
 from netlab.leaks import observe_footprint
 from netlab.nat import NATS
 from netlab.topology import Link, Node, Router, Topology

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from netlab.lab import Lab, LabNode
+from netlab.lab import Lab
+from netlab.lab_node import LabNode
 from netlab.leaks import observe_footprint
 from netlab.nat import NATS
 from netlab.topology import Lan, Link, Node, Region, Router, Topology

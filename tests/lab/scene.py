@@ -21,7 +21,8 @@ import aiohttp
 
 from demo import greeter
 from netlab.fleet.fleet import Fleet, Person, until_says
-from netlab.lab import Lab, LabNode
+from netlab.lab import Lab
+from netlab.lab_node import LabNode
 from netlab.topology import Link, Node, Topology
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from netlab.fleet.fleet import REGISTRY_PORT, Fleet
-from netlab.lab import LabNode
+from netlab.lab_node import LabNode
 from overlay.addressing import netns_name
 from overlay.documents.schema import (
     AccessDevice,

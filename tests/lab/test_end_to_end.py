@@ -10,7 +10,7 @@ import time
 import pytest
 
 from netlab.fleet.fleet import ZOS, Person
-from netlab.lab import LabNode
+from netlab.lab_node import LabNode
 from overlay.keys.identity import Identity, Kind
 from overlay.keys.store import generate
 from tests.lab import scene

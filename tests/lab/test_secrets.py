@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from netlab.lab import LabNode
+from netlab.lab_node import LabNode
 from overlay.keys import store
 from overlay.keys.identity import Kind
 from tests.lab import scene

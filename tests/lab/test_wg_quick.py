@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from netlab.lab import LabNode
+from netlab.lab_node import LabNode
 from netlab.nat import NATS
 from netlab.topology import Link, Node, Router, Topology
 from overlay.keys.store import generate_wireguard_key
