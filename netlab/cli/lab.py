@@ -6,7 +6,14 @@ import click
 
 from zos_core.cli.command import Lazy, LazyGroup
 
-_LIFE, _LOOK, _INSIDE, _FAULTS, _MODEL = ("Life", "Look", "Inside", "Faults", "Virtual time")
+_LIFE, _FILES, _LOOK, _INSIDE, _FAULTS, _MODEL = (
+    "Life",
+    "Files",
+    "Look",
+    "Inside",
+    "Faults",
+    "Virtual time",
+)
 
 COMMANDS = {
     "up": Lazy("netlab.cli.up:up", "Build a lab from a file.", _LIFE),
@@ -15,6 +22,9 @@ COMMANDS = {
     "labs": Lazy("netlab.cli.labs:labs", "List the labs that are shipped.", _LIFE),
     "ls": Lazy("netlab.cli.ls:ls", "List the labs that are up.", _LIFE),
     "gc": Lazy("netlab.cli.gc:gc", "Remove what dead labs have left.", _LIFE),
+    "lint": Lazy("netlab.cli.lint:lint", "Say all that is wrong with a file.", _FILES),
+    "graph": Lazy("netlab.cli.graph:graph", "Draw a file, or a lab that is up.", _FILES),
+    "import": Lazy("netlab.cli.import_:import_", "Make a lab file of a containerlab's.", _FILES),
     "status": Lazy("netlab.cli.status:status", "Show nodes, links, tunnels.", _LOOK),
     "check": Lazy("netlab.cli.check:check", "Judge what its file expects.", _LOOK),
     "events": Lazy("netlab.cli.events:events", "Show what has happened.", _LOOK),

@@ -24,23 +24,28 @@ SUFFIX = ".lab.toml"
 
 
 class FileFault(Rejected):
-    """Something wrong in a file that a person wrote; `line` counts from 1."""
+    """Something wrong in a file that a person wrote; `line` counts from 1.
+
+    `reason` is what is wrong; `message` has the place too, for those who show nothing else.
+    """
 
     def __init__(
         self,
-        message: str,
+        reason: str,
         *,
         source: str,
         line: int,
         field: str | None = None,
         remedy: str | None = None,
     ) -> None:
-        super().__init__(message, field=field, remedy=remedy)
+        super().__init__(f"{source}:{line}: {reason}", field=field, remedy=remedy)
+        self.reason = reason
         self.source = source
         self.line = line
 
     def __str__(self) -> str:
-        return f"{self.source}:{self.line}: {super().__str__()}"
+        rest = Rejected(self.reason, field=self.field, remedy=self.remedy)
+        return f"{self.source}:{self.line}: {rest}"
 
 
 def read_lab(path: Path) -> Topology:

@@ -8,17 +8,17 @@ from netlab.pictures.live import NOTHING, Live
 from netlab.pictures.style import COLOURS, TENANTS
 from netlab.pictures.tree import Card, grow, walk
 from netlab.pictures.words import both_lines, networks
-from netlab.topology import Topology
+from netlab.topology import Draft
 
 _SHAPES = {"region": "ellipse", "router": "hexagon", "lan": "parallelogram", "registry": "cylinder"}
 
 
-def draw_dot(topology: Topology, *, live: Live = NOTHING) -> str:
+def draw_dot(topology: Draft, *, live: Live = NOTHING) -> str:
     """`graph`, for `dot -Tsvg` and its relatives."""
     return "\n".join(_lines(topology, live)) + "\n"
 
 
-def _lines(topology: Topology, live: Live) -> Iterator[str]:
+def _lines(topology: Draft, live: Live) -> Iterator[str]:
     forest = grow(topology, live)
     cards = list(walk(forest.roots))
     ids = {id(card): f"c{number}" for number, card in enumerate(cards)}

@@ -8,7 +8,7 @@ from netlab.pictures.live import NOTHING, Live
 from netlab.pictures.style import COLOURS, TENANTS
 from netlab.pictures.tree import Card, grow, walk
 from netlab.pictures.words import both_lines, networks
-from netlab.topology import Topology
+from netlab.topology import Draft
 
 _SHAPES = {
     "region": ('(["', '"])'),
@@ -19,12 +19,12 @@ _SHAPES = {
 }
 
 
-def draw_mermaid(topology: Topology, *, live: Live = NOTHING) -> str:
+def draw_mermaid(topology: Draft, *, live: Live = NOTHING) -> str:
     """`flowchart TD` with all cards, wires, ways between regions, and tunnels."""
     return "\n".join(_lines(topology, live)) + "\n"
 
 
-def _lines(topology: Topology, live: Live) -> Iterator[str]:
+def _lines(topology: Draft, live: Live) -> Iterator[str]:
     forest = grow(topology, live)
     cards = list(walk(forest.roots))
     ids = {id(card): f"c{number}" for number, card in enumerate(cards)}
@@ -56,7 +56,7 @@ def _lines(topology: Topology, live: Live) -> Iterator[str]:
     yield from _classes(topology, cards, ids)
 
 
-def _classes(topology: Topology, cards: list[Card], ids: dict[int, str]) -> Iterator[str]:
+def _classes(topology: Draft, cards: list[Card], ids: dict[int, str]) -> Iterator[str]:
     """A tenant's colour around its nodes; of several networks the first one's."""
     for position, network in enumerate(networks(topology)):
         mine = [ids[id(card)] for card in cards if card.members[:1] == (network,)]

@@ -25,13 +25,13 @@ from netlab.pictures.live import NOTHING, Live
 from netlab.pictures.style import COLOURS, STYLE
 from netlab.pictures.tree import Across, Card, Forest, grow, walk
 from netlab.pictures.words import both_lines, counts, networks
-from netlab.topology import Latency, Topology
+from netlab.topology import Draft, Latency
 
 _LEGEND_PX = 26
 _HANGING_PX = 46  # of curves that go from bottom to bottom
 
 
-def draw_svg(topology: Topology, *, live: Live = NOTHING) -> str:
+def draw_svg(topology: Draft, *, live: Live = NOTHING) -> str:
     """One <svg> element; no script, no font, nothing that is fetched."""
     forest = grow(topology, live)
     order = {region.name: position for position, region in enumerate(topology.regions)}
@@ -56,7 +56,7 @@ def draw_svg(topology: Topology, *, live: Live = NOTHING) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _head(topology: Topology, layout: Layout) -> Iterator[str]:
+def _head(topology: Draft, layout: Layout) -> Iterator[str]:
     width, height = _px(layout.width), _px(layout.height)
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
@@ -76,7 +76,7 @@ def _band(layout: Layout) -> Iterator[str]:
 
 
 def _latencies(
-    topology: Topology, forest: Forest, layout: Layout, order: dict[str, int]
+    topology: Draft, forest: Forest, layout: Layout, order: dict[str, int]
 ) -> Iterator[str]:
     """Between neighbours a straight line, over others an arch."""
     arch = 0

@@ -15,7 +15,7 @@ from typing import Literal
 
 from netlab.pictures.live import Live
 from netlab.pictures.words import link_lines, nat_words, role_words
-from netlab.topology import Link, Node, Router, Topology
+from netlab.topology import Draft, Link, Node, Router
 
 Kind = Literal["region", "router", "lan", "host", "node", "registry", "client"]
 
@@ -61,7 +61,7 @@ class Forest:
     by_name: dict[str, Card]  # of nodes that stand together, all names
 
 
-def grow(topology: Topology, live: Live) -> Forest:
+def grow(topology: Draft, live: Live) -> Forest:
     """Every card below the one that it hangs from."""
     cards = {region.name: Card(region.name, "region") for region in topology.regions}
     for router in topology.routers:
@@ -99,7 +99,7 @@ def _router(router: Router, live: Live) -> Card:
     )
 
 
-def _nodes(topology: Topology, live: Live) -> Iterator[_Alike]:
+def _nodes(topology: Draft, live: Live) -> Iterator[_Alike]:
     members, workloads = _tenancy(topology)
     gateways = {lan.gateway for lan in topology.lans}
     ends = {end for tunnel in live.tunnels for end in tunnel.ends}
@@ -137,7 +137,7 @@ def _nodes(topology: Topology, live: Live) -> Iterator[_Alike]:
             yield _Alike(tuple(node.name for node in together), card)
 
 
-def _tenancy(topology: Topology) -> tuple[dict[str, list[str]], dict[str, list[tuple[str, str]]]]:
+def _tenancy(topology: Draft) -> tuple[dict[str, list[str]], dict[str, list[tuple[str, str]]]]:
     """By node: the networks that it is in, and the workloads at it."""
     members: dict[str, list[str]] = {}
     workloads: dict[str, list[tuple[str, str]]] = {}
@@ -152,7 +152,7 @@ def _tenancy(topology: Topology) -> tuple[dict[str, list[str]], dict[str, list[t
     return members, workloads
 
 
-def _hung(topology: Topology, cards: dict[str, Card], live: Live) -> Forest:
+def _hung(topology: Draft, cards: dict[str, Card], live: Live) -> Forest:
     across: dict[Across, None] = {}  # one of nodes that stand together
     for router in topology.routers:
         _hang(cards[router.name], cards[router.uplink.to])

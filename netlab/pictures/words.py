@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from netlab.files import quantities
 from netlab.impairment import Both, Impairment
 from netlab.nat import NATS, UDP_TIMEOUT_S, Nat
-from netlab.topology import MTU_BYTES_DEFAULT, Link, Node, Router, Topology
+from netlab.topology import MTU_BYTES_DEFAULT, Draft, Link, Node, Router
 
 ROLES = {"host": "host", "node": "zos node", "registry": "registry", "client": "client"}
 
@@ -47,7 +47,7 @@ def role_words(node: Node) -> str:
     return ROLES[node.role]
 
 
-def counts(topology: Topology) -> str:
+def counts(topology: Draft) -> str:
     """ "2 regions, 1 router, 5 nodes" """
     numbers = {
         "region": len(topology.regions),
@@ -61,7 +61,7 @@ def counts(topology: Topology) -> str:
     )
 
 
-def networks(topology: Topology) -> list[str]:
+def networks(topology: Draft) -> list[str]:
     """All tenant networks, as "tenant/network"."""
     return [f"{tenant.name}/{each.name}" for tenant in topology.tenants for each in tenant.networks]
 

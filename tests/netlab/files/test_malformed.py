@@ -36,5 +36,5 @@ def test_malformed_file_builds_nothing_and_says_why(path):  # LAB-285
 def said(fault: FileFault) -> str:
     where = f"field {fault.field}" if fault.field else "no field"
     # What tomllib says of it changes with Python.
-    message = "is not TOML" if fault.message.startswith("is not TOML") else fault.message
-    return f"line {fault.line}, {where}: {message} ({fault.remedy})"
+    reason = "is not TOML" if fault.reason.startswith("is not TOML") else fault.reason
+    return f"line {fault.line}, {where}: {reason} ({fault.remedy})"
