@@ -35,6 +35,17 @@ def complete_links(context: click.Context, _: click.Parameter, incomplete: str) 
     return _starting((link.name for link in lab.links) if lab else (), incomplete)
 
 
+def complete_places(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Links, nodes and routers."""
+    lab = _status(context)
+    if lab is None:
+        return []
+    names = [node.name for node in lab.nodes]
+    names += (router.name for router in lab.routers)
+    names += (link.name for link in lab.links)
+    return _starting(names, incomplete)
+
+
 def _status(context: click.Context) -> LabStatus | None:
     from netlab.cli.which import choose
     from netlab.supervisor import asking

@@ -32,6 +32,7 @@ COMMANDS = {
     "top": Lazy("netlab.cli.top:top", "Show the busiest links and tunnels.", _LOOK),
     "nat": Lazy("netlab.cli.nat:nat", "Measure what a router's NAT does.", _LOOK),
     "logs": Lazy("netlab.cli.logs:logs", "Show what programs have said.", _LOOK),
+    "pcap": Lazy("netlab.cli.pcap:pcap", "Show or keep the packets of a link.", _LOOK),
     "exec": Lazy("netlab.cli.exec:exec_", "Run a command in a node.", _INSIDE),
     "shell": Lazy("netlab.cli.shell:shell", "Open a shell in a node.", _INSIDE),
     "link": Lazy("netlab.cli.link:link", "Cut and mend links.", _FAULTS),

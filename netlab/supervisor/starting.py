@@ -18,9 +18,10 @@ from typing import Any
 
 import msgspec
 
+from netlab.capture.taps import open_taps
 from netlab.lab import Lab
 from netlab.process import LabProcess
-from netlab.supervisor.status import StartRequest
+from netlab.supervisor.status import StartRequest, TapRequest
 from overlay.errors import OverlayError, Rejected
 from zos_core.socket_http import check_caller, error_of
 
@@ -47,7 +48,11 @@ async def _converse(asker: socket.socket, lab: Callable[[], Lab]) -> None:
             try:
                 if not message:
                     return
-                process = await _start(lab(), message, fds)
+                asked = _parse(message)
+                if isinstance(asked, TapRequest):
+                    await _lend_taps(asker, lab(), asked)
+                    return
+                process = await _start(lab(), asked, fds)
             finally:
                 for fd in fds:
                     os.close(fd)
@@ -59,11 +64,28 @@ async def _converse(asker: socket.socket, lab: Callable[[], Lab]) -> None:
             return
 
 
-async def _start(lab: Lab, message: bytes, fds: list[int]) -> LabProcess:
+def _parse(message: bytes) -> StartRequest | TapRequest:
     try:
-        asked = msgspec.json.decode(message, type=StartRequest)
+        return msgspec.json.decode(message, type=StartRequest | TapRequest)
     except (msgspec.DecodeError, UnicodeError) as exc:
         raise Rejected(f"is no wish to start a program: {exc}") from exc
+
+
+async def _lend_taps(asker: socket.socket, lab: Lab, asked: TapRequest) -> None:
+    """The asker has them from here on, and learns of the lab's end by this conversation's."""
+    opened = await open_taps(lab, asked.name)
+    try:
+        taps = [{"name": tap.name, "about": tap.about} for tap, _ in opened]
+        fds = array.array("i", [each.fileno() for _, each in opened])
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)
+        asker.sendmsg([msgspec.json.encode({"taps": taps})], [rights])
+    finally:
+        for _, each in opened:
+            each.close()
+    await _receive(asker)
+
+
+async def _start(lab: Lab, asked: StartRequest, fds: list[int]) -> LabProcess:
     if len(fds) != STANDARD_FDS:
         raise Rejected(f"{len(fds)} descriptors came with it, not {STANDARD_FDS}")
     if not asked.argv:

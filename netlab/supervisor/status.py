@@ -266,7 +266,17 @@ class Done(msgspec.Struct, frozen=True):
     text: str
 
 
-class StartRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TapRequest(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="wish", tag="tap"
+):
+    """On the starting socket: packet sockets for what passes a node, router or link."""
+
+    name: str
+
+
+class StartRequest(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="wish", tag="start"
+):
     """On the starting socket, with three descriptors: standard input, output and error."""
 
     node: str

@@ -174,6 +174,57 @@ def test_links_are_impaired_while_programs_run(five: Lab) -> None:
     assert "has an MTU of 1280" in told
 
 
+def test_packets_of_a_link_are_shown_and_kept(five: Lab, tmp_path: Path) -> None:  # LAB-270
+    """A ping passes both ends of a link twice: there and back."""
+    kept = tmp_path / "alice.pcapng"
+
+    def capture(*argv: str) -> tuple[str, str]:
+        command = [ZOS, "lab", "pcap", "alice-home", "--count", "4", *argv]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as running:
+            until(lambda: reaches_bob(five) and running.poll() is not None, "no packets")
+            out, err = running.communicate()
+            assert (running.returncode, err) == (0, "4 packets\n"), err
+        return out, err
+
+    lines = capture()[0].splitlines()
+    assert (len(lines), "alice:eth0" in {line.split()[1] for line in lines}) == (4, True)
+    assert "icmp" in lines[0]
+    shown = [json.loads(line) for line in capture("--json")[0].splitlines()]
+    assert {each["protocol"] for each in shown} == {"icmp"}
+    assert {each["way"] for each in shown} == {"in", "out"}
+    assert capture("-w", str(kept))[0] == ""
+    content = kept.read_bytes()
+    assert content.startswith(b"\x0a\x0d\x0d\x0a")
+    assert content.count(b"alice:eth0") == 1
+
+    refused = five("pcap", "alise-home")
+    assert (refused.returncode, "alice-home" in refused.stderr) == (2, True)
+    assert five("pcap", "alice", "--duration", "10").returncode == 2
+
+
+def test_a_capture_ends_with_its_lab_or_when_it_is_asked_to(five: Lab, root: Path) -> None:
+    def started() -> subprocess.Popen[str]:  # LAB-272
+        process = subprocess.Popen(
+            [ZOS, "lab", "pcap", "bob", "-w", str(root / "bob.pcapng")],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        until((root / "bob.pcapng").exists, "no capture")
+        return process
+
+    with started() as asked:
+        asked.send_signal(signal.SIGINT)
+        assert asked.wait(PATIENCE_S) == 0
+        assert asked.communicate()[1].endswith("packets\n")
+    (root / "bob.pcapng").unlink()
+    with started() as outlived:
+        assert five("down").returncode == 0
+        assert outlived.wait(PATIENCE_S) == 0
+    (root / "bob.pcapng").unlink()
+
+
 def test_a_command_has_our_streams_and_its_exit_code_is_ours(five: Lab) -> None:  # LAB-248
     done = five(
         "exec", "bob", "--", "sh", "-c", "hostname; cat; echo no >&2; exit 7", stdin="typed"
