@@ -7,6 +7,7 @@ given a time keeps it.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -87,6 +88,7 @@ class Impairments:
         self._lock = asyncio.Lock()
         self._has_netem: bool | None = None
         self._positions: dict[str, int] = {}
+        self._unused = itertools.count()
         self._in_force: dict[str, Both] = {}
         self._shares: dict[tuple[str, Direction], Shares] = {}
         self._pumped: set[int] = set()
@@ -112,6 +114,20 @@ class Impairments:
                 self._has_netem = await self._probe_netem(changed[0][0])
             await self._change(changed)
             await self._settle(patience_s=SETTLE_WITHIN_S)
+
+    async def lift(self, cables: Iterable[Cable]) -> None:
+        """These are about to be removed: nothing is done to them and nothing is known of them."""
+        known = [cable for cable in cables if impairing.key(cable) in self._positions]
+        await self.apply([(cable, Both()) for cable in known])
+        for cable in known:
+            key = impairing.key(cable)
+            # A cable of the same name is another one, with a number of its own.
+            del self._positions[key]
+            self._in_force.pop(key, None)
+            self._cables.pop(key, None)
+            for direction in DIRECTIONS:
+                self._shares.pop((key, direction), None)
+                self._leaving.pop((key, direction), None)
 
     async def read(self, cable: Cable) -> Impaired:
         """What is in force. Raises Unavailable when the pump has ended."""
@@ -261,7 +277,10 @@ class Impairments:
         return impairing.number_of(self._position(cable), direction)
 
     def _position(self, cable: Cable) -> int:
-        return self._positions.setdefault(impairing.key(cable), len(self._positions))
+        key = impairing.key(cable)
+        if key not in self._positions:
+            self._positions[key] = next(self._unused)
+        return self._positions[key]
 
 
 def _sending_end(cable: Cable, direction: Direction) -> End:

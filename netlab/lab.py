@@ -6,23 +6,26 @@ Everything is held by a keeper process and ends with it, with the owner's thread
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import difflib
-import marshal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from netlab.construction import Construction
 from netlab.faults import mtu_faults
 from netlab.impairment import Both
 from netlab.impairments import Impaired, Impairments
 from netlab.keeper import rtnetlink
-from netlab.lab_node import STATE, LabNode, Rebuilt, anonymous_file, inside
+from netlab.lab_node import STATE, LabNode, Rebuilt, inside
 from netlab.owner import Owner
 from netlab.topology import Router, Topology
+from netlab.wiring.changes import Impair, RemoveCable, places_of
 from netlab.wiring.facts import Fact, program
 from netlab.wiring.partition import heal, partition
-from netlab.wiring.realize import Build, links_carried_by, plug_in, realize, routers_ruleset, unplug
+from netlab.wiring.plan import Plan, plan
+from netlab.wiring.realize import links_carried_by, plug_in, realize, routers_ruleset, unplug
 from netlab.wiring.ruleset import reloaded
 from netlab.wiring.wirer import wire
 from netlab.wiring.wiring import Cable, End, Wiring
@@ -43,6 +46,9 @@ class Lab:
         self._held: dict[str, int] = {}
         self._cut: dict[Cable, str] = {}  # where an end is down for it
         self._reboots: Counter[str] = Counter()
+        self._parts: tuple[Sequence[str], ...] = ()
+        self._construction = Construction(owner, workdir=workdir)
+        self._applying = asyncio.Lock()
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -146,16 +152,38 @@ class Lab:
             for name in names:
                 await self.set_link(name, up=True)
 
+    def plan(self, topology: Topology) -> Plan:
+        """What `apply` would do. Raises Rejected for what cannot change while the lab runs."""
+        found = plan(self._wiring, topology)
+        self._refuse(found)
+        return found
+
+    async def apply(self, topology: Topology) -> Plan:
+        """The lab is what the topology says, and what did not change was not touched.
+
+        What was changed by hand meanwhile - an impairment, an MTU, a pulled cable - stays as it is
+        where the topology says nothing new. Returns what was done. Raises Rejected before anything
+        is done, Diverged when the kernel has something else afterwards.
+        """
+        async with self._applying:
+            found = self.plan(topology)
+            await self._carry_out(found)
+            if self._parts:
+                await self._load(partition(self._wiring, self._parts))
+            return found
+
     async def partition(self, *parts: Sequence[str]) -> None:
         """Nodes of different parts hear nothing of each other, in place of an earlier partition.
 
         A router, LAN or region stands for the nodes behind it. Meanwhile DSCP is the lab's.
         """
         await self._load(partition(self._wiring, parts))
+        self._parts = parts
 
     async def heal(self) -> None:
         """There is no partition."""
         await self._load(heal(self._wiring))
+        self._parts = ()
 
     async def _load(self, rulesets: Mapping[str, str]) -> None:
         for netns, ruleset in rulesets.items():
@@ -165,8 +193,7 @@ class Lab:
         """A router forgets all connections and translations, and draws its ports anew."""
         router = self.router(name)
         self._reboots[name] += 1
-        ruleset = reloaded(routers_ruleset(self._wiring, router, boot=self._reboots[name]))
-        await self._owner.request("filter", name, ruleset, True)
+        await self._owner.request("filter", name, self._rules(self._wiring, router), True)
 
     def router(self, name: str) -> Router:
         """Raises Rejected, naming the nearest one."""
@@ -174,6 +201,9 @@ class Lab:
         if name not in routers:
             raise _unknown(name, routers, what="router")
         return routers[name]
+
+    def _rules(self, wiring: Wiring, router: Router) -> str:
+        return reloaded(routers_ruleset(wiring, router, boot=self._reboots[router.name]))
 
     async def _plug_in(self, cable: Cable) -> None:
         self._cut.pop(cable, None)
@@ -192,20 +222,77 @@ class Lab:
     async def _build(self) -> None:
         build = realize(self._wiring)
         self._facts = {each.name: each.facts for each in build.namespaces}
-        with anonymous_file(_pack(build, workdir=self.workdir)) as fd:
-            self._held = await self._owner.request("build", fds=(fd,))
-        for node in self.topology.nodes:
-            self._nodes[node.name] = LabNode(
-                node.name,
-                stations=self._wiring.stations[node.name],
-                owner=self._owner,
-                directory=self.workdir / node.name,
-                netns=self._held[node.name],
-                rebuild=self._rebuild,
-            )
+        self._held = await self._construction.build(build)
+        self._nodes = {node.name: self._lab_node(node.name) for node in self.topology.nodes}
         await self._impairments.apply(
             [(cable, cable.impaired) for cable in self._wiring.cables if cable.impaired]
         )
+
+    def _lab_node(self, name: str) -> LabNode:
+        return LabNode(
+            name,
+            stations=self._wiring.stations[name],
+            owner=self._owner,
+            directory=self.workdir / name,
+            netns=self._held[name],
+            rebuild=self._rebuild,
+        )
+
+    async def _carry_out(self, plan: Plan) -> None:
+        removed = [each.cable for each in plan.changes if isinstance(each, RemoveCable)]
+        gone = self._nodes.keys() - plan.wiring.stations.keys()
+        still = self._still()
+        rulesets = {
+            router.name: self._rules(plan.wiring, router) for router in plan.wiring.topology.routers
+        }
+        _create_directories(self.workdir, plan.wiring.topology)
+        await self._impairments.lift(removed)
+        for name in gone:
+            await self._nodes.pop(name).kill()
+        await self._construction.remove(plan)
+        added = await self._construction.add(plan, rulesets, still=still)
+        self._take_over(plan, added)
+        impaired = [each for each in plan.changes if isinstance(each, Impair)]
+        await self._impairments.apply([(each.cable, each.both) for each in impaired])
+        await self._construction.confirm(plan, still=still)
+
+    def _take_over(self, plan: Plan, added: Mapping[str, int]) -> None:
+        """The plan is what is so from now on."""
+        names = {namespace.name for namespace in plan.build.namespaces}
+        held = {name: fd for name, fd in self._held.items() if name in names}
+        self._held = held | dict(added)
+        self._facts = {each.name: each.facts for each in plan.build.namespaces}
+        self.topology, self._wiring = plan.wiring.topology, plan.wiring
+        lasting = {(cable.near, cable.far): cable for cable in plan.wiring.cables}
+        self._cut = {
+            lasting[cable.near, cable.far]: netns
+            for cable, netns in self._cut.items()
+            if (cable.near, cable.far) in lasting
+        }
+        for node in self.topology.nodes:
+            if node.name in added:
+                self._nodes[node.name] = self._lab_node(node.name)
+            else:
+                self._nodes[node.name].rewire(self._wiring.stations[node.name])
+
+    def _still(self) -> frozenset[tuple[str, int]]:
+        """The ends that are down because their cables were pulled."""
+        ends = (
+            (end, netns) for cable, netns in self._cut.items() for end in (cable.near, cable.far)
+        )
+        return frozenset((end.netns, end.ifindex) for end, netns in ends if end.netns == netns)
+
+    def _refuse(self, plan: Plan) -> None:
+        for change in plan.changes:
+            for name in places_of(change):
+                if self._is_dead(name) and name in plan.wiring.stations:
+                    raise Rejected(
+                        f"{name} is dead, and this would change it: {change.text}",
+                        field=f"node.{name}",
+                        remedy="restart it first",
+                    )
+        if self._parts:
+            partition(plan.wiring, self._parts)
 
     def _is_dead(self, netns: str) -> bool:
         return netns in self._nodes and self._nodes[netns].state == "dead"
@@ -244,26 +331,3 @@ def _create_directories(workdir: Path, topology: Topology) -> None:
     workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for node in topology.nodes:
         (workdir / node.name / STATE).mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-def _pack(build: Build, *, workdir: Path) -> bytes:
-    """The form in which the keeper takes it (see keeper.Keeper)."""
-    namespaces = []
-    for each in build.namespaces:
-        furniture = None
-        if each.files is not None:
-            furniture = (each.name, each.files, str((workdir / each.name / STATE).resolve()))
-        namespaces.append((each.name, program(each.facts), each.sysctls, each.ruleset, furniture))
-    cables: dict[str, list[tuple[str, dict[str, str | int | bytes]]]] = {}
-    for cable in build.cables:
-        ends: dict[str, str | int | bytes] = {
-            "name": cable.far.name,
-            "ifindex": cable.far.ifindex,
-            "mac": cable.far.mac,
-            "peer_name": cable.near.name,
-            "peer_ifindex": cable.near.ifindex,
-            "peer_mac": cable.near.mac,
-            "mtu_bytes": cable.mtu_bytes,
-        }
-        cables.setdefault(cable.far.netns, []).append((cable.near.netns, ends))
-    return marshal.dumps((namespaces, cables, build.links, build.addresses))

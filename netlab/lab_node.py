@@ -106,6 +106,10 @@ class LabNode:
             self._root = int(self._owner.request_now("root", self.name))
         return self._held(self._root) / inside.relative_to("/")
 
+    def rewire(self, stations: tuple[Station, ...]) -> None:
+        """It has these links now."""
+        self._stations = stations
+
     async def kill(self) -> None:
         """As a power cut: nothing more is sent, and nothing that ran or was pinned is left.
 

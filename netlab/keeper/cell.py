@@ -80,5 +80,13 @@ def create_cell(
     return Cell(netns=open_own("net"), route_socket=nl.open_socket(), furniture=furniture)
 
 
+def close(cell: Cell) -> None:
+    """The namespace is freed as soon as nobody else holds it."""
+    cell.route_socket.close()
+    os.close(cell.netns)
+    if cell.root != NO_ROOT:
+        os.close(cell.root)
+
+
 def open_own(kind: str) -> int:
     return os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)

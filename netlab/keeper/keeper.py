@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 
 from netlab.keeper import cell as cells
-from netlab.keeper import conntrack, control, linux, machine, nftables, residents
+from netlab.keeper import conntrack, control, linux, machine, nftables, readback, residents
 from netlab.keeper import rtnetlink as nl
 from netlab.keeper import sysctls as settings
 from netlab.keeper.pump_house import PumpHouse
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _READ_BYTES = 1 << 20
+DIFFERENCES_MAX = 20  # told; the first one is enough to see that something is wrong
 
 
 class Keeper:
@@ -41,6 +42,7 @@ class Keeper:
         self._inits: dict[int, str] = {}
         self._verbs: dict[str, Callable[..., tuple[object, list[int]]]] = {
             "build": self._build,
+            "compare": self._compare,
             "filter": self._filter,
             "kill": self._kill,
             "pause": self._pause,
@@ -49,6 +51,7 @@ class Keeper:
             "carry": self._carry,
             "counts": self._counts,
             "restart": self._restart,
+            "remove": self._remove,
             "resume": self._resume,
             "root": self._root,
             "spawn": self._spawn,
@@ -87,19 +90,49 @@ class Keeper:
             os.close(fd)
 
     def _build(self, specification: int) -> tuple[object, list[int]]:
-        """Namespaces, then cables, then what is inside. Answers with the descriptors' numbers."""
-        namespaces, pairs, links, addresses = control.decode(_read_all(specification))
-        programs = []
-        for name, program, sysctls, ruleset, furniture in namespaces:
+        """Namespaces, then cables, then what is inside. Answers with the new descriptors' numbers.
+
+        Among namespaces that are there already when it is not the first one.
+        """
+        namespaces, pairs, renewed, programs, links, addresses = control.decode(
+            _read_all(specification)
+        )
+        made = {}
+        for name, sysctls, ruleset, furniture in namespaces:
             cell = cells.create_cell(ruleset=ruleset, sysctls=sysctls, furniture=furniture)
-            self._cells[name] = cell
-            programs.append((cell, program))
+            made[name] = self._cells[name] = cell
         self._lay_cables(pairs)
-        for cell, program in programs:
-            nl.send(cell.route_socket, program)
+        for name, ruleset, sysctls in renewed:
+            self._filter(name, ruleset, bool(ruleset))
+            settings.write(sysctls)
+        for name, program in programs:
+            nl.send(self._cells[name].route_socket, program)
         self._wait_operational(links)
         self._wait_local(addresses)
-        return {name: cell.netns for name, cell in self._cells.items()}, []
+        return {name: cell.netns for name, cell in made.items()}, []
+
+    def _remove(self, specification: int) -> tuple[object, list[int]]:
+        """Facts, links and namespaces, in this order; a node among them is dead already."""
+        programs, links, ends, names = control.decode(_read_all(specification))
+        for name, program in programs:
+            nl.send(self._cells[name].route_socket, program)
+        for name, ifindexes in links:
+            nl.send(self._cells[name].route_socket, nl.remove_links(ifindexes))
+        for name, ifindex in ends:
+            cell = self._cells[name]
+            cell.ends = tuple(each for each in cell.ends if each != ifindex)
+        for name in names:
+            cells.close(self._cells.pop(name))
+        return None, []
+
+    def _compare(self, specification: int) -> tuple[object, list[int]]:
+        """What should be there and is not, and what should not and is, by namespace."""
+        found = []
+        for name, wanted, unwanted in control.decode(_read_all(specification)):
+            actual = set(readback.read(self._cells[name].route_socket))
+            found += [(name, "missing", *fact) for fact in wanted if fact not in actual]
+            found += [(name, "left", *fact) for fact in unwanted if fact in actual]
+        return found[:DIFFERENCES_MAX], []
 
     def _lay_cables(self, pairs: dict[str, list[tuple[str, dict[str, Any]]]]) -> None:
         """`pairs`: by the name of the namespace of one end, then that of the other."""

@@ -214,6 +214,13 @@ Change: TypeAlias = (
 )
 
 
+def places_of(change: Change) -> tuple[str, ...]:
+    """The namespaces that it changes."""
+    if isinstance(change, RemoveCable | AddCable | SetMtu | Impair):
+        return (change.cable.near.netns, change.cable.far.netns)
+    return (change.subject,)
+
+
 def _listed(facts: tuple[Fact, ...]) -> str:
     """'3 routes, 1 address'."""
     counts: dict[str, int] = {}

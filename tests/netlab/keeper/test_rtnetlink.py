@@ -132,6 +132,55 @@ def test_segments_at_once_is_encoded_as_the_reference_does():  # LAB-012
     assert expected == nl.segments_at_once(11, count=1)
 
 
+def test_mtu_of_a_link_is_encoded_as_the_reference_does():  # LAB-012
+    attrs = [["IFLA_MTU", 1280]]
+    expected = reference(
+        ifinfmsg(), kind=nl.RTM_SETLINK, flags=nl.NLM_F_REQUEST, index=7, attrs=attrs
+    )
+    assert expected == nl.link_mtu(7, mtu_bytes=1280)
+
+
+def test_removal_of_links_is_encoded_as_the_reference_does():  # LAB-012
+    doomed = [["IFLA_GROUP", 0x6C6162]]
+    marked = [
+        reference(ifinfmsg(), kind=nl.RTM_SETLINK, flags=nl.NLM_F_REQUEST, index=n, attrs=doomed)
+        for n in (7, 8)
+    ]
+    gone = reference(ifinfmsg(), kind=nl.RTM_DELLINK, flags=nl.NLM_F_REQUEST, attrs=doomed)
+    assert b"".join((*marked, gone)) == nl.remove_links([7, 8])
+
+
+@pytest.mark.parametrize("prefix", [("198.18.2.0", 24), ("2001:db8::1:200", 120)])
+def test_unreachable_is_encoded_as_the_reference_does(prefix):  # LAB-012
+    destination, length = prefix
+    packed = ip_address(destination).packed
+    expected = reference(
+        rtmsg(),
+        kind=nl.RTM_NEWROUTE,
+        flags=REPLACE,
+        family=AF_INET6 if ":" in destination else AF_INET,
+        dst_len=length,
+        table=nl.RT_TABLE_MAIN,
+        proto=nl.RTPROT_STATIC,
+        type=nl.RTN_UNREACHABLE,
+        attrs=[["RTA_DST", destination]],
+    )
+    assert expected == nl.unreachable(destination=packed, prefix_length=length)
+
+
+def test_withdrawal_is_the_same_message_of_the_other_kind():  # LAB-012
+    made = nl.neighbour(5, packed=ip_address("fe80::1").packed, mac=MAC)
+    assert nl.withdrawn(made) == reference(
+        ndmsg(),
+        kind=nl.RTM_DELNEIGH,
+        flags=nl.NLM_F_REQUEST,
+        family=AF_INET6,
+        ifindex=5,
+        state=nl.NUD_PERMANENT,
+        attrs=[["NDA_DST", "fe80::1"], ["NDA_LLADDR", MAC_TEXT]],
+    )
+
+
 def test_no_generated_addresses_is_encoded_as_the_reference_does():
     specification = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", 1]]}]]}
     expected = reference(
