@@ -142,9 +142,15 @@ def size(card: Card) -> tuple[float, float]:
         *(sum(chip_width(name) + 5 for _, name in line) for line in chips),
     ]
     width = min(max(CARD_MIN_PX, max(texts) + 2 * PAD_PX), CARD_MAX_PX)
-    dots = 12 if card.members and not card.workloads else 0
+    dots = 14 if dotted(card) else 0
     height = 2 * PAD_PX - 2 + 20 + len(small) * LINE_PX + len(chips) * (CHIP_PX + 4) + dots
     return width, height
+
+
+def dotted(card: Card) -> list[str]:
+    """The networks that it is in without a workload, whose chip would say so."""
+    shown = {network for network, _ in card.workloads}
+    return [network for network in card.members if network not in shown]
 
 
 def chip_width(name: str) -> float:

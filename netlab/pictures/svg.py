@@ -19,6 +19,7 @@ from netlab.pictures.layout import (
     Layout,
     chip_lines,
     chip_width,
+    dotted,
     lay_out,
 )
 from netlab.pictures.live import NOTHING, Live
@@ -244,12 +245,11 @@ def _writing(card: Card, box: Box, colours: dict[str, str]) -> Iterator[str]:
             )
             at += width + 5
         y += CHIP_PX + 4
-    if not card.workloads:
-        for position, network in enumerate(card.members):
-            yield (
-                f'<circle class="dot {colours[network]}" cx="{_px(x + 5 + position * 14)}" '
-                f'cy="{_px(y + 5)}" r="4.5"/>'
-            )
+    for position, network in enumerate(dotted(card)):
+        yield (
+            f'<circle class="dot {colours[network]}" cx="{_px(x + 5 + position * 14)}" '
+            f'cy="{_px(y + 5)}" r="4.5"/>'
+        )
 
 
 def _legend(tenancy: list[str], live: Live) -> Iterator[list[tuple[str, str]]]:
