@@ -9,16 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from socket import socket as Socket  # noqa: N812 - a method here has its name
+from typing import TextIO
 
 from netlab.construction import Construction
 from netlab.faults import mtu_faults
 from netlab.impairment import Both
 from netlab.impairments import Impaired, Impairments
 from netlab.keeper import rtnetlink
-from netlab.lab_node import STATE, LabNode, Rebuilt, inside
+from netlab.lab_node import STATE, LabNode, Rebuilt, granted_socket, inside
 from netlab.owner import Owner
 from netlab.topology import Router, Topology
 from netlab.wiring.changes import Impair, RemoveCable, places_of
@@ -96,6 +99,14 @@ class Lab:
         """
         with inside(Path(f"/proc/{self.keeper_pid}/fd/{self._held[name]}")):
             yield
+
+    def socket(self, name: str, family: int, kind: int, protocol: int = 0) -> Socket:
+        """A socket of one of these namespaces, the caller's to close."""
+        return granted_socket(self._owner, name, "", family, kind, protocol)
+
+    def open_statistics(self, name: str, file: str) -> TextIO:
+        """A file of /proc/net, "dev", as one of these namespaces sees it; the caller's to close."""
+        return os.fdopen(self._owner.grant_now("open", name, file), encoding="utf-8")
 
     async def add_namespace(self, node: LabNode, name: str) -> None:
         """An empty network namespace, loopback up, at /run/netns/NAME inside the node."""

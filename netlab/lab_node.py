@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path, PurePosixPath
+from socket import SOCK_NONBLOCK, SOCK_STREAM
+from socket import socket as Socket  # noqa: N812 - a method here has its name
 from typing import Any, Literal
 
 from netlab.keeper import linux
@@ -203,11 +205,19 @@ class LabNode:
             self._at_boot.append((argv, {"log": log, "env": env, "cwd": cwd}))
         return process
 
+    def socket(
+        self, family: int, kind: int = SOCK_STREAM, protocol: int = 0, *, netns: str = ""
+    ) -> Socket:
+        """A socket of the node's (or of a workload's) network, the caller's to close."""
+        self._refuse_when_dead()
+        return granted_socket(self._owner, self.name, netns, family, kind, protocol)
+
     @contextlib.contextmanager
     def in_netns(self, netns: str = "") -> Iterator[None]:
         """The calling thread is in the node's (or a workload's) network namespace.
 
-        For sockets, which stay there. Never await inside: other tasks share the thread.
+        Never await inside: other tasks share the thread. Only root may move about: raises
+        Unavailable elsewhere, where `socket` does for sockets.
         """
         with inside(self._held(self._netns[netns])):
             yield
@@ -265,6 +275,16 @@ class LabNode:
         return Path(f"/proc/{self._owner.keeper_pid}/fd/{fd}")
 
 
+def granted_socket(
+    owner: Owner, name: str, workload: str, family: int, kind: int, protocol: int
+) -> Socket:
+    fd = owner.grant_now("socket", name, workload, int(family), int(kind), protocol)
+    opened = Socket(fileno=fd)
+    if kind & SOCK_NONBLOCK:
+        opened.setblocking(False)  # the object does not know it of a descriptor
+    return opened
+
+
 @contextlib.contextmanager
 def inside(netns: Path) -> Iterator[None]:
     own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -272,6 +292,10 @@ def inside(netns: Path) -> Iterator[None]:
         there = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
         try:
             linux.setns(there, linux.CLONE_NEWNET)
+        except PermissionError as exc:
+            raise Unavailable(
+                "only root may enter a namespace of a lab", remedy="use LabNode.socket or .run"
+            ) from exc
         finally:
             os.close(there)
         try:

@@ -1,7 +1,8 @@
 """The owner's end of a lab: starts the keeper, talks to it, learns of its end.
 
 Everything here happens in the event loop's thread. Its end, too, is the end of the lab: the
-kernel sends a parent-death signal when the *thread* that started a process ends.
+kernel sends a parent-death signal when the *thread* that started a process ends. Without the
+right to make namespaces the keeper is a grandchild, by way of a gate (see keeper/gate.py).
 """
 
 from __future__ import annotations
@@ -12,23 +13,19 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from netlab.keeper import control, linux
+from netlab.keeper import control, gate, linux
+from netlab.pidfds import numbers_of
 from overlay.errors import Rejected, Unavailable
 
 _PACKAGES = str(Path(__file__).resolve().parent.parent)
-# -I and -S: nothing of the environment, and none of the time that site-packages would take.
-_KEEPER = (
-    "-I",
-    "-S",
-    "-c",
-    f"import sys; sys.path.append({_PACKAGES!r}); import netlab.keeper.keeper as k; k.main()",
-)
+_UNKNOWN = -1
 
 
 class Owner:
@@ -46,10 +43,11 @@ class Owner:
         self._channel, theirs = control.pair()
         self._channel.setblocking(False)
         with theirs:
-            self.keeper_pid = _start_keeper(theirs, log=log)
-        self._pidfd = os.pidfd_open(self.keeper_pid)
+            self._child = os.pidfd_open(_start(theirs, log=log))
+        self._keeper = self.keeper_pid = _UNKNOWN  # until it says hello
+        self._is_child_gone = self._is_keeper_gone = False
         self._ended = self._loop.create_future()
-        self._loop.add_reader(self._pidfd, self._bury)
+        self._loop.add_reader(self._child, self._reap)
         self._loop.add_reader(self._channel, self._receive)
 
     @property
@@ -88,18 +86,26 @@ class Owner:
     async def end(self) -> None:
         """Kill the keeper and with it everything. Returns when no process of the lab is left."""
         if self.is_alive:
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                known = self._child if self._keeper == _UNKNOWN else self._keeper
+                signal.pidfd_send_signal(known, signal.SIGKILL)
             await asyncio.shield(self._ended)
 
     def request_now(self, verb: str, *arguments: Any) -> Any:
         """The same while everybody waits: for what takes milliseconds, where nobody can await."""
-        answer = self._post(verb, arguments, ())
+        return self._wait_for(self._post(verb, arguments, ()))[0]
+
+    def grant_now(self, verb: str, *arguments: Any) -> int:
+        """For a verb that answers with one descriptor, the caller's to close; everybody waits."""
+        return self._wait_for(self._post(verb, arguments, ()))[1][0]
+
+    def _wait_for(self, answer: asyncio.Future[tuple[Any, list[int]]]) -> tuple[Any, list[int]]:
         while not answer.done():
             select.select([self._channel], [self._channel] if self._unsent else [], [])
             self._send()
-            if not self._receive():
+            if not self._receive() and not answer.done():
                 raise self._gone()
-        return answer.result()[0]
+        return answer.result()
 
     async def _exchange(
         self, verb: str, arguments: tuple[Any, ...], fds: tuple[int, ...]
@@ -153,13 +159,16 @@ class Owner:
                 received = None
             if received is None:
                 self._loop.remove_reader(self._channel)
+                if self._keeper == _UNKNOWN:
+                    self._is_keeper_gone = True
+                    self._bury_if_gone()
                 return False
             self._accept(*received)
 
     def _accept(self, message: tuple[Any, ...], fds: list[int]) -> None:
         number, outcome, content = message
         if number == 0:
-            self._hear(outcome, content)
+            self._hear(outcome, content, fds)
             return
         answer = self._answers.pop(number)
         if outcome:
@@ -167,22 +176,40 @@ class Owner:
         else:
             answer.set_exception(Unavailable(f"keeper: {content}"))
 
-    def _hear(self, kind: str, content: Any) -> None:
-        if kind == control.EXIT:
+    def _hear(self, kind: str, content: Any, fds: list[int]) -> None:
+        if kind == control.HELLO:
+            (self._keeper,) = fds
+            self.keeper_pid, _ = numbers_of(self._keeper)
+            self._loop.add_reader(self._keeper, self._miss)
+        elif kind == control.EXIT:
             pid, code = content
             self.exit_code(pid).set_result(code)
         elif kind == control.OFF:
             self._when_dead[content]()
 
-    def _bury(self) -> None:
+    def _miss(self) -> None:
         """The keeper has ended and, with PID 1, every process of the lab."""
-        os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+        self._loop.remove_reader(self._keeper)
+        self._is_keeper_gone = True
+        with contextlib.suppress(ProcessLookupError):
+            # A gate that somebody has stopped would not reap it.
+            signal.pidfd_send_signal(self._child, signal.SIGCONT)
+        self._bury_if_gone()
+
+    def _reap(self) -> None:
+        os.waitid(os.P_PIDFD, self._child, os.WEXITED)
+        self._loop.remove_reader(self._child)
+        self._is_child_gone = True
+        self._bury_if_gone()
+
+    def _bury_if_gone(self) -> None:
+        if not (self._is_child_gone and self._is_keeper_gone) or self._ended.done():
+            return
         self._receive()
-        self._loop.remove_reader(self._pidfd)
         self._loop.remove_reader(self._channel)
         self._loop.remove_writer(self._channel)
-        os.close(self._pidfd)
         self._channel.close()
+        _close([self._child] if self._keeper == _UNKNOWN else [self._child, self._keeper])
         for _, fds in self._unsent:
             _close(fds)
         waiting: list[asyncio.Future[Any]] = [*self._answers.values(), *self._exits.values()]
@@ -196,16 +223,18 @@ class Owner:
         return Unavailable("the lab's keeper is gone", remedy=f"see {self._log}")
 
 
-def _start_keeper(channel: socket.socket, *, log: Path) -> int:
-    """PID 1 of a new PID namespace, a child of the calling thread."""
+def _start(channel: socket.socket, *, log: Path) -> int:
+    """A keeper, PID 1 of a new PID namespace, or the gate to one: a child of the calling thread."""
+    through_gate = gate.is_needed()
     own = os.open("/proc/thread-self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        linux.unshare(linux.CLONE_NEWPID)  # for children only, and only this thread's
+        if not through_gate:
+            linux.unshare(linux.CLONE_NEWPID)  # for children only, and only this thread's
         return os.posix_spawn(
             sys.executable,
-            (sys.executable, *_KEEPER),
+            _interpret("gate" if through_gate else "keeper"),
             {},
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, fd, target)
@@ -219,8 +248,25 @@ def _start_keeper(channel: socket.socket, *, log: Path) -> int:
             setsid=True,
         )
     finally:
-        linux.setns(own, linux.CLONE_NEWPID)
+        if not through_gate:
+            linux.setns(own, linux.CLONE_NEWPID)
         _close((own, out, null))
+
+
+def try_namespaces(*further: str) -> str:
+    """What the kernel says to whoever wants a lab's namespaces (see gate.py); empty: it lets."""
+    tried = subprocess.run(
+        _interpret("gate", "try", *further), env={}, capture_output=True, text=True, check=False
+    )
+    return tried.stderr.strip() if tried.returncode else ""
+
+
+def _interpret(module: str, *arguments: str) -> tuple[str, ...]:
+    """-I and -S: nothing of the environment, and none of the time that site-packages would take."""
+    code = (
+        f"import sys; sys.path.append({_PACKAGES!r}); import netlab.keeper.{module} as m; m.main()"
+    )
+    return (sys.executable, "-I", "-S", "-c", code, *arguments)
 
 
 def _abandon(answer: asyncio.Future[tuple[Any, list[int]]]) -> None:

@@ -176,9 +176,7 @@ async def _received_until(
 
 @contextlib.contextmanager
 def _udp(node: LabNode, family: Family, *, port: int) -> Iterator[socket.socket]:
-    with node.in_netns():
-        opened = socket.socket(_FAMILIES[family], socket.SOCK_DGRAM)
-    with opened:
+    with node.socket(_FAMILIES[family], socket.SOCK_DGRAM) as opened:
         opened.setblocking(False)
         opened.bind(("", port))
         yield opened

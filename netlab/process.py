@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netlab.owner import Owner
+from netlab.pidfds import numbers_of
 from overlay.errors import Unavailable
 
 _QUOTED_CHARACTERS_MAX = 2000
@@ -55,7 +56,7 @@ class LabProcess:
         """`number`: what the keeper calls it."""
         self.argv = tuple(argv)
         self.log = log
-        self.host_pid, self.pid = _read_numbers(pidfd)
+        self.host_pid, self.pid = numbers_of(pidfd)
         self._owner = owner
         self._number = number
         self._pidfd = pidfd
@@ -85,12 +86,3 @@ class LabProcess:
         self._owner.forget(self._number)
         os.close(self._pidfd)
         self._pidfd = -1
-
-
-def _read_numbers(pidfd: int) -> tuple[int, int]:
-    """What this process (not the lab) calls it, and the node it runs in; -1 when it has ended."""
-    for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines():
-        name, *numbers = line.split()
-        if name == "NSpid:":
-            return int(numbers[0]), int(numbers[-1])
-    return -1, -1

@@ -61,22 +61,21 @@ async def open_taps(lab: Lab, name: str) -> list[tuple[Tap, socket.socket]]:
 
 
 def _open(lab: Lab, end: End, about: str, *, only_delivered: bool) -> tuple[Tap, socket.socket]:
-    with lab.in_netns(end.netns):
-        opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
-        packets.with_room(opened)
-        opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        if only_delivered:
-            # Outgoing, or with the bit by which the pump says that it has had the packet.
-            packets.attach_filter(
-                opened,
-                (_LOAD, 0, 0, _PACKET_TYPE),
-                (_JUMP_EQUAL, 2, 0, _OUTGOING),
-                (_LOAD_BYTE, 0, 0, _SOURCE_MAC),
-                (_JUMP_SET, 0, 1, 1),
-                (_RETURN, 0, 0, 0xFFFFFFFF),
-                (_RETURN, 0, 0, 0),
-            )
-        opened.bind((end.name, _ETH_P_ALL))
+    opened = lab.socket(end.netns, socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK)
+    packets.with_room(opened)
+    opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    if only_delivered:
+        # Outgoing, or with the bit by which the pump says that it has had the packet.
+        packets.attach_filter(
+            opened,
+            (_LOAD, 0, 0, _PACKET_TYPE),
+            (_JUMP_EQUAL, 2, 0, _OUTGOING),
+            (_LOAD_BYTE, 0, 0, _SOURCE_MAC),
+            (_JUMP_SET, 0, 1, 1),
+            (_RETURN, 0, 0, 0xFFFFFFFF),
+            (_RETURN, 0, 0, 0),
+        )
+    opened.bind((end.name, _ETH_P_ALL))
     return Tap(f"{end.netns}:{end.name}", about), opened
 
 

@@ -37,6 +37,7 @@ REGISTRY_STATE = "/var/lib/zos/registry"
 STARTUP_TIMEOUT_S = 60.0
 WG_QUICK = "/etc/wireguard"
 POLL_S = 0.02
+CONNECT_S = 0.2
 RETRY_S = 0.25
 
 Answer: TypeAlias = dict[str, Any]  # what --json printed
@@ -235,12 +236,13 @@ class Fleet:
         return answer
 
     async def _until_connectable(self, node: LabNode, process: LabProcess) -> None:
-        address = str(node.addresses[0])
+        first = node.addresses[0]
+        address, family = str(first), socket.AF_INET if first.version == 4 else socket.AF_INET6
         for _ in _attempts(f"{self.registry_at}: registry", process):
             with contextlib.suppress(OSError):
-                with node.in_netns():
-                    probe = _connect(address, REGISTRY_PORT)
-                probe.close()
+                with node.socket(family) as probe:
+                    probe.settimeout(CONNECT_S)
+                    probe.connect((address, REGISTRY_PORT))
                 return
             await asyncio.sleep(POLL_S)
 
@@ -289,10 +291,6 @@ def _attempts(what: str, process: LabProcess) -> Iterator[None]:
     raise Unavailable(
         f"{what} is not there after {STARTUP_TIMEOUT_S} s", remedy=f"see {process.log}"
     )
-
-
-def _connect(address: str, port: int) -> socket.socket:
-    return socket.create_connection((address, port), timeout=0.2)
 
 
 def _with_json(argv: tuple[str, ...]) -> tuple[str, ...]:

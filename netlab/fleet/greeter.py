@@ -40,8 +40,7 @@ class Greeter:
         if (node.name, netns) in self._listening:
             return
         loop = asyncio.get_running_loop()
-        with node.in_netns(netns):
-            udp, tcp = _bound(socket.SOCK_DGRAM), _bound(socket.SOCK_STREAM)
+        udp, tcp = (_bound(node, kind, netns) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM))
         transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(name), sock=udp)
         server = await loop.create_server(lambda: _Connection(name, self), sock=tcp)
         self._listening[node.name, netns] = transport, server
@@ -111,9 +110,9 @@ class _Connection(asyncio.Protocol):
             self._greeter.closed(self._transport)
 
 
-def _bound(kind: int) -> socket.socket:
-    """A socket of the calling thread's netns for both families."""
-    sock = socket.socket(socket.AF_INET6, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+def _bound(node: LabNode, kind: int, netns: str) -> socket.socket:
+    """For both families."""
+    sock = node.socket(socket.AF_INET6, kind | socket.SOCK_NONBLOCK, netns=netns)
     try:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

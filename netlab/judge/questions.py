@@ -82,8 +82,9 @@ class Questions:
 
     def connection(self, source: End, version: Version) -> socket.socket:
         """A TCP socket in the netns of one who asks, the caller's to close."""
-        with self._lab.node(source.at).in_netns(source.netns):
-            sock = socket.socket(_FAMILIES[version], socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+        node = self._lab.node(source.at)
+        sock = node.socket(_FAMILIES[version], kind, netns=source.netns)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         return sock
 
@@ -98,8 +99,9 @@ class Questions:
     def _socket(self, source: End, version: Version) -> socket.socket:
         key = (source.at, source.netns, version)
         if key not in self._sockets:
-            with self._lab.node(source.at).in_netns(source.netns):
-                sock = socket.socket(_FAMILIES[version], socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+            node = self._lab.node(source.at)
+            sock = node.socket(_FAMILIES[version], kind, netns=source.netns)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
             self._sockets[key] = sock
             self._loop.add_reader(sock, self._receive, sock)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 KEEPER_FD = 3  # the keeper's end of the channel, in the keeper
 
 # What the keeper says unasked, in a message with the number 0.
+HELLO = "hello"  # the first message; with the keeper's own pidfd
 EXIT = "exit"  # of a process that was started by request: its number and its exit code
 OFF = "off"  # of a machine: its name
 

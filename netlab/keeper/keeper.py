@@ -45,6 +45,7 @@ class Keeper:
             "compare": self._compare,
             "filter": self._filter,
             "kill": self._kill,
+            "open": self._open,
             "pause": self._pause,
             "program": self._program,
             "listen": self._listen,
@@ -54,6 +55,7 @@ class Keeper:
             "remove": self._remove,
             "resume": self._resume,
             "root": self._root,
+            "socket": self._socket,
             "spawn": self._spawn,
             "workload": self._workload,
         }
@@ -183,6 +185,23 @@ class Keeper:
     def _wait_local(self, addresses: tuple[tuple[str, int, bytes], ...]) -> None:
         for name, ifindex, packed in addresses:
             nl.wait_local(self._cells[name].route_socket, ifindex, packed=packed)
+
+    def _socket(
+        self, name: str, workload: str, family: int, kind: int, protocol: int
+    ) -> tuple[object, list[int]]:
+        self._visit(name, workload)
+        return None, [socket.socket(family, kind, protocol).detach()]
+
+    def _open(self, name: str, file: str) -> tuple[object, list[int]]:
+        """A file of /proc/net to read; it keeps telling of that namespace."""
+        self._visit(name, "")
+        return None, [os.open(f"/proc/thread-self/net/{file}", os.O_RDONLY | os.O_CLOEXEC)]
+
+    def _visit(self, name: str, workload: str) -> None:
+        """The network alone, for which no machine has to be on."""
+        cell = self._cells[name]
+        netns = self._machine(name).workloads[workload] if workload else cell.netns
+        linux.setns(netns, linux.CLONE_NEWNET)
 
     def _workload(self, name: str, workload: str) -> tuple[object, list[int]]:
         return machine.add_workload(self._machine(name), workload, home=self._home), []
@@ -314,8 +333,13 @@ def main() -> None:
     signal.set_wakeup_fd(wake_up, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     os.set_inheritable(control.KEEPER_FD, False)
+    channel = socket.socket(fileno=control.KEEPER_FD)
+    own = os.pidfd_open(os.getpid())
     try:
-        Keeper(socket.socket(fileno=control.KEEPER_FD)).serve(child_ended=child_ended)
+        # Who it is where the owner runs only the owner can see.
+        control.send(channel, control.encode((0, control.HELLO, None)), (own,))
+        os.close(own)
+        Keeper(channel).serve(child_ended=child_ended)
     except (BrokenPipeError, ConnectionResetError):
         return  # the owner is gone
 

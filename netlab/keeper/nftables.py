@@ -10,6 +10,14 @@ import ctypes
 _LIBRARY = "libnftables.so.1"
 
 
+def is_installed() -> bool:
+    try:
+        _open_library()
+    except OSError:
+        return False
+    return True
+
+
 def load(ruleset: str) -> None:
     """All of the rules or none. Raises OSError with the library's words."""
     _run(_open_library(), ruleset)
@@ -17,10 +25,9 @@ def load(ruleset: str) -> None:
 
 def delete_tables(*, but: tuple[str, ...]) -> None:
     """All but those whose names begin like one of these. Without the library there are none."""
-    try:
-        library = _open_library()
-    except OSError:
+    if not is_installed():
         return
+    library = _open_library()
     tables = [line.split() for line in _run(library, "list tables").splitlines()]
     doomed = [table for table in tables if not table[-1].startswith(but)]
     if doomed:

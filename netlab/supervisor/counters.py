@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 from netlab.lab import Lab
 from netlab.supervisor.status import Counters
 from netlab.wiring.wiring import Cable
 
 EVERY_S = 1.0
-_TABLE = Path("/proc/thread-self/net/dev")
+_TABLE = "dev"
 
 
 class LinkCounters:
@@ -39,8 +38,8 @@ class LinkCounters:
         for cable in self._lab.wiring.cables:
             far.setdefault(cable.far.netns, []).append(cable)
         for netns, cables in far.items():
-            with self._lab.in_netns(netns):
-                table = parse_table(_TABLE.read_text())
+            with self._lab.open_statistics(netns, _TABLE) as table_file:
+                table = parse_table(table_file.read())
             for cable in cables:
                 if cable.far.name in table:
                     yield cable.name, table[cable.far.name]

@@ -62,6 +62,7 @@ SHELL = frozenset(
 # Modules that may start processes (rule 5).
 PROCESS_STARTERS = frozenset(
     {
+        "netlab.keeper.gate",
         "netlab.keeper.keeper",
         "netlab.keeper.machine",
         "netlab.keeper.pump_house",
