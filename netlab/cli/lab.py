@@ -18,6 +18,8 @@ _LIFE, _FILES, _LOOK, _INSIDE, _FAULTS, _MODEL = (
 COMMANDS = {
     "up": Lazy("netlab.cli.up:up", "Build a lab from a file.", _LIFE),
     "down": Lazy("netlab.cli.down:down", "End a lab; nothing of it is left.", _LIFE),
+    "plan": Lazy("netlab.cli.apply:plan", "Show what apply would do.", _LIFE),
+    "apply": Lazy("netlab.cli.apply:apply", "Make a lab what its file says now.", _LIFE),
     "run": Lazy("netlab.cli.run:run", "Build a lab, judge it, end it.", _LIFE),
     "labs": Lazy("netlab.cli.labs:labs", "List the labs that are shipped.", _LIFE),
     "ls": Lazy("netlab.cli.ls:ls", "List the labs that are up.", _LIFE),

@@ -17,6 +17,7 @@ from aiohttp import web
 from netlab.supervisor.judging import judging
 from netlab.supervisor.lines import stream
 from netlab.supervisor.probing import probing
+from netlab.supervisor.renewing import renewing
 from netlab.supervisor.session import Session
 from netlab.supervisor.status import (
     SCHEMA,
@@ -82,7 +83,7 @@ def acting(session: Session) -> tuple[Route, ...]:
     )
 
 
-ROUTES: tuple[RoutesOf, ...] = (looking, acting, probing, judging)
+ROUTES: tuple[RoutesOf, ...] = (looking, acting, probing, judging, renewing)
 
 
 def _done(text: str) -> web.Response:

@@ -32,6 +32,8 @@ from netlab.supervisor.status import (
 )
 from netlab.supervisor.tunnels import ZosView
 from netlab.topology import Topology
+from netlab.wiring.changes import AddCable, Impair, SetMtu
+from netlab.wiring.plan import Plan
 from netlab.wiring.wirer import wire
 from netlab.wiring.wiring import Cable
 from overlay.errors import Rejected, Unavailable
@@ -171,6 +173,26 @@ class Session:
         self._parts = wanted
         self.journal.tell("partition", "", words, parts=wanted)
         return words
+
+    async def apply(self, topology: Topology) -> Plan:
+        """The lab becomes what the topology says; what was done to links that stay, stays."""
+        done = await self.lab.apply(topology)
+        self.topology, self._wiring = topology, self.lab.wiring
+        gone = self._cut | self._mtus.keys() | self._impaired.keys()
+        gone -= {cable.name for cable in self._wiring.cables}
+        gone |= {each.cable.name for each in done.changes if isinstance(each, AddCable)}
+        self._cut -= gone
+        for known in (self._mtus, self._impaired, self._back_ends):
+            for name in gone & known.keys():
+                del known[name]
+        for change in done.changes:
+            if isinstance(change, Impair):
+                await self._note_impairment(change.cable)
+            elif isinstance(change, SetMtu):
+                self._mtus.pop(change.cable.name, None)
+            self.journal.tell("plan", change.subject, change.text)
+        self._counters = LinkCounters(self.lab)
+        return done
 
     async def reboot_nat(self, router: str) -> str:
         await self.lab.reboot_nat(router)

@@ -101,6 +101,27 @@ def processes_of(root: Path) -> list[str]:
     return found
 
 
+def test_a_lab_that_is_up_becomes_what_its_file_says_now(five: Lab, file: Path) -> None:  # LAB-216
+    assert five("plan", str(file)).stdout == "nothing to do\n"
+    file.write_text(FIVE.replace("[node.dora]", '[node.eve]\nlink = "home"\n'))
+    planned = answer("plan", str(file))["changes"]
+    assert planned[0] == {
+        "verb": "remove-link",
+        "subject": "dora-internet",
+        "text": "remove link dora-internet",
+    }
+    assert answer("apply", str(file))["changes"] == planned
+    assert five("exec", "eve", "--", "ping", "-c1", "-W20", BOB).returncode == 0
+    nodes = [node["name"] for node in answer("status")["nodes"]]
+    assert sorted(nodes) == ["alice", "anna", "bob", "carol", "eve"]
+    assert "remove node dora" in five("events").stdout
+    assert five("plan", str(file)).stdout == "nothing to do\n"
+    file.write_text(f"seed = 5\n{FIVE}")
+    refused = five("apply", str(file))
+    assert refused.returncode != 0
+    assert "seed cannot change while a lab runs" in refused.stderr
+
+
 def until(is_true: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not is_true():
