@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from netlab.impairment import Both
 from netlab.supervisor.session import Session
 from netlab.supervisor.status import LinkRequest
-from overlay.errors import Unavailable
 
 EXEC_TIMEOUT_S = 60.0
 _QUOTED_CHARACTERS_MAX = 200
@@ -33,16 +32,16 @@ class SessionHands:
         return await self._session.reboot_nat(router)
 
     async def kill(self, node: str) -> str:
-        raise _no_power(node)
+        return await self._session.power(node, "kill")
 
     async def restart(self, node: str) -> str:
-        raise _no_power(node)
+        return await self._session.power(node, "restart")
 
     async def pause(self, node: str) -> str:
-        raise _no_power(node)
+        return await self._session.power(node, "pause")
 
     async def resume(self, node: str) -> str:
-        raise _no_power(node)
+        return await self._session.power(node, "resume")
 
     async def exec(self, node: str, argv: Sequence[str]) -> str:
         """Runs to its end. Raises CommandFailed when it fails."""
@@ -51,7 +50,3 @@ class SessionHands:
         said = done.stdout.decode(errors="replace").strip()[:_QUOTED_CHARACTERS_MAX]
         self._session.journal.tell("program", node, words, said=said)
         return words
-
-
-def _no_power(node: str) -> Unavailable:
-    return Unavailable(f"{node} has no switch yet")

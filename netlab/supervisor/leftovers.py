@@ -54,10 +54,13 @@ def _collect(place: Place) -> Iterator[Leftover]:
 
 
 def _collect_supervisors() -> Iterator[Leftover]:
-    """Those whose lab nobody can reach or end any more: its directory is gone."""
+    """Those whose lab nobody can reach or end any more: its directory is gone.
+
+    One whose lab has ended, and who is removing it, has no keeper any more.
+    """
     for pid, name in list_supervisors():
-        place = places.place_of(name)
-        if places.root() == _root_of(pid) and not places.is_alive(place):
+        is_lost = places.root() == _root_of(pid) and not places.is_alive(places.place_of(name))
+        if is_lost and _has_child(pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 yield Leftover(name, "supervisor", f"process {pid}")
@@ -72,6 +75,14 @@ def list_supervisors() -> Iterator[tuple[int, str]]:
             argv = (directory / "cmdline").read_bytes().decode().split("\0")
             if argv[1:3] == ["-m", MODULE] and len(argv) > 3:
                 yield int(directory.name), argv[3]
+
+
+def _has_child(pid: int) -> bool:
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(status.read_text().rpartition(")")[2].split()[1]) == pid:
+                return True
+    return False
 
 
 def _root_of(pid: int) -> Path | None:

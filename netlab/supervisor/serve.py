@@ -24,6 +24,7 @@ from netlab.supervisor.status import (
     Done,
     EndRequest,
     LinkRequest,
+    NodeRequest,
     PartitionRequest,
     RouterRequest,
 )
@@ -69,6 +70,10 @@ def acting(session: Session) -> tuple[Route, ...]:
     async def router(request: web.Request) -> web.Response:
         return _done(await session.reboot_nat((await read_body(request, RouterRequest)).router))
 
+    async def node(request: web.Request) -> web.Response:
+        asked = await read_body(request, NodeRequest)
+        return _done(await session.power(asked.node, asked.verb))
+
     async def end(request: web.Request) -> web.Response:
         asked = await read_body(request, EndRequest)
         session.keeps_workdir = session.keeps_workdir or asked.keep
@@ -79,6 +84,7 @@ def acting(session: Session) -> tuple[Route, ...]:
         ("POST", "/v1/link", link),
         ("POST", "/v1/partition", partition),
         ("POST", "/v1/router", router),
+        ("POST", "/v1/node", node),
         ("POST", "/v1/end", end),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -28,7 +29,7 @@ from netlab.supervisor.status import (
     LabStatus,
     LinkChange,
     LinkRequest,
-    NodeState,
+    PowerVerb,
 )
 from netlab.supervisor.tunnels import ZosView
 from netlab.topology import Topology
@@ -37,6 +38,13 @@ from netlab.wiring.plan import Plan
 from netlab.wiring.wirer import wire
 from netlab.wiring.wiring import Cable
 from overlay.errors import Rejected, Unavailable
+
+POWER_WORDS: Mapping[PowerVerb, str] = {
+    "kill": "has lost its power",
+    "restart": "has been started again",
+    "pause": "is paused",
+    "resume": "goes on",
+}
 
 
 class Session:
@@ -62,7 +70,7 @@ class Session:
         self._impaired: dict[str, Both] = {}
         self._back_ends: dict[str, str] = {}
         self._parts: tuple[tuple[str, ...], ...] = ()
-        self._nodes: dict[str, NodeState] = {}
+        self._switches: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @property
     def lab(self) -> Lab:
@@ -200,13 +208,37 @@ class Session:
         self.journal.tell("nat", router, words)
         return words
 
+    async def power(self, name: str, verb: PowerVerb) -> str:
+        """Cut a node's power, switch it on again with all that runs on it, stop it or let it go on.
+
+        Safe to repeat; wishes for one node are granted one after the other.
+        """
+        node = self.lab.node(name)
+        async with self._switches[name]:
+            match verb:
+                case "kill":
+                    await node.kill()
+                case "pause":
+                    await node.pause()
+                case "resume":
+                    await node.resume()
+                case "restart":
+                    await node.restart()
+                    await self.crew.start(name)
+            words = POWER_WORDS[verb]
+            self.journal.tell("node", name, words)
+        return f"{name} {words}"
+
     # What it looks like.
 
     async def observe(self, *, fresh: bool, counted: bool) -> LabStatus:
         """With `fresh` every zos node is asked first; with `counted` links have counters."""
-        nodes = [node.name for node in self.topology.nodes if node.role == "node"]
         if fresh and self._crew is not None:
-            await self.zos.refresh(self.lab.node(name) for name in nodes)
+            nodes = [
+                self.lab.node(node.name) for node in self.topology.nodes if node.role == "node"
+            ]
+            # One that is stopped would let everybody wait.
+            await self.zos.refresh(node for node in nodes if node.state == "running")
         return self._compose(self._counters.read() if counted and self._counters else {})
 
     def _compose(self, counters: Mapping[str, Counters]) -> LabStatus:
@@ -228,7 +260,7 @@ class Session:
             mtus=self._mtus,
             impaired=self._impaired,
             back_ends=self._back_ends,
-            nodes=self._nodes,
+            nodes={name: node.state for name, node in self._lab.nodes.items()} if self._lab else {},
             zos=self.zos.latest,
             counters=counters,
         )

@@ -18,6 +18,7 @@ SCHEMA = 1
 
 LabState = Literal["building", "ready", "ending"]
 NodeState = Literal["running", "paused", "dead"]
+PowerVerb = Literal["kill", "pause", "resume", "restart"]
 ZosState = Literal["running", "silent"]
 
 
@@ -210,7 +211,7 @@ class NodeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST /v1/node"""
 
     node: str
-    verb: Literal["kill", "pause", "resume", "restart"]
+    verb: PowerVerb
 
 
 class PartitionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -246,6 +247,37 @@ def test_a_capture_ends_with_its_lab_or_when_it_is_asked_to(five: Lab, root: Pat
     (root / "bob.pcapng").unlink()
 
 
+def test_nodes_lose_their_power_and_get_it_back(root: Path, file: Path) -> None:  # LAB-252
+    run_it = 'run = [["sh", "-c", "echo started >> /var/lib/zos/turns; exec sleep 4711"]]'
+    file.write_text(FIVE.replace("[node.bob]", f"[node.bob]\n{run_it}"))
+    assert run("up", str(file)).returncode == 0
+
+    def state() -> str:
+        return str(answer("status")["nodes"][2]["state"])
+
+    def turns() -> str:
+        return run("exec", "bob", "--", "cat", "/var/lib/zos/turns").stdout
+
+    assert run("pause", "bob").stdout == "bob is paused\n"
+    assert state() == "paused"
+    assert run("resume", "bob").returncode == 0
+    assert state() == "running"
+    assert reaches_bob(run)
+    assert run("kill", "bob").stdout == "bob has lost its power\n"
+    assert run("kill", "bob").returncode == 0
+    assert state() == "dead"
+    assert not reaches_bob(run, within_s=SILENCE_S)
+    assert run("exec", "bob", "--", "true").returncode != 0
+    assert answer("restart", "bob") == {"schema": 1, "node": "bob", "verb": "restart"}
+    assert state() == "running"
+    assert reaches_bob(run)
+    until(lambda: turns() == "started\nstarted\n", "what runs on it is started again")
+    assert run("restart", "bobb").returncode == Exit.USAGE
+    told = [event["text"] for event in answer("events")["events"] if event["kind"] == "node"]
+    assert told[0] == "is paused"
+    assert told[-1] == "has been started again"
+
+
 def test_a_command_has_our_streams_and_its_exit_code_is_ours(five: Lab) -> None:  # LAB-248
     done = five(
         "exec", "bob", "--", "sh", "-c", "hostname; cat; echo no >&2; exit 7", stdin="typed"
@@ -362,6 +394,16 @@ def test_nothing_is_left_when_either_half_is_killed(
         until(lambda: not processes_of(root), "processes are left")
         assert answer("gc")["removed"]
     until(lambda: not list(root.glob("*")), "files are left")
+
+
+def test_a_supervisor_that_nobody_can_reach_is_found(five: Lab, root: Path) -> None:  # LAB-246
+    pid = answer("status")["pid"]
+    shutil.rmtree(root / "five")
+
+    assert answer("ls")["labs"] == []
+    removed = answer("gc")["removed"]
+    assert [(each["kind"], each["what"]) for each in removed] == [("supervisor", f"process {pid}")]
+    until(lambda: not processes_of(root), "processes are left")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
