@@ -259,6 +259,7 @@ class LabNode:
     def _is_dead(self) -> None:
         self._state = "dead"
         self._netns = {"": self._netns[""]}
+        self._root = None  # asking for it anew switches the machine on
         self._died.set()
 
     async def _end_of(self, process: LabProcess, *, timeout_s: float) -> int:

@@ -45,7 +45,7 @@ async def bring_up(lab: Lab, *, progress: Progress, tell: Tell) -> AsyncIterator
     """
     opening = _Opening(lab, progress)
     try:
-        if any(node.role != "host" for node in lab.topology.nodes):
+        if opening.desk:
             await opening.start()
             tell("phase", "", "the registry serves and all nodes run")
             await opening.publish()

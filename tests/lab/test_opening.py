@@ -10,7 +10,6 @@ from itertools import permutations
 
 import pytest
 
-from netlab.fleet import node_socket
 from netlab.fleet.fleet import Fleet, Inside
 from netlab.fleet.greeter import ANSWER, PORT, QUESTION
 from netlab.fleet.opening import bring_up
@@ -26,7 +25,6 @@ from netlab.topology import (
     Topology,
     Workload,
 )
-from zos_core.status import NetworkStatus, Status
 
 pytestmark = [pytest.mark.lab, pytest.mark.blocking, pytest.mark.timeout(240)]
 
@@ -97,23 +95,38 @@ async def test_all_that_a_topology_says_runs_and_answers_with_its_name(lab):
         assert await _answer(fleet, everybody["alice/home/db"], bob.v4) == alice.name
 
 
-async def test_a_node_that_was_killed_starts_again_as_it_was(lab):
+async def test_a_machine_that_lost_its_power_is_what_it_was(lab):
     # LAB-303
-    alone = Tenant("alice", (TenantNetwork("home", nodes=("n1",)),))
-    nodes = (Node("registry", role="registry"), Node("n1", role="node"))
-    async with opened(await lab(Topology(nodes=nodes, tenants=(alone,)))) as (fleet, _):
-        id_ = fleet.node_ids["n1"]
-        await fleet.stop_node("n1")
-        assert not fleet.runs("n1")
-        await fleet.start("n1")
-        assert fleet.runs("n1")
-        assert fleet.node_ids["n1"] == id_
-        names = {each.name for each in await _networks(fleet, "n1")}
-        assert names == {"home"}
+    home = TenantNetwork(
+        "home",
+        nodes=("n1", "n2"),
+        clients=(Access("laptop", via="n1"),),
+        workloads=(Workload("web", "n1"), Workload("db", "n2")),
+    )
+    topology = Topology(
+        nodes=(
+            Node("registry", role="registry"),
+            *(Node(name, role="node") for name in ("n1", "n2")),
+            Node("laptop", role="client"),
+        ),
+        tenants=(Tenant("alice", (home,)),),
+    )
+    async with opened(await lab(topology)) as (fleet, _):
+        ids, inside, reference = dict(fleet.node_ids), dict(fleet.inside), fleet.registry
+        db = inside["alice/home/db"]
+        for name in ("n1", "registry", "laptop"):
+            node = fleet.lab.node(name)
+            await node.kill()
+            await node.restart()
+            await fleet.start(name)
+        assert (fleet.node_ids, fleet.inside, fleet.registry) == (ids, inside, reference)
+        for target in (inside["alice/home/web"], inside["alice/home/laptop"]):
+            for address in (target.v4, target.v6):
+                assert await _answer(fleet, db, address) == target.name
 
 
 async def test_programs_of_a_lab_without_an_overlay_run(lab):
-    # LAB-300
+    # LAB-300, LAB-304
     running = await lab(Topology(nodes=(Node("a", run=(("sh", "-c", "echo is here"),)),)))
     async with opened(running):
         log = running.workdir / "a" / "run-1.log"
@@ -139,8 +152,3 @@ async def _answer(fleet: Fleet, asker: Inside, address: str) -> str:
                     by_tcp = await loop.sock_recv(tcp, 512)
                     assert by_udp == ANSWER + NONCE + by_tcp[:-1]
                     return by_tcp[:-1].decode()
-
-
-async def _networks(fleet: Fleet, name: str) -> tuple[NetworkStatus, ...]:
-    status = await node_socket.ask(fleet.lab.node(name), "/v1/status", Status)
-    return status.networks
