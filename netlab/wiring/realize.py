@@ -19,6 +19,9 @@ from netlab.wiring.routes import Routes
 from netlab.wiring.ruleset import router_ruleset, router_sysctls
 from netlab.wiring.wiring import LOOPBACK_IFINDEX, Cable, Core, End, Station, Subnet, Wiring
 
+# Every node's /etc/hosts names all nodes: what that costs grows with the square.
+NAMED_NODES_MAX = 256
+
 FORWARDING = (
     ("/proc/sys/net/ipv4/ip_forward", "1"),
     ("/proc/sys/net/ipv6/conf/all/forwarding", "1"),
@@ -80,12 +83,13 @@ class _Realizer:
 
     def namespaces(self) -> Iterator[Namespace]:
         wiring = self._wiring
+        known = _known_hosts(wiring)
         for node in wiring.topology.nodes:
             yield Namespace(
                 name=node.name,
                 facts=(*self._station_facts(node.name), *self._routes[node.name]),
                 sysctls=FORWARDING if node.name in self._gateways else (),
-                files=_files(node.name),
+                files=_files(node.name, known=known),
             )
         for router in wiring.topology.routers:
             facts = [*self._station_facts(router.name)]
@@ -253,11 +257,24 @@ def _local_addresses(wiring: Wiring) -> Iterator[tuple[str, int, bytes]]:
             yield subnet.end.netns, subnet.end.ifindex, subnet.ipv6.packed
 
 
-def _files(hostname: str) -> tuple[tuple[str, str], ...]:
-    hosts = f"127.0.0.1 localhost {hostname}\n::1 localhost {hostname}\n"
+def _known_hosts(wiring: Wiring) -> str:
+    """The lines of /etc/hosts by which every node knows the others; none in a big lab."""
+    if len(wiring.topology.nodes) > NAMED_NODES_MAX:
+        return ""
+    return "".join(
+        f"{address} {node.name}\n"
+        for node in wiring.topology.nodes
+        for station in wiring.stations[node.name]
+        for address in (station.ipv4, station.ipv6)
+        if address is not None
+    )
+
+
+def _files(hostname: str, *, known: str) -> tuple[tuple[str, str], ...]:
+    own = "" if known else f" {hostname}"
     return (
         ("/etc/hostname", f"{hostname}\n"),
-        ("/etc/hosts", hosts),
+        ("/etc/hosts", f"127.0.0.1 localhost{own}\n::1 localhost{own}\n{known}"),
         ("/etc/resolv.conf", "# no resolver in this lab\n"),
     )
 

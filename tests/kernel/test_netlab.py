@@ -103,6 +103,17 @@ async def test_lab_nodes_reach_what_they_should(lab, family):  # LAB-005
         await exchange(running.node(one), running.node(other), family)
 
 
+async def test_lab_nodes_know_each_other_by_name(lab):  # LAB-008
+    running = await lab(HOMES)
+    for family in ("-4", "-6"):
+        await running.node("a").run("ping", family, "-c1", "-W10", "n1")
+    hosts = (await running.node("n1").run("getent", "ahosts", "b")).text
+    assert running.node("b").ipv4 in hosts
+    assert running.node("b").ipv6 in hosts
+    own = (await running.node("n1").run("getent", "ahosts", "n1")).text
+    assert running.node("n1").ipv4 in own
+
+
 @FAMILIES
 async def test_lab_lan_without_a_router_leads_nowhere(lab, family):
     running = await lab(HOMES)
