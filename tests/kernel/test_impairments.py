@@ -6,10 +6,13 @@ Times are asserted in one direction only: a loaded machine is late, never early.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +23,7 @@ from netlab.lab_node import LabNode
 from netlab.nat import NATS
 from netlab.topology import Lan, Link, Node, Router, Topology
 from netlab.wiring import impairing
-from overlay.errors import Rejected
+from overlay.errors import Rejected, Unavailable
 
 pytestmark = [pytest.mark.kernel, pytest.mark.blocking]
 
@@ -107,7 +110,9 @@ async def test_impaired_link_says_who_does_what_and_how_exactly(lab):  # LAB-260
     await running.impair(LINK, both)
     impaired = await running.impaired(LINK)
     assert impaired.both == both
-    assert impaired.up.back_ends in (("pump",), ("netem",))
+    trial = ("tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms")
+    tried = await running.node("n2").run(*trial, check=False)
+    assert impaired.up.back_ends == (("netem",) if tried.returncode == 0 else ("pump",))
     assert impaired.down.back_ends == ("nftables",)
     assert impaired.up.error
     assert impaired.missed == 0
@@ -367,3 +372,19 @@ async def test_topology_impairs_its_links_from_the_start(lab):  # LAB-267
     impaired = Both(up=Impairment(delay_s=0.02), down=Impairment(loss=0.5))
     running = await lab(Topology(nodes=(Node("n1", (Link(impaired=impaired),)), Node("n2"))))
     assert (await running.impaired(LINK)).both == impaired
+
+
+async def test_pump_that_is_killed_is_missed_and_not_held_by_the_lab(lab):  # LAB-267
+    running = with_pump(await lab(PAIR))
+    await running.impair(LINK, Both(up=Impairment(delay_s=0.01)))
+    os.kill(pump_of(running.keeper_pid), signal.SIGKILL)
+    with pytest.raises(Unavailable):
+        await running.impaired(LINK)
+    assert (await running.node("n1").run("true")).returncode == 0
+
+
+def pump_of(keeper: int) -> int:
+    children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+    arguments = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
+    (pump,) = [pid for pid, text in arguments.items() if "keeper.pump" in text]
+    return pump
