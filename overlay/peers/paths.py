@@ -74,12 +74,18 @@ def select_candidates(offered: Iterable[Candidate], *, underlay: Underlay) -> tu
     return tuple(sorted(usable, key=lambda candidate: _preference(candidate, underlay)))
 
 
-def begin_path(offered: Iterable[Candidate], *, underlay: Underlay, now: float) -> Path:
-    """The path to a peer that we learn of."""
+def begin_path(
+    offered: Iterable[Candidate], *, underlay: Underlay, now: float, heard: Endpoint | None = None
+) -> Path:
+    """The path to a peer that we learn of. `heard`: where it was in an earlier life of ours."""
     offered = tuple(offered)
+    candidates = select_candidates(offered, underlay=underlay)
+    known = {candidate.endpoint for candidate in candidates}
+    usable = heard is not None and heard not in known and underlay.reaches(heard.address)
     return Path(
-        candidates=select_candidates(offered, underlay=underlay),
+        candidates=candidates,
         keepalive_s=_keepalive_s(offered, underlay),
+        proven=heard if usable else None,
         since=now,
     )
 

@@ -13,7 +13,7 @@ import msgspec
 
 from overlay.documents import schema
 from overlay.documents.schema import Member, Network
-from overlay.model import Candidate, NodeId, WgDevice, WgPeer, WgPublicKey
+from overlay.model import Candidate, Endpoint, NodeId, WgDevice, WgPeer, WgPublicKey
 from overlay.peers import paths
 from overlay.peers.paths import Path, Underlay
 from overlay.peers.selection import PeerDelta, Selection
@@ -22,9 +22,17 @@ from overlay.peers.selection import PeerDelta, Selection
 class PeerGoals:
     """Desired peers of one network resource, endpoints and keepalives included."""
 
-    def __init__(self, own: NodeId, *, own_key: WgPublicKey, underlay: Underlay) -> None:
+    def __init__(
+        self,
+        own: NodeId,
+        *,
+        own_key: WgPublicKey,
+        underlay: Underlay,
+        heard: Mapping[WgPublicKey, Endpoint] = MappingProxyType({}),
+    ) -> None:
         self.selection = Selection(own, own_key=own_key)
         self._own_key = own_key
+        self._heard = heard  # where peers were in an earlier life of ours
         self._underlay = underlay
         self._peers: dict[WgPublicKey, WgPeer] = {}
         self._paths: dict[WgPublicKey, Path] = {}
@@ -36,6 +44,10 @@ class PeerGoals:
 
     def path(self, key: WgPublicKey) -> Path | None:
         return self._paths.get(key)
+
+    def heard(self) -> dict[WgPublicKey, Endpoint]:
+        """Where peers are that no document leads to."""
+        return {key: path.proven for key, path in self._paths.items() if path.proven is not None}
 
     def put_network(self, network: Network, *, now: float) -> None:
         self._take(self.selection.put_network(network), now=now)
@@ -120,7 +132,9 @@ class PeerGoals:
         for peer in delta.put:
             key = peer.public_key
             if key not in self._paths and (offered := self._offered(key)) is not None:
-                self._paths[key] = paths.begin_path(offered, underlay=self._underlay, now=now)
+                self._paths[key] = paths.begin_path(
+                    offered, underlay=self._underlay, now=now, heard=self._heard.get(key)
+                )
             self._set_peer(peer)
 
     def _offered(self, key: WgPublicKey) -> tuple[Candidate, ...] | None:

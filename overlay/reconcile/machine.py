@@ -16,6 +16,7 @@ from overlay.netns.converge import Configurator
 from overlay.netns.namespaces import hop
 from overlay.netns.ports import Shell
 from overlay.ports import Clock
+from overlay.reconcile.heard import Heard
 from overlay.reconcile.publisher import Publisher
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Machine:
     random: Callable[[], float]
     publisher: Publisher
     on_outcome: Callable[[ResourceLoop], None]
+    heard: Heard
 
 
 def poke(netns: str, addresses: Iterable[Address]) -> None:

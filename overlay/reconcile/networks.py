@@ -157,6 +157,7 @@ class Networks:
             self._cache.free_port(network)
             self._cache.drop_attachments(network)
             self._cache.drop_setting(f"joined/{network}")
+            self._machine.heard.forget(network)
         self._keys.forget(network)
         self._journal.forget_below(f"member/{network}/")
         self._share_polls()

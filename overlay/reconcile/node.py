@@ -31,6 +31,7 @@ from overlay.reconcile import workloads
 from overlay.reconcile.acceptance import Acceptance
 from overlay.reconcile.backoff import Backoff
 from overlay.reconcile.feed import BATCH_DOCUMENTS, Batch, Feed
+from overlay.reconcile.heard import Heard
 from overlay.reconcile.intake import Intake
 from overlay.reconcile.journal import Journal
 from overlay.reconcile.keyring import Keyring
@@ -86,7 +87,7 @@ class NodeLoop:
         self._notices = notices
         self._link_notices = link_notices
         self.machine = Machine(
-            configurator, shell, clock, random, self.publisher, self._note_outcome
+            configurator, shell, clock, random, self.publisher, self._note_outcome, Heard(cache)
         )
         self.networks = Networks(
             self.id,

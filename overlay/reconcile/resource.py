@@ -33,6 +33,7 @@ from overlay.peers.paths import Underlay
 from overlay.reconcile.backoff import Backoff, spread
 from overlay.reconcile.goals import PeerGoals
 from overlay.reconcile.greeting import GREETING_S, Greetings
+from overlay.reconcile.heard import MAX_HEARD, RECORD_EVERY_S
 from overlay.reconcile.journal import Journal, Repair
 from overlay.reconcile.machine import Machine, poke
 from overlay.reconcile.membership import Gate
@@ -86,6 +87,8 @@ class ResourceLoop:
         self.listen_port = listen_port
         self.netns = addressing.netns_name(network)
         self._underlay = underlay
+        self._heard = machine.heard.of(network)  # as on disk
+        self._next_record = 0.0
         self.goals = self._new_goals()
         self.attachments: tuple[StoredAttachment, ...] = ()
         self.departed: frozenset[str] = frozenset()  # members that the tenant has taken out
@@ -125,7 +128,12 @@ class ResourceLoop:
         return self.gate.open and self.goals.selection.own_index is not None
 
     def _new_goals(self) -> PeerGoals:
-        return PeerGoals(self.node, own_key=self.device_key.public_key, underlay=self._underlay)
+        return PeerGoals(
+            self.node,
+            own_key=self.device_key.public_key,
+            underlay=self._underlay,
+            heard=self._heard,
+        )
 
     def reset_goals(self) -> None:
         """As if no document were known."""
@@ -394,6 +402,7 @@ class ResourceLoop:
             wall=wall,
             now=clock.monotonic(),
         )
+        self._record_heard()
         await self._greet_again(device, traffic)
         cost_s = time.process_time() - started
         # The first look reads every peer anew and takes long; the next ones do not.
@@ -404,6 +413,16 @@ class ResourceLoop:
             await self._write_peers()
         elif self._has_drifted(device, wall=int(wall)):
             await self._converge(by=POLL)
+
+    def _record_heard(self) -> None:
+        """A disk that takes nothing takes it later; it is a hint."""
+        if self._now < self._next_record or len(self.goals.peers) > MAX_HEARD:
+            return
+        if (heard := self.goals.heard()) != self._heard:
+            self._next_record = self._now + RECORD_EVERY_S
+            with suppress(Unavailable):
+                self._machine.heard.keep(self.network, heard)
+                self._heard = heard
 
     def _has_drifted(self, device: WgDevice, *, wall: int) -> bool:
         if (device.public_key, device.listen_port) != (

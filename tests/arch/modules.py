@@ -39,6 +39,7 @@ SHELL = frozenset(
         "overlay.peers.registry",
         "overlay.reconcile.acceptance",
         "overlay.reconcile.feed",
+        "overlay.reconcile.heard",
         "overlay.reconcile.intake",
         "overlay.reconcile.joining",
         "overlay.reconcile.keyring",

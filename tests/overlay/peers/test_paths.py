@@ -55,6 +55,19 @@ def look(path: Path, *, at: float, sent: int = 0, handshake_age: float | None = 
     )
 
 
+def test_a_path_begins_where_the_peer_was_heard_before() -> None:
+    # NODE-048
+    there = parse_endpoint("203.0.113.9:4711")
+    path = begin_path((LAN,), underlay=PUBLIC, now=0.0, heard=there)
+    assert (path.endpoint, path.alive, path.has_choice) == (there, False, True)
+    # It gives way like any other that leads nowhere.
+    assert look(path, at=PATH_TRY_S, sent=148).endpoint == LAN.endpoint
+    # A candidate is in the documents, and a family that is not there leads nowhere.
+    assert begin_path((LAN,), underlay=PUBLIC, now=0.0, heard=LAN.endpoint).proven is None
+    only_v6 = Underlay(families=frozenset({6}), prefixes=(), declared=True)
+    assert begin_path((LAN_6,), underlay=only_v6, now=0.0, heard=there).proven is None
+
+
 @pytest.mark.parametrize("is_lower", [True, False])
 def test_who_seems_hidden_begins_else_the_lower_key(is_lower: bool) -> None:
     # NODE-047: both come to opposite answers
