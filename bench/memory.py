@@ -45,7 +45,7 @@ from zos_core.clock import SystemClock
 FEW = 3
 RESIDENT_LIMIT = 80e6
 PER_PEER_LIMIT = 8 * 1024.0
-IDLE_LIMIT = 0.02  # of one core: what POLL_SHARE allows for looking at devices
+IDLE_LIMIT = 0.02  # of one core: what LOOK_SHARE allows for looking at devices
 SETTLE_S = 5.0
 IDLE_S = 15.0
 GIVE_UP_S = 300.0

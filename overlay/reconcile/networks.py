@@ -175,4 +175,4 @@ class Networks:
 
     def _share_polls(self) -> None:
         for loop in self.loops.values():
-            loop.poll_divisor = len(self.loops)
+            loop.schedule.sharers = len(self.loops)

@@ -38,8 +38,9 @@ from overlay.reconcile.keyring import Keyring
 from overlay.reconcile.machine import LinkNotices, Machine, Notices
 from overlay.reconcile.networks import Networks
 from overlay.reconcile.publisher import Publisher
-from overlay.reconcile.resource import NOTIFICATION, ResourceLoop
+from overlay.reconcile.resource import ResourceLoop
 from overlay.reconcile.results import Results
+from overlay.reconcile.schedule import NOTIFICATION
 from overlay.reconcile.settings import NodeSettings
 from overlay.reconcile.surroundings import select_surroundings
 
@@ -281,7 +282,7 @@ class NodeLoop:
             async for netns in self._notices:
                 for loop in self.loops.values():
                     if loop.netns == netns:
-                        loop.wake(NOTIFICATION)
+                        loop.schedule.wake(NOTIFICATION)
 
     def _follow_netns(self) -> None:
         self._notices.follow(loop.netns for loop in self.loops.values() if loop.is_wanted)

@@ -30,31 +30,18 @@ from overlay.netns.state import Attachment, Resource
 from overlay.peers.cache import StoredAttachment
 from overlay.peers.candidates import Surroundings, overlay_mtu_bytes
 from overlay.peers.paths import Underlay
-from overlay.reconcile.backoff import Backoff, spread
+from overlay.reconcile.backoff import Backoff
 from overlay.reconcile.goals import PeerGoals
-from overlay.reconcile.greeting import GREETING_S, Greetings
+from overlay.reconcile.greeting import Greetings
 from overlay.reconcile.heard import MAX_HEARD, RECORD_EVERY_S
 from overlay.reconcile.journal import Journal, Repair
 from overlay.reconcile.machine import Machine, poke
 from overlay.reconcile.membership import Gate
+from overlay.reconcile.schedule import DOCUMENTS, POLL, Schedule, most_telling
 
 log = logging.getLogger(__name__)
 
-FULL_PASS_S = 30.0
-POLL_MIN_S = 0.5
-POLL_SHARE = 0.012  # of one core, for all looks at all devices together; full passes come on top
-SETTLE_S = 0.02
-CALM_FACTOR = 5.0  # passes for notifications take at most a sixth of one core
-CALM_MAX_S = 0.7
 PASS_DEADLINE_S = 60.0
-
-DOCUMENTS, NOTIFICATION, POLL, INTERVAL, START = (
-    "documents",
-    "notification",
-    "poll",
-    "interval",
-    "start",
-)
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -97,12 +84,10 @@ class ResourceLoop:
         self.outcome: Outcome | None = None
         self.last_change_at: datetime | None = None
         self.failures = 0  # passes in a row
-        self.poll_divisor = 1  # how many loops share POLL_SHARE
+        self.schedule = Schedule(machine.clock, machine.random)
         self._surroundings = surroundings
         self._machine = machine
         self.journal = journal
-        self._reasons: set[str] = {START}
-        self._wake = asyncio.Event()
         self._finished = asyncio.Event()
         self._progress = asyncio.Event()
         self._goal_changed = True
@@ -110,10 +95,6 @@ class ResourceLoop:
         self._repairing = False  # a pass over drift alone failed: the next one goes on with it
         self._announced: set[WgPublicKey] = set()  # peers that documents changed, not yet written
         self._backoff = Backoff(machine.random)
-        self._next_full = 0.0
-        self._next_poll = 0.0
-        self._calm_until = 0.0
-        self._poll_s = POLL_MIN_S
         self._greetings = Greetings(self._goes_first)
 
     # What the node's loop says.
@@ -152,11 +133,7 @@ class ResourceLoop:
         """Documents, attachments or the gate are others now: a pass is due."""
         self._goal_changed |= not peers_only
         self._repairing &= peers_only
-        self.wake(DOCUMENTS)
-
-    def wake(self, reason: str) -> None:
-        self._reasons.add(reason)
-        self._wake.set()
+        self.schedule.wake(DOCUMENTS)
 
     def put_surroundings(self, surroundings: Surroundings, underlay: Underlay) -> None:
         """Our own links in the underlay changed; peers learn it by hearing from us."""
@@ -243,7 +220,7 @@ class ResourceLoop:
     async def run(self) -> None:
         """Passes until the network is no longer ours and nothing of it is left."""
         while True:
-            reasons = await self._next_reasons()
+            reasons = await self.schedule.next_reasons()
             try:
                 async with asyncio.timeout(PASS_DEADLINE_S):
                     await self._pass(reasons)
@@ -254,30 +231,9 @@ class ResourceLoop:
             if self._finished.is_set():
                 return
 
-    async def _next_reasons(self) -> set[str]:
-        await self._wait_until(min(self._next_full, self._next_poll))
-        # A change by hand is several notifications, and a workload may flap its link all day.
-        calm = max(self._calm_until, self._now + SETTLE_S)
-        while self._reasons == {NOTIFICATION} and self._now < calm:
-            self._wake.clear()
-            await self._wait_until(calm)
-        self._wake.clear()
-        reasons, self._reasons = self._reasons, set()
-        if self._now >= self._next_full:
-            reasons.add(INTERVAL)
-        elif self._now >= self._next_poll:
-            reasons.add(POLL)
-        return reasons
-
-    async def _wait_until(self, due: float) -> None:
-        """Until `due`, or until there is a reason to look."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, due - self._now)):
-                await self._wake.wait()
-
     @property
     def _now(self) -> float:
-        return self._machine.clock.monotonic()
+        return self.schedule.now
 
     async def _pass(self, reasons: set[str]) -> None:
         if not self.is_wanted:
@@ -288,7 +244,7 @@ class ResourceLoop:
             await self._write_peers()
             await self._look()
         else:
-            await self._converge(by=_named(reasons))
+            await self._converge(by=most_telling(reasons))
 
     async def _remove(self) -> None:
         """Nothing is left; a network that is only waiting for somebody stays on record."""
@@ -298,7 +254,7 @@ class ResourceLoop:
         self._note_changes(report.changes)
         self._succeeded(version)
         self._goal_changed = True  # should the gate open: everything is to be made
-        self._next_full = self._next_poll = self._now + FULL_PASS_S
+        self.schedule.rest()
         if not self.is_ours:
             self._finished.set()
 
@@ -340,12 +296,8 @@ class ResourceLoop:
         self._note_repairs(surprises, by=by)
         self._note_changes(tuple(c for c in report.changes if c not in surprises))
         self._succeeded(version)
-        cost_s = time.process_time() - started
-        self._calm_until = self._now + min(CALM_FACTOR * cost_s, CALM_MAX_S)
-        self._next_full = self._now + max(
-            spread(FULL_PASS_S, self._machine.random()), cost_s * self.poll_divisor / POLL_SHARE
-        )
-        self._next_poll = self._next_look()
+        self.schedule.passed(cost_s=time.process_time() - started)
+        self.schedule.look_by(self._greetings.due)
 
     async def _with_late_peers(self, desired: Resource) -> Resource:
         """Peers that came while the rest was made do not wait until that is confirmed."""
@@ -378,7 +330,7 @@ class ResourceLoop:
         self._succeeded(version, peers_only=True)
         self._greetings.add(peer.public_key for peer in delta.put)
         self._greet()
-        self._next_poll = min(self._next_poll, self._greetings.due or self._next_poll)
+        self.schedule.look_by(self._greetings.due)
 
     async def _look(self) -> None:
         """Read the device: which paths work, and has anybody changed a peer?"""
@@ -404,11 +356,8 @@ class ResourceLoop:
         )
         self._record_heard()
         await self._greet_again(device, traffic)
-        cost_s = time.process_time() - started
-        # The first look reads every peer anew and takes long; the next ones do not.
-        fair_s = min(cost_s * self.poll_divisor / POLL_SHARE, 2.0 * self._poll_s)
-        self._poll_s = max(POLL_MIN_S, fair_s)
-        self._next_poll = self._next_look()
+        self.schedule.looked(cost_s=time.process_time() - started)
+        self.schedule.look_by(self._greetings.due)
         if self.goals.has_unwritten:
             await self._write_peers()
         elif self._has_drifted(device, wall=int(wall)):
@@ -432,11 +381,6 @@ class ResourceLoop:
             return True
         changes = plan_peers(desired=self.goals.peers, actual=device.peers, now=wall)
         return next(changes, None) is not None
-
-    def _next_look(self) -> float:
-        """When the device is looked at again: soon when a greeted peer should have answered."""
-        regular, greeting = self._now + self._poll_s, self._greetings.due
-        return regular if greeting is None else min(regular, max(greeting, self._now + GREETING_S))
 
     async def _greet_again(
         self, device: WgDevice, traffic: Mapping[WgPublicKey, PeerTraffic]
@@ -512,9 +456,7 @@ class ResourceLoop:
         self._machine.on_outcome(self)
         self._progress.set()
         self._progress = asyncio.Event()
-        wait_s = self._backoff.next_s()
-        self._next_full = self._calm_until = self._now + wait_s
-        self._next_poll = self._next_full + POLL_MIN_S
+        self.schedule.failed(wait_s=self._backoff.next_s())
 
     def _note_changes(self, changes: tuple[Change, ...]) -> None:
         if not changes:
@@ -531,12 +473,6 @@ class ResourceLoop:
             says = change.describe()
             self.journal.repair(Repair(self.last_change_at, self.network, says, by))
             log.info("repaired", extra={"network": self.network, "change": says, "by": by})
-
-
-def _named(reasons: set[str]) -> str:
-    """The pass is called by what woke it, the most telling first."""
-    order = (NOTIFICATION, POLL, INTERVAL, START, DOCUMENTS)
-    return next(reason for reason in order if reason in reasons)
 
 
 def _is_about(change: Change, keys: set[WgPublicKey]) -> bool:

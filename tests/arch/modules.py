@@ -50,6 +50,7 @@ SHELL = frozenset(
         "overlay.reconcile.publisher",
         "overlay.reconcile.resource",
         "overlay.reconcile.results",
+        "overlay.reconcile.schedule",
         "overlay.reconcile.workloads",
         "overlay.registry.app",
         "overlay.registry.metrics",
