@@ -35,7 +35,8 @@ async def run(command: str, *, netns: str | None = None) -> spawn.Completed:
 
 
 async def pings(netns: str, address: str) -> bool:
-    return (await run(f"ping -c1 -W5 {address}", netns=netns)).code == 0
+    """Whether it answers at all: a link that has just come up loses packets without a word."""
+    return (await run(f"ping -n -c1 -i0.2 -w30 {address}", netns=netns)).code == 0
 
 
 class RealMachine:

@@ -103,6 +103,8 @@ class Configurator:
     async def remove(self, netns: str) -> Report:
         """Nothing of the resource is left."""
         report = await self.converge(absent_resource(netns))
+        # Killed between the two steps of it, a node leaves a pin's file that is no pin any more.
+        self._shell.pins.remove(netns)
         self._turns.pop(netns, None)
         return report
 

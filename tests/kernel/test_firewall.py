@@ -77,12 +77,18 @@ class Pair:
 
 @pytest.fixture
 async def pair(machine: RealMachine) -> AsyncIterator[Pair]:
-    """Node a with workload in wa, node b with workload in wb; everything inside is allowed."""
+    """Node a with workload in wa, node b with workload in wb; everything inside is allowed.
+
+    They have met, so that one datagram is as good as any.
+    """
     await machine.shell.kernel.set_link(None, "lo", up=True)
     a, b = (_node(machine, index, name) for index, name in ((3, "wa"), (4, "wb")))
     a.peers, b.peers = _peer(b), _peer(a)
     await a.converge()
     await b.converge()
+    for here, there in ((a, b), (b, a)):
+        for family in (socket.AF_INET, socket.AF_INET6):
+            assert await pings(here.workload.netns, there.address(family))
     yield Pair(a, b)
     for node in (a, b):
         await Configurator(machine.shell, clock=FixedClock()).remove(node.resource.netns)

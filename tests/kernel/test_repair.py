@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -104,6 +105,14 @@ async def test_a_netns_that_loses_its_pin_gets_it_back_with_everything_in_it(
     assert [type(change) for change in changes] == [CreateNetns]
 
 
+async def test_a_pin_that_was_half_taken_away_or_half_made_is_removed_with_the_rest(
+    machine: RealMachine, configurator: Configurator
+) -> None:  # NET-052
+    leave_file()
+    assert (await configurator.remove(NETNS)).changes == ()
+    assert not is_file_left()
+
+
 async def test_a_restarted_node_adopts_what_it_finds(machine: RealMachine) -> None:  # NET-056
     goal, key = GOAL.on(machine), machine.key(0)[0]
     await Configurator(machine.shell, clock=FixedClock()).converge(goal, private_key=key)
@@ -135,3 +144,14 @@ async def test_watch_lets_go_of_a_netns_that_is_removed(
     await configurator.remove(NETNS)
     while watch._followed:
         assert await notified(watch) == NETNS
+
+
+def leave_file() -> None:
+    """What a kill between making a pin's file and mounting the netns over it leaves."""
+    path = Path(namespaces.pin_path(NETNS))
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+
+
+def is_file_left() -> bool:
+    return Path(namespaces.pin_path(NETNS)).exists()
