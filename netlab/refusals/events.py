@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import combinations
 
 from netlab.refusals import impairments
 from netlab.refusals.expects import TIME_S_MAX
 from netlab.refusals.words import no_argv, out_of_bounds, unknown
-from netlab.topology import Draft, Event, Link
+from netlab.topology import Draft, Event
 from overlay.errors import Rejected
 
 LINK_VERBS = frozenset({"cut", "plug", "impair"})
@@ -27,7 +28,7 @@ def find(topology: Draft) -> Iterator[Rejected]:
     lans = (lan.name for lan in topology.lans)
     regions = (region.name for region in topology.regions)
     places = nodes.union(routers, lans, regions)
-    links = _count_links(topology)
+    links = count_links(topology)
     for position, event in enumerate(topology.events):
         path = f"at[{position}]"
         yield from out_of_bounds(
@@ -101,13 +102,39 @@ def _link_faults(name: str, links: Counter[str], *, path: str) -> Iterator[Rejec
         )
 
 
-def _count_links(topology: Draft) -> Counter[str]:
-    """How many links each name may mean: "alice-home", "home-alice" or "alice:eth0"."""
-    declared: list[tuple[str, Link]] = [
+def count_links(topology: Draft) -> Counter[str]:
+    """How many links each name may mean, as the wiring names them.
+
+    "alice-home", "home-alice" and "alice:eth0"; a second link to the same place by its end alone;
+    two nodes alone in a LAN, and two regions, by both names.
+    """
+    declared = [
         *((node.name, link) for node in topology.nodes for link in node.links),
         *((router.name, router.uplink) for router in topology.routers),
     ]
-    names: Counter[str] = Counter()
+    lans = {lan.name for lan in topology.lans}
+    in_lan: dict[str, list[tuple[str, set[str]]]] = {name: [] for name in lans}
+    cables: list[set[str]] = []
+    joined: set[tuple[str, str]] = set()
     for of, link in declared:
-        names.update({f"{of}-{link.to}", f"{link.to}-{of}", f"{of}:{link.name}"})
-    return names
+        names = {f"{of}:{link.name}"}
+        if (of, link.to) not in joined:
+            names |= _both_ways(of, link.to)
+        joined.add((of, link.to))
+        if link.to in lans:
+            in_lan[link.to].append((of, names))
+        else:
+            cables.append(names)
+    for ends in in_lan.values():
+        if len(ends) == 2:  # one cable, without a switch
+            (one, its), (other, others) = ends
+            cables.append(its | others | _both_ways(one, other))
+        else:
+            cables += (names for _, names in ends)
+    regions = dict.fromkeys(region.name for region in topology.regions)
+    cables += (_both_ways(one, other) for one, other in combinations(regions, 2))
+    return Counter(name for names in cables for name in names)
+
+
+def _both_ways(one: str, other: str) -> set[str]:
+    return {f"{one}-{other}", f"{other}-{one}"}

@@ -13,6 +13,7 @@ from netlab.topology import (
     Draft,
     Event,
     Expect,
+    Lan,
     Latency,
     Link,
     Node,
@@ -24,6 +25,7 @@ from netlab.topology import (
     Workload,
     find_faults,
 )
+from netlab.wiring.wirer import wire
 from overlay.errors import Rejected
 
 NETWORK = TenantNetwork(
@@ -237,6 +239,26 @@ def test_event_is_taken(event):  # LAB-290
     lab_with(events=(event,))
 
 
+def test_event_names_a_link_as_the_wiring_does():  # LAB-290
+    # Two regions, two nodes alone in a LAN, a second link to one place, three in a LAN.
+    lab = Topology(
+        (
+            Node("a", (Link(), Link("pair", "eth1"), Link(name="eth2"))),
+            Node("b", (Link("pair"), Link("many", "eth1"))),
+            Node("c", (Link("many"),)),
+            Node("d", (Link("many"), Link("home", "eth1"))),
+        ),
+        (Router("home", Link("eu")),),
+        (Lan("pair"), Lan("many")),
+        regions=(Region("internet"), Region("eu")),
+    )
+    names = {name for cable in wire(lab).cables for name in cable.names}
+
+    assert set(events.count_links(lab)) == names
+    assert {"a-b", "eu-internet", "a:eth2", "many-d"} <= names
+    replace(lab, events=tuple(Event(1, "cut", name) for name in sorted(names)))
+
+
 @pytest.mark.parametrize(
     ("event", "field"),
     [
@@ -247,7 +269,8 @@ def test_event_is_taken(event):  # LAB-290
         (Event(1, "heal", "n1"), "heal"),
         (Event(1, "cut", "n1"), "cut"),
         (Event(1, "cut", "n1-home"), "cut"),
-        (Event(1, "cut", "two-internet"), "cut"),
+        (Event(1, "cut", "a-b-internet"), "cut"),
+        (Event(1, "cut", "eu-internet"), "cut"),
         (Event(1, "impair", "n1:eth0"), "impair"),
         (Event(1, "cut", "n1:eth0", impaired=Both(up=Impairment(loss=1))), "cut"),
         (Event(1, "kill", "home"), "kill"),
@@ -261,8 +284,8 @@ def test_event_is_taken(event):  # LAB-290
     ],
 )
 def test_event_is_refused_by_its_part(event, field):  # LAB-290
-    nodes = (*NODES, Node("two", (Link(), Link(name="eth1"))))
-    draft = Draft(nodes, (Router("home"),), events=(event,))
+    nodes = (*NODES, Node("a-b"), Node("a", (Link("b-internet"),)))
+    draft = Draft(nodes, (Router("home"), Router("b-internet")), events=(event,))
     found = [fault.field for fault in find_faults(draft)]
     assert found[0] == f"at[0].{field}"
 
