@@ -7,8 +7,8 @@ network; when the keeper's descriptors go, it goes.
 from __future__ import annotations
 
 import os
-import socket
 
+from netlab.keeper import bare_socket as socket
 from netlab.keeper import linux, nftables
 from netlab.keeper import rtnetlink as nl
 from netlab.keeper import sysctls as settings

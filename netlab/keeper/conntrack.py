@@ -6,8 +6,9 @@ Constants are those of linux/netfilter/nfnetlink{,_conntrack}.h.
 from __future__ import annotations
 
 import os
-import socket
 import struct
+
+from netlab.keeper import bare_socket as socket
 
 NETLINK_NETFILTER = 12
 NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE = 1, 2

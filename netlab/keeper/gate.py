@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
 
+from netlab.keeper import bare_signal as signal
 from netlab.keeper import control, keeper, linux, traffic
 from netlab.keeper import rtnetlink as nl
 from netlab.keeper.cell import LOOPBACK_IFINDEX

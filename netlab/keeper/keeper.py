@@ -10,11 +10,10 @@ from __future__ import annotations
 import os
 import resource
 import select
-import signal
-import socket
 import sys
-from collections.abc import Callable
 
+from netlab.keeper import bare_signal as signal
+from netlab.keeper import bare_socket as socket
 from netlab.keeper import cell as cells
 from netlab.keeper import conntrack, control, linux, machine, nftables, readback, residents
 from netlab.keeper import rtnetlink as nl
@@ -24,6 +23,7 @@ from netlab.keeper.sweep import sweep
 
 TYPE_CHECKING = False  # as typing has it, without the price of importing typing
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _READ_BYTES = 1 << 20

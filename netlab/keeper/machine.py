@@ -7,9 +7,9 @@ does nothing; whatever runs in it ends with that process, as on a power cut.
 from __future__ import annotations
 
 import os
-import signal
-import socket
 
+from netlab.keeper import bare_signal as signal
+from netlab.keeper import bare_socket as socket
 from netlab.keeper import linux
 from netlab.keeper import rtnetlink as nl
 from netlab.keeper.cell import LOOPBACK_IFINDEX, NO_ROOT, Cell, Home, open_own

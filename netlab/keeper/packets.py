@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import socket
 import struct
+
+from netlab.keeper import bare_socket as socket
 
 TYPE_CHECKING = False  # as typing has it, without the price of importing typing
 if TYPE_CHECKING:

@@ -6,21 +6,21 @@ own; it ends with the keeper. Single-threaded: what it decides is in schedule.py
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import select
-import signal
-import socket
 import struct
 import sys
 import time
 from heapq import heappop, heappush
 
+from netlab.keeper import bare_signal as signal
+from netlab.keeper import bare_socket as socket
 from netlab.keeper import control, linux, packets
 from netlab.keeper.flow import flow_of
 from netlab.keeper.marks import NUMBER_MASK
 from netlab.keeper.schedule import NS_PER_S, Schedule, Terms
+from netlab.keeper.suppress import suppress
 
 TYPE_CHECKING = False  # as typing has it, without the price of importing typing
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def main() -> None:
     linux.die_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
-    with contextlib.suppress(PermissionError):  # as it happens to be, without privileges
+    with suppress(PermissionError):  # as it happens to be, without privileges
         os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
     os.set_inheritable(control.KEEPER_FD, False)
     try:

@@ -6,9 +6,9 @@ There is no pump until a link needs one.
 from __future__ import annotations
 
 import os
-import socket
 import sys
 
+from netlab.keeper import bare_socket as socket
 from netlab.keeper import cell as cells
 from netlab.keeper import control, linux, marks, packets
 from netlab.keeper import rtnetlink as nl

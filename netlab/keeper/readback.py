@@ -7,8 +7,9 @@ has learnt - is left out.
 
 from __future__ import annotations
 
-import socket
 import struct
+
+from netlab.keeper import bare_socket as socket
 
 TYPE_CHECKING = False  # as typing has it, without the price of importing typing
 if TYPE_CHECKING:

@@ -5,9 +5,10 @@ By the machine's own /proc, whose entries take a signal as a pidfd does.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
+
+from netlab.keeper import bare_signal as signal
+from netlab.keeper.suppress import suppress
 
 TYPE_CHECKING = False  # as typing has it, without the price of importing typing
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def continue_all() -> None:
 
 
 def _send(process: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):  # ended since
+    with suppress(ProcessLookupError):  # ended since
         signal.pidfd_send_signal(process, number)
 
 

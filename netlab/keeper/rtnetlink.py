@@ -8,10 +8,14 @@ It runs inside the keeper too, so it imports only what is cheap to import.
 from __future__ import annotations
 
 import os
-import socket
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator
+
+from netlab.keeper import bare_socket as socket
+
+TYPE_CHECKING = False  # as typing has it, without the price of importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 20, 21, 24, 25, 26

@@ -6,15 +6,15 @@ rules. Constants are those of linux/{rtnetlink,if_link,fib_rules}.h.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import socket
 import struct
 
+from netlab.keeper import bare_socket as socket
 from netlab.keeper import conntrack, linux, marks, nftables
 from netlab.keeper import rtnetlink as nl
 from netlab.keeper import sysctls as settings
 from netlab.keeper.cell import LOOPBACK_IFINDEX, Cell
+from netlab.keeper.suppress import suppress
 
 # What the names of a lab's own nftables tables begin with.
 OWN_TABLES = ("impair-", "netlab", "pump-")
@@ -58,7 +58,7 @@ def sweep(cell: Cell) -> None:
             if _priority_of(rule) not in _BUILT_IN_RULES:
                 _send_if_there(channel, _message(_DELRULE, rule))
     nftables.delete_tables(but=OWN_TABLES)
-    with contextlib.suppress(OSError):  # without connection tracking there is nothing to forget
+    with suppress(OSError):  # without connection tracking there is nothing to forget
         conntrack.flush()
     settings.write(_STILL)
 
