@@ -48,7 +48,7 @@ class Owner:
         self._is_child_gone = self._is_keeper_gone = False
         self._ended = self._loop.create_future()
         self._loop.add_reader(self._child, self._reap)
-        self._loop.add_reader(self._channel, self._receive)
+        self._loop.add_reader(self._channel, self._listen)
 
     @property
     def is_alive(self) -> bool:
@@ -104,6 +104,7 @@ class Owner:
             select.select([self._channel], [self._channel] if self._unsent else [], [])
             self._send()
             if not self._receive() and not answer.done():
+                self._bury_if_gone()
                 raise self._gone()
         return answer.result()
 
@@ -148,6 +149,10 @@ class Owner:
             _close(fds)
         self._loop.remove_writer(self._channel)
 
+    def _listen(self) -> None:
+        self._receive()
+        self._bury_if_gone()
+
     def _receive(self) -> bool:
         """Take all that is there. Whether the keeper may say more."""
         while True:
@@ -159,9 +164,8 @@ class Owner:
                 received = None
             if received is None:
                 self._loop.remove_reader(self._channel)
-                if self._keeper == _UNKNOWN:
-                    self._is_keeper_gone = True
-                    self._bury_if_gone()
+                # One that has said nothing of itself yet is known by its channel alone.
+                self._is_keeper_gone = self._is_keeper_gone or self._keeper == _UNKNOWN
                 return False
             self._accept(*received)
 
