@@ -17,7 +17,7 @@ export ZOS_WIREGUARD_GO ?= $(wildcard $(CURDIR)/build/wireguard-go/usr/bin/wireg
 HANG_S := 300
 # The least that must run: a suite that loses its tests fails instead of passing empty.
 KERNEL_TESTS ?= 180
-LAB_TESTS ?= 37
+LAB_TESTS ?= 60
 PAGE_TESTS ?= 6
 
 .NOTPARALLEL:

@@ -16,6 +16,7 @@ from typing import Literal
 from netlab.fleet.greeter import ANSWER, NAME_BYTES_MAX, NONCE_BYTES, PORT, QUESTION, RECEIVE_BYTES
 from netlab.judge.ends import End
 from netlab.lab import Lab
+from overlay.errors import OverlayError
 
 Version = Literal[4, 6]
 
@@ -52,8 +53,8 @@ class Questions:
         if not question.nonce:
             question.nonce = len(self._waiting).to_bytes(NONCE_BYTES, "big")
             self._waiting[question.nonce] = question
-        # A network that is not there yet refuses at once.
-        with contextlib.suppress(OSError):
+        # A network that is not there yet refuses at once, and so does a machine without power.
+        with contextlib.suppress(OSError, OverlayError):
             sock = self._socket(question.source, question.version)
             sock.sendto(QUESTION + question.nonce, (question.address, PORT))
 
@@ -65,7 +66,7 @@ class Questions:
                 async with asyncio.timeout(timeout_s):
                     await self._loop.sock_connect(sock, (question.address, PORT))
                     self._note(question, await self._greeting(sock))
-        except (OSError, TimeoutError):
+        except (OSError, OverlayError, TimeoutError):
             return
         finally:
             question.is_connecting = False

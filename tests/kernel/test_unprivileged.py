@@ -2,66 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-import sysconfig
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from netlab.keeper import gate
+from tests.nobody import home, python, run
 
-NOBODY = 65_534
-TREE = Path(__file__).resolve().parent.parent.parent
-PYTHONS = (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}", "/usr/bin/python3")
-PATIENCE_S = 50.0
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[Path]:
-    """A directory of nobody's, with the sources."""
-    made = Path(tempfile.mkdtemp(prefix="zos-nobody-", dir="/tmp"))
-    made.chmod(0o755)
-    for package in ("overlay", "zos_core", "netlab"):
-        shutil.copytree(
-            TREE / package, made / package, ignore=shutil.ignore_patterns("__pycache__")
-        )
-    (made / "lab").mkdir()
-    os.chown(made / "lab", NOBODY, NOBODY)
-    yield made
-    shutil.rmtree(made)
-
-
-@pytest.fixture(scope="module")
-def python(home: Path) -> str:
-    for candidate in PYTHONS:
-        if Path(candidate).exists() and run(home, candidate, "import netlab.lab").returncode == 0:
-            return candidate
-    pytest.skip("no Python with what zos needs can be read by others than root")
-
-
-def run(home: Path, python: str, code: str, *argv: str) -> subprocess.CompletedProcess[str]:
-    path = f"{home}:{sysconfig.get_path('purelib')}"
-    try:
-        return subprocess.run(
-            [python, "-c", code, *argv],
-            check=False,
-            user=NOBODY,
-            group=NOBODY,
-            extra_groups=[],
-            cwd="/",
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-        )
-    except PermissionError:
-        return subprocess.CompletedProcess([python], 126)
-
+__all__ = ("home", "python")  # fixtures, used by their names
 
 LAB = """
 import asyncio, os, socket, sys
