@@ -100,6 +100,8 @@ def _tell_progress(total: int) -> Callable[[Verdict], None]:
         nonlocal done, broken, told
         done += 1
         broken += bool(verdict.faults)
+        if verdict.faults:
+            output.say(f"seed {verdict.seed} broke a promise: {verdict.faults[0]}")
         if time.monotonic() - told >= TELL_S:
             told = time.monotonic()
             output.say(f"{done} of {total} seeds, {broken} broke a promise ...")

@@ -171,30 +171,36 @@ class Agent:
             resource.put_underlay(self._underlay)
             self._refresh(resource)
 
-    def restart(self, *, reboot: bool) -> None:
-        for network, resource in self.resources.items():
-            held = self._documents[network].values()
-            network_document = next(d for d in held if isinstance(d, Network))
-            members = [d for d in held if isinstance(d, Member)]
-            resource.begin_again(network_document, members, reboot=reboot)
-
-    def sleep(self) -> None:
-        self._set_awake(is_awake=False)
+    def stop(self, *, with_devices: bool) -> None:
+        """The process is gone, or all of the machine: a device alone lives on without us."""
+        self.is_awake = False
+        for resource in self.resources.values():
+            resource.is_awake = False
+            if with_devices:
+                resource.device.sleep()
 
     def wake(self) -> None:
-        self._set_awake(is_awake=True)
+        """The machine goes on where it slept."""
+        self.is_awake = True
+        for resource in self.resources.values():
+            resource.is_awake = True
+            resource.device.wake()
         self.note_move()
         for resource in self.resources.values():
             resource.look_anew()
 
-    def _set_awake(self, *, is_awake: bool) -> None:
-        self.is_awake = is_awake
-        for resource in self.resources.values():
-            resource.is_awake = is_awake
-            if is_awake:
-                resource.device.wake()
-            else:
-                resource.device.sleep()
+    def start(self, *, reboot: bool) -> None:
+        """Begin again from the disk; after a reboot there are no devices any more."""
+        self.is_awake = True
+        self._surroundings = self.host.surroundings
+        self._underlay = candidates.underlay_of(self._surroundings, declared=self.declared)
+        for network, resource in self.resources.items():
+            held = self._documents[network].values()
+            network_document = next(d for d in held if isinstance(d, Network))
+            members = [d for d in held if isinstance(d, Member)]
+            resource.begin_again(network_document, members, self._underlay, reboot=reboot)
+            self._refresh(resource)
+            resource.write()
 
 
 def _holds(resource: Resource, member: Member) -> bool:

@@ -163,7 +163,8 @@ def _router(place: _Place, chance: Chance) -> Transitions:
 
 
 def _restart(place: _Place, chance: Chance) -> Transitions:
-    return says.Restart(place.at, place.node, chance.random() < 0.5)
+    seconds = round(0.1 + chance.choice((1, 30)) * chance.random(), 1)
+    return says.Restart(place.at, place.node, chance.random() < 0.5, seconds)
 
 
 def _sleep(place: _Place, chance: Chance) -> Transitions:

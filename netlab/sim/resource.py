@@ -99,8 +99,12 @@ class Resource:
         self.write()
         self._greet(self.goals.peers)
 
-    def begin_again(self, network: Network, members: Iterable[Member], *, reboot: bool) -> None:
+    def begin_again(
+        self, network: Network, members: Iterable[Member], underlay: Underlay, *, reboot: bool
+    ) -> None:
         """As after a start of the node: goals from what is on its disk, the device as it is."""
+        self.is_awake = True
+        self._underlay = underlay
         self.goals = self._new_goals()
         self.put_network(network)
         for member in members:
@@ -116,6 +120,7 @@ class Resource:
 
     def look_anew(self) -> None:
         """Everything on the device is news."""
+        self._changed = {}
         for key in self.device.tunnels:
             self.note_change(key)
 
@@ -233,10 +238,10 @@ class Resource:
             now=now,
         )
         self._looked_at = wall
-        if self.goals.has_unwritten:
-            self.write()
-        elif drifted := self._drifted(shown):
-            actual = {key: shown[key] for key in drifted}
+        # The node looks for drift at its next poll when it has something to write at this one.
+        self.write()
+        if drifted := self._drifted(device.shown(changed)):
+            actual = device.shown(drifted)
             self._apply(plan_peers(desired=drifted, actual=actual, now=int(wall)))
         for peer in shown.values():
             self._note_when_stale(peer, wall)

@@ -121,10 +121,14 @@ class Renumber(Transition, frozen=True):
 
 
 class Restart(Transition, frozen=True):
-    """The node begins again from its disk; after a reboot its WireGuard devices are gone too."""
+    """The node is away for so long and begins again from its disk.
+
+    Its WireGuard devices live on meanwhile; after a reboot they are gone.
+    """
 
     node: int
     reboot: bool
+    seconds: float
 
 
 class Sleep(Transition, frozen=True):

@@ -48,7 +48,6 @@ class Tunnel:
         "attempts_until",
         "current",
         "endpoint",
-        "initiated",
         "is_staged",
         "keepalive_s",
         "key",
@@ -58,6 +57,7 @@ class Tunnel:
         "previous",
         "sent_at",
         "sent_bytes",
+        "shaken",
         "trying",
     )
 
@@ -73,7 +73,7 @@ class Tunnel:
         self.previous: Session | None = None
         self.offered: Session | None = None  # as responder, until the first packet with it comes
         self.pending = 0  # the initiation whose response is awaited
-        self.initiated = -REKEY_TIMEOUT_S
+        self.shaken = -REKEY_TIMEOUT_S  # when an initiation or a response was sent last
         self.attempts_until = 0.0
         self.trying = 0  # changes whenever the retry timer is set anew or stopped
         self.is_staged = False  # a request waits for a session
@@ -259,13 +259,13 @@ class Device:
     def _initiate(self, tunnel: Tunnel) -> None:
         """Begin to try for a handshake, unless one was begun just now."""
         now = self._timeline.now
-        if now - tunnel.initiated < REKEY_TIMEOUT_S:
+        if now - tunnel.shaken < REKEY_TIMEOUT_S:
             return
         tunnel.attempts_until = now + REKEY_ATTEMPT_S
         self._send_initiation(tunnel)
 
     def _send_initiation(self, tunnel: Tunnel) -> None:
-        tunnel.initiated = self._timeline.now
+        tunnel.shaken = self._timeline.now
         tunnel.pending = next(self._numbers)
         tunnel.trying += 1
         self._transmit(tunnel, INITIATION, tunnel.pending)
@@ -276,10 +276,10 @@ class Device:
     def _try_again(self, tunnel: Tunnel, mark: float) -> None:
         if tunnel.trying != mark or not self._is_ours(tunnel, self._try_again, mark):
             return
-        if self._timeline.now < tunnel.attempts_until:
-            self._send_initiation(tunnel)
-        else:
+        if self._timeline.now >= tunnel.attempts_until:
             tunnel.is_staged = False
+        elif self._timeline.now - tunnel.shaken >= REKEY_TIMEOUT_S:
+            self._send_initiation(tunnel)
 
     def _send(self, tunnel: Tunnel, kind: int, session: Session | None) -> None:
         if session is None:
@@ -316,6 +316,7 @@ class Device:
             tunnel.offered = Session(number, self._timeline.now, is_initiator=False)
             self._note_endpoint(tunnel, seen)
             self._transmit(tunnel, RESPONSE, number)
+            tunnel.shaken = self._timeline.now
         elif kind == RESPONSE:
             if number == tunnel.pending:
                 self._note_endpoint(tunnel, seen)

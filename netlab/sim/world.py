@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import singledispatchmethod
+from functools import partial, singledispatchmethod
 
 from netlab.sim import scenario as says
 from netlab.sim.agent import FIRST_PORT, Agent
@@ -21,6 +21,7 @@ START_S = 5.0  # in which the tenants publish their first documents
 REGISTRY_S = 0.005
 STRAGGLE = 0.05  # of the deliveries take up to STRAGGLE_S
 STRAGGLE_S = 3.0
+AT_ONCE_S = 0.5  # after a start nothing is waited for
 RECONNECT_S = 30.0  # the longest wait of a node's backoff
 FORWARDED = 8  # ports that the operator of a declared node forwards
 PORTS_APART, RANGES = 64, 200
@@ -44,6 +45,7 @@ class World:
             network.number: Tenant(network.number, network.members) for network in scenario.networks
         }
         self._unpublished: set[int] = set()  # tenants with something to say
+        self._away: dict[int, Callable[[], None]] = {}  # who comes back, and how
         for agent in self.agents.values():
             self._reconnect(agent, 0.0)
         for number, tenant in self.tenants.items():
@@ -196,23 +198,26 @@ class World:
     def _(self, restart: says.Restart) -> None:
         agent = self.agents[restart.node]
         if agent.is_awake:
-            agent.is_connected = False
-            agent.inbox.clear()
-            agent.restart(reboot=restart.reboot)
-            self._reconsider((agent,))
+            agent.stop(with_devices=restart.reboot)
+            self._send_away(agent, partial(agent.start, reboot=restart.reboot), restart.seconds)
 
     @happen.register
     def _(self, sleep: says.Sleep) -> None:
         agent = self.agents[sleep.node]
         if agent.is_awake:
-            agent.sleep()
-            self._reconsider((agent,))
-            self.timeline.after(sleep.seconds, self._wake, agent)
+            agent.stop(with_devices=True)
+            self._send_away(agent, agent.wake, sleep.seconds)
 
-    def _wake(self, agent: Agent) -> None:
-        if not agent.is_awake:
-            agent.wake()
-            self._reconsider((agent,))
+    def _send_away(self, agent: Agent, come_back: Callable[[], None], seconds: float) -> None:
+        self._away[agent.number] = come_back
+        self._reconsider((agent,))
+        self.timeline.after(seconds, self._bring_back, agent.number)
+
+    def _bring_back(self, number: int) -> None:
+        if (come_back := self._away.pop(number, None)) is not None:
+            come_back()
+            agent = self.agents[number]
+            self._reconnect(agent, AT_ONCE_S)
 
     @happen.register
     def _(self, flow: says.Flow) -> None:
@@ -234,8 +239,8 @@ class World:
         """From now on nothing happens, nothing is lost, everybody is awake."""
         self.internet.is_quiet = True
         self._restore()
-        for agent in self.agents.values():
-            self._wake(agent)
+        for number in list(self._away):
+            self._bring_back(number)
         if self.scenario.heals:
             for site in self.internet.sites.values():
                 site.side = 0

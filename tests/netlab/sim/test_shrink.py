@@ -48,7 +48,7 @@ def test_what_fails_by_nothing_becomes_nothing() -> None:
 
 
 def test_what_is_left_keeps_its_numbers() -> None:
-    whole = scenario_of(2, nodes=100)
+    whole = scenario_of(2, nodes=400)
     leave = next(t for t in whole.transitions if isinstance(t, says.Leave))
     small = shrink(whole, Counted(leave))
     assert leave.node in {node.number for node in small.nodes}

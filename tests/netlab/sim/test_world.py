@@ -68,14 +68,14 @@ def test_trouble_of_every_kind_passes() -> None:
     happens = (
         says.Flow(10.0, 0, 0, 1, 60.0),
         says.Outage(20.0, 30.0),
-        says.Restart(25.0, 0, reboot=True),
+        says.Restart(25.0, 0, reboot=True, seconds=10.0),
         says.Split(30.0, (1,), 1),
         says.Sleep(40.0, 2, 50.0),
         says.Forget(50.0, 1),
         says.Renumber(55.0, 1),
         says.Split(70.0, (1,), 0),
         says.Replay(80.0, 0, 1),
-        says.Restart(90.0, 1, reboot=False),
+        says.Restart(90.0, 1, reboot=False, seconds=10.0),
         says.Withdraw(100.0, 0, 1),
     )
     kept(live(world(0, 1, 1, 2, declared=(0,), happens=happens)))
