@@ -144,16 +144,14 @@ def main() -> None:
         asyncio.run(build(options.build))
         return
     linux.unshare(linux.CLONE_NEWNET)  # the markers' cables are nobody else's business
-    figures: dict[str, object] = {}
-    limits = []
+    small = spread(asyncio.run(up_and_down()))
+    figures: dict[str, object] = {f"{SMALL_NODES} nodes up and down, s": small}
+    limits = [Limit(f"{SMALL_NODES} nodes up and down, s", small["p50"], SMALL_S)]
     with tempfile.TemporaryDirectory(prefix="zos-bench-") as scratch:
         for shape in FILES:
             found = {n: measure(shape, n, scratch=Path(scratch)) for n in options.sizes}
             figures |= {f"{shape}, {n} nodes": each for n, each in found.items()}
             limits += limits_of(shape, found)
-    small = asyncio.run(up_and_down())
-    figures[f"{SMALL_NODES} nodes up and down, s"] = spread(small)
-    limits.append(Limit(f"{SMALL_NODES} nodes up and down, s", spread(small)["p50"], SMALL_S))
     emit("lab_scale", figures=figures, limits=limits)
 
 

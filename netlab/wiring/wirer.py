@@ -81,6 +81,10 @@ class _Wirer:
             for name in self._places.subnets
         }
         cables = (*self._cables(by_link, subnets), *self._core_cables())
+        named: defaultdict[str, tuple[Cable, ...]] = defaultdict(tuple)
+        for cable in cables:
+            for name in dict.fromkeys(cable.names):
+                named[name] += (cable,)
         return Wiring(
             topology=self._topology,
             places=self._places,
@@ -88,6 +92,7 @@ class _Wirer:
             subnets=subnets,
             stations={name: tuple(each) for name, each in stations.items()},
             cables=cables,
+            named=dict(named),
         )
 
     def _build_cores(self) -> Iterator[Core]:

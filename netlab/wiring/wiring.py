@@ -146,6 +146,7 @@ class Wiring:
     subnets: Mapping[str, Subnet]
     stations: Mapping[str, tuple[Station, ...]]
     cables: tuple[Cable, ...]
+    named: Mapping[str, tuple[Cable, ...]]  # by each name; more than one cable can have it
 
     def cables_of(self, name: str) -> tuple[Cable, ...]:
         """Those that a node or a router declares, at whichever end."""
@@ -159,7 +160,7 @@ class Wiring:
 
     def cable(self, name: str) -> Cable:
         """By one of its names. Raises Rejected for a name that is unknown or not one cable's."""
-        found = [cable for cable in self.cables if name in cable.names]
+        found = self.named.get(name, ())
         if len(found) == 1:
             return found[0]
         if found:
@@ -168,7 +169,6 @@ class Wiring:
                 field="link",
                 remedy=f"say {' or '.join(repr(cable.names[-1]) for cable in found)}",
             )
-        known = [each for cable in self.cables for each in cable.names]
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+        nearest = difflib.get_close_matches(name, self.named, n=1, cutoff=0.0)
         remedy = f"did you mean {nearest[0]!r}?" if nearest else "this lab has no links"
         raise Rejected(f"there is no link {name!r}", field="link", remedy=remedy)
