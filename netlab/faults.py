@@ -15,12 +15,14 @@ from netlab.wiring.places import NODE_LINKS_MAX, REGIONS_MAX, links_of
 from netlab.wiring.ways import Ways
 from overlay.errors import Rejected
 
-# Two descriptors of the keeper's each, of which a process may have 20 000.
 NODES_MAX = 9_000
+# Of nodes, routers and LANs with a switch: two descriptors of the keeper's each, of which a process
+# may have 20 000.
+NAMESPACES_MAX = 9_500
 # Of all regions together: 50 core routers with their blocks of public addresses.
 INTERNET_LINKS_MAX = 10_000
 ROUTERS_MAX = 2_000  # a /24 of 192.168.0.0/16 or 172.24.0.0/13 each
-LANS_MAX = 10_000  # a /24 of 172.16.0.0/13 or 100.96.0.0/11 each
+LANS_MAX = 9_000  # a /24 of 172.16.0.0/13 or 100.96.0.0/11 each
 # Hosts .10 to .254 of a /24; lower ones are left to gateways.
 LAN_LINKS_MAX = 245
 PROGRAMS_MAX = 32  # started with a node
@@ -205,6 +207,14 @@ def _size_faults(topology: Draft) -> Iterator[Rejected]:
             yield Rejected(
                 f"{found} {what}, {most} is the most", field=path, remedy="leave some out"
             )
+    switched = sum(used[lan.name] != 2 for lan in topology.lans)
+    namespaces = len(topology.nodes) + len(topology.routers) + switched
+    if namespaces > NAMESPACES_MAX:
+        yield Rejected(
+            f"{namespaces} nodes, routers and LANs, {NAMESPACES_MAX} is the most",
+            field="node",
+            remedy="a LAN that joins two does not count",
+        )
     for name, count in sorted(used.items()):
         if name not in regions and count > LAN_LINKS_MAX:
             yield Rejected(

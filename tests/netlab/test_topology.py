@@ -117,6 +117,17 @@ def test_topology_bounds_what_there_is_of_each_kind(most, field, build):  # LAB-
     assert caught.value.field == field
 
 
+def test_topology_bounds_namespaces_of_all_kinds():  # LAB-003
+    nodes = tuple(Node(f"n{n}", ()) for n in range(limits.NODES_MAX))
+    left = limits.NAMESPACES_MAX - limits.NODES_MAX
+    routers = tuple(Router(f"r{n}") for n in range(left))
+    two = (Node("a", (Link(to="pair"),)), Node("b", (Link(to="pair"),)))
+    # A LAN that joins two has no namespace.
+    Topology(nodes=(*nodes[2:], *two), routers=routers, lans=(Lan("pair"),))
+    error = refusal(*nodes, routers=routers, lans=(Lan("alone"),))
+    assert (error.field, "9500 is the most" in str(error)) == ("node", True)
+
+
 def test_topology_bounds_links_to_the_internet():  # LAB-003
     full, rest = divmod(limits.INTERNET_LINKS_MAX, NODE_LINKS_MAX)
     links = tuple(Link(name=f"eth{n}") for n in range(NODE_LINKS_MAX))

@@ -117,7 +117,7 @@ def test_wiring_fits_the_largest_topologies():  # LAB-003
     assert str(wiring.stations["n6999"][0].ipv4) == "198.18.35.200"
     assert str(wiring.subnets["h1999"].ipv4) == "172.30.209.1"
     lans = wire(Topology(nodes=(), lans=tuple(Lan(f"l{n}") for n in range(LANS_MAX)))).subnets
-    assert str(lans["l9999"].ipv4) == "100.127.16.1"
+    assert str(lans["l8999"].ipv4) == "100.123.40.1"
     family = tuple(Node(f"m{n}", (Link(to="home"),)) for n in range(LAN_LINKS_MAX))
     (last_one,) = wire(Topology(nodes=family, routers=(Router("home"),))).stations["m244"]
     assert (str(last_one.ipv4), str(last_one.ipv6)) == ("192.168.1.254", "2001:db8:1:1::fe")
