@@ -25,6 +25,9 @@ def parse_toml(text: str, model: type[T], *, what: str) -> T:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         raise Rejected(f"{what} is not TOML: {exc}") from exc
+    except (RecursionError, ValueError) as exc:
+        # tomllib's limits are Python's own: nesting, and the digits of a number.
+        raise Rejected(f"{what} is nested too deeply or holds a number without end") from exc
     _refuse_unknown(tree, msgspec.inspect.type_info(model), ())
     try:
         return msgspec.convert(tree, model, builtin_types=(datetime,))

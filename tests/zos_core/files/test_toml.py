@@ -67,3 +67,11 @@ def test_version_is_set_where_it_stands_or_at_the_top() -> None:
 def test_nearest_is_silent_when_nothing_is_near() -> None:
     assert toml.nearest("netwrok", ["network", "node"]) == "network"
     assert toml.nearest("zzz", ["network", "node"]) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["name = " + "[" * 100_000, "name = " + "9" * 100_000], ids=["nested", "endless"]
+)
+def test_what_python_itself_gives_up_on_is_refused(text: str) -> None:  # CLI-004
+    with pytest.raises(Rejected, match="nested too deeply or holds a number"):
+        parse_toml(text, Model, what="file")
