@@ -49,6 +49,14 @@ async def measure(seconds: float) -> dict[str, object]:
                     ("pump", Impairment(rate_bit_s=RATE_BIT_S, delay_s=0.001)),
                 )
             }
+            streams = {
+                name: await _stream(lab, impairment, seconds)
+                for name, impairment in (
+                    ("not impaired", Impairment()),
+                    ("1 ms, segments together", Impairment(delay_s=0.001)),
+                    ("1 ms, cut in segments", Impairment(delay_s=0.001, duplicate=1e-12)),
+                )
+            }
             changed = await _while_changing(lab)
             status = await lab.impaired(LINK)
     return {
@@ -66,6 +74,7 @@ async def measure(seconds: float) -> dict[str, object]:
         "loss, nftables": 1 - lossy_rules["arrived"] / lossy_rules["sent"],
         "rate asked, bit/s": RATE_BIT_S,
         **{f"rate, {name}, bit/s": round(each["bit_s"]) for name, each in rates.items()},
+        "TCP, Gbit/s": streams,
         "lost in changes": changed,
         "missed by the pump": status.missed,
     }
@@ -74,6 +83,19 @@ async def measure(seconds: float) -> dict[str, object]:
 async def _one_way(lab: Lab, impairment: Impairment, speed: int, seconds: float) -> dict:
     await lab.impair(LINK, Both(up=impairment))
     return await _run_pair(lab, speed, seconds)
+
+
+async def _stream(lab: Lab, impairment: Impairment, seconds: float) -> float:
+    await lab.impair(LINK, Both(up=impairment, down=impairment))
+    target, patience_s = lab.node("n2"), seconds + 60
+    async with asyncio.TaskGroup() as tasks:
+        drained = tasks.create_task(
+            target.run(*TRAFFIC, "drain", timeout_s=patience_s), name="drain"
+        )
+        await asyncio.sleep(PREPARE_S)
+        stream = ("stream", str(target.ipv4), str(seconds))
+        await lab.node("n1").run(*TRAFFIC, *stream, timeout_s=patience_s)
+    return round(float(drained.result().text) / 1e9, 2)
 
 
 async def _run_pair(lab: Lab, speed: int, seconds: float) -> dict:

@@ -1,4 +1,7 @@
-"""The sender and the receiver of bench/lab_impairments.py: `send IP SPEED S` and `receive S`."""
+"""The traffic of bench/lab_impairments.py.
+
+Datagrams: `send IP SPEED S` to `receive S`. A stream: `stream IP S` to `drain`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import time
 
 PORT = 7000
 PAYLOAD = struct.Struct("=Qq")
+CHUNK_BYTES = 1 << 16
 PACKET_BYTES = 200  # Ethernet, IP and UDP included
 
 _SO_TIMESTAMPNS = 35
@@ -56,6 +60,22 @@ def receive(seconds: float) -> None:
     print(str(result).replace("'", '"'))
 
 
+def stream(target: str, seconds: float) -> None:
+    with socket.create_connection((target, PORT)) as sock:
+        chunk, until = bytes(CHUNK_BYTES), time.monotonic() + seconds
+        while time.monotonic() < until:
+            sock.sendall(chunk)
+
+
+def drain() -> None:
+    """One stream; prints its bits a second."""
+    with socket.create_server(("", PORT)) as listener, listener.accept()[0] as sock:
+        began, count = time.monotonic(), 0
+        while chunk := sock.recv(CHUNK_BYTES):
+            count += len(chunk)
+    print(8 * count / (time.monotonic() - began))
+
+
 def quantiles(samples: list[float]) -> dict[str, float]:
     ordered = sorted(samples)
     at = {"min": 0.0, "p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -68,5 +88,9 @@ def quantiles(samples: list[float]) -> dict[str, float]:
 if __name__ == "__main__":
     if sys.argv[1] == "send":
         send(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
-    else:
+    elif sys.argv[1] == "receive":
         receive(float(sys.argv[2]))
+    elif sys.argv[1] == "stream":
+        stream(sys.argv[2], float(sys.argv[3]))
+    else:
+        drain()

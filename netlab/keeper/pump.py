@@ -35,7 +35,9 @@ _CLOCK_MONOTONIC, _TFD_NONBLOCK, _TFD_CLOEXEC, _TFD_TIMER_ABSTIME = 1, 0o4000, 0
 _PR_SET_TIMERSLACK = 29
 _TIMER = struct.Struct("@qqqq")
 _NO_FLOW = (b"", b"")
-_PRIORITY = -15  # when it waits for a processor, everybody's packets are late
+# Before all that is not in real time: a busy machine would make the pump, and with it packets, wait
+# for whole time slices. The kernel keeps a share back for the others.
+_PRIORITY = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -187,7 +189,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
     with suppress(PermissionError):  # as it happens to be, without privileges
-        os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
     os.set_inheritable(control.KEEPER_FD, False)
     try:
         Pump(socket.socket(fileno=control.KEEPER_FD)).serve()

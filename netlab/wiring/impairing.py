@@ -65,7 +65,7 @@ class Shares:
 _ERRORS = {
     "netem": "delay +0.1 ms; chance is not repeatable before Linux 6.6",
     "tbf": "rate +-1 %, bursts of one packet or 1 ms",
-    "pump": "delay -0 +0.5 ms in 95 of 100 up to 10 000 packets/s; chance by seed and flow",
+    "pump": "delay -0 +0.2 ms in 95 of 100, up to 30 000 packets/s; chance by seed and flow",
     "nftables": "losses exact over every 1 000 packets (10 000 below 0.1 %), by seed and order",
 }
 
