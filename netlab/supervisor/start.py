@@ -29,8 +29,11 @@ _QUOTED_BYTES = 4000
 class Starting:
     """A lab that is being built, or is up and held."""
 
-    def __init__(self, place: Place, channel: socket.socket) -> None:
+    def __init__(
+        self, place: Place, channel: socket.socket, process: subprocess.Popen[bytes]
+    ) -> None:
         self.place = place
+        self._process = process
         self._channel = channel
         self._lines = channel.makefile("rb")
         self.is_let_go = False
@@ -38,10 +41,11 @@ class Starting:
     def words(self) -> Iterator[Word]:
         """What the supervisor says until it has ended. Raises Unavailable when it crashed."""
         ended_well = False
-        for line in self._lines:
-            word = msgspec.json.decode(line, type=Word)
-            ended_well = ended_well or word.error is not None or word.ready_after_s is not None
-            yield word
+        with suppress(ConnectionResetError):  # it ended before it had read all that we said
+            for line in self._lines:
+                word = msgspec.json.decode(line, type=Word)
+                ended_well = ended_well or word.error is not None or word.ready_after_s is not None
+                yield word
         if not ended_well:
             raise Unavailable(f"the supervisor of {self.place.name} ended: {self._last_words()}")
 
@@ -51,8 +55,17 @@ class Starting:
         self.is_let_go = True
 
     def close(self) -> None:
+        """The lab has ended, unless it was let go."""
         self._lines.close()
         self._channel.close()
+        if self.is_let_go:
+            self._process.returncode = 0  # it is nobody's to wait for, and must not complain
+            return
+        try:
+            self._process.wait(END_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def _last_words(self) -> str:
         with suppress(OSError):
@@ -69,46 +82,41 @@ def started(topology: Topology, *, keep: bool) -> Iterator[Starting]:
     """
     place = place_of(topology.name)
     with places.taken(place) as lock:
-        places.empty(place)
-        place.workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = _start(place, channel=theirs, lock=lock)
-        starting = Starting(place, ours)
+        starting = None
         try:
-            ours.sendall(msgspec.json.encode(Order(topology, keep)) + b"\n")
+            places.empty(place)
+            starting = _start(place, Order(topology, keep), lock=lock)
             yield starting
         finally:
-            starting.close()
-            if starting.is_let_go:
-                process.returncode = 0  # it is nobody's to wait for, and must not complain
-            else:
-                _wait_end(process)
+            if starting is not None:
+                starting.close()
+            if starting is None or not starting.is_let_go:
                 # What it could not remove itself, had it been killed.
                 places.clear(place, lock)
 
 
-def _start(place: Place, *, channel: socket.socket, lock: int) -> subprocess.Popen[bytes]:
+def _start(place: Place, order: Order, *, lock: int) -> Starting:
     environment = dict(os.environ)
     if places.ROOT_VARIABLE in environment:
         # It may be relative, and there this directory is not the supervisor's.
         environment[places.ROOT_VARIABLE] = str(places.root())
-    with place.log.open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "netlab.supervisor", place.name, str(lock)],
-            stdin=channel.fileno(),
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            env=environment,
-            pass_fds=(lock,),
-            start_new_session=True,
-        )
-
-
-def _wait_end(process: subprocess.Popen[bytes]) -> None:
+    ours, theirs = socket.socketpair()
     try:
-        process.wait(END_WITHIN_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        place.workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with theirs, place.log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "netlab.supervisor", place.name, str(lock)],
+                stdin=theirs.fileno(),
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env=environment,
+                pass_fds=(lock,),
+                start_new_session=True,
+            )
+    except OSError as exc:
+        ours.close()
+        raise Unavailable(f"no supervisor starts: {exc}") from exc
+    with suppress(BrokenPipeError):  # it has ended already: words() says so
+        ours.sendall(msgspec.json.encode(order) + b"\n")
+    return Starting(place, ours, process)

@@ -168,6 +168,19 @@ def test_parts_stand_between_bars_or_are_arguments(  # LAB-250
     assert read_parts(words) == parts
 
 
+def test_a_supervisor_that_does_not_start_is_said_and_leaves_nothing(  # LAB-245
+    lab: Lab, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "one.lab.toml"
+    file.write_text("[node.solo]\n")
+    for program, words in ((str(tmp_path / "nothing"), "no supervisor starts"), ("/bin/false", "")):
+        monkeypatch.setattr(sys, "executable", program)
+        ran = lab("up", str(file), "--name", "one")
+        assert ran.code == Exit.UNAVAILABLE
+        assert words in ran.err
+        assert list(root.iterdir()) == []
+
+
 def test_a_file_that_is_wrong_builds_nothing(lab: Lab, tmp_path: Path, root: Path) -> None:
     file = tmp_path / "wrong.lab.toml"
     file.write_text('[node.alice]\nlink = "nowhere"\n')
