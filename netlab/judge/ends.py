@@ -11,6 +11,8 @@ from netlab.topology import Expect
 from overlay.errors import Rejected
 
 EVERYBODY = "*"
+# Each is asked in both families: what a machine asks and answers in half a minute.
+PAIRS_MAX = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,19 @@ class Pair:
 def pairs_of(
     expect: Expect, *, machines: Mapping[str, End], inside: Mapping[str, Inside]
 ) -> list[Pair]:
-    """Everybody who is meant, nobody with himself. Raises Rejected for words that mean nobody."""
+    """Everybody who is meant, nobody with himself.
+
+    Raises Rejected for words that mean nobody, or more pairs than PAIRS_MAX.
+    """
     insiders = {name: _insider(name, each) for name, each in inside.items()}
     sources = _meant(expect.source, machines, insiders, field="expect.from")
     targets = _meant(expect.target, machines, insiders, field="expect.to")
+    if len(sources) * len(targets) > PAIRS_MAX:
+        raise Rejected(
+            f"stands for {len(sources)} times {len(targets)} pairs, {PAIRS_MAX} is the most",
+            field="expect",
+            remedy="expect it of some, or of a smaller lab",
+        )
     pairs = [
         Pair(source, insiders.get(f"{source.network}/{target.name}", target))
         for source in sources

@@ -20,7 +20,10 @@ class Exit(IntEnum):
 
 MEANING: dict[Exit, str] = {
     Exit.OK: "done; healthy",
-    Exit.NOT_HEALTHY: "not running, not healthy, no answer to a ping, or `why` found what refuses",
+    Exit.NOT_HEALTHY: (
+        "not running, not healthy, not as a lab expects, no answer to a ping, "
+        "or `why` found what refuses"
+    ),
     Exit.USAGE: "wrong arguments, or a malformed file or document",
     Exit.NOT_CONVERGED: "not converged: time ran out, or the kernel does not hold what was written",
     Exit.REFUSED: "refused by a rule: signature, ownership, policy, expiry, permission",

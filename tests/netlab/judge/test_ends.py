@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netlab.fleet.fleet import Inside
-from netlab.judge.ends import End, pairs_of
+from netlab.judge.ends import PAIRS_MAX, End, pairs_of
 from netlab.topology import Expect
 from overlay.errors import Rejected
 
@@ -56,3 +56,16 @@ def test_words_that_mean_nobody_are_refused(source, target, field, remedy):
     with pytest.raises(Rejected) as caught:
         meant(source, target)
     assert (caught.value.field, caught.value.remedy) == (field, remedy)
+
+
+def test_as_many_pairs_as_can_be_asked_and_no_more():
+    # LAB-308
+    def machines(count: int) -> dict[str, End]:
+        return {f"n{n}": End(f"n{n}", f"n{n}", f"n{n}", "", "", None, None) for n in range(count)}
+
+    everybody = Expect("*", "*")
+    most = int(PAIRS_MAX**0.5)
+    pairs = pairs_of(everybody, machines=machines(most), inside={})
+    assert len(pairs) == most * (most - 1)
+    with pytest.raises(Rejected, match=f"{PAIRS_MAX} is the most"):
+        pairs_of(everybody, machines=machines(most + 1), inside={})
