@@ -1,0 +1,1 @@
+"""A UDP forwarder for WireGuard packets that it cannot read."""
