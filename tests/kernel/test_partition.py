@@ -23,7 +23,7 @@ TOPOLOGY = Topology(
     routers=(Router("home", nat=NATS["port-restricted"]),),
 )
 # To say that nobody answers; who does takes well below a millisecond.
-SILENCE_S = "0.5"
+SILENCE_S = "1"
 PATIENCE_S = "20"
 
 
@@ -39,7 +39,9 @@ async def reached(source: LabNode, target: LabNode, *, within_s: str = PATIENCE_
     """The families in which an echo comes back."""
     found = set()
     for family, address in ((4, target.ipv4), (6, target.ipv6)):
-        done = await source.run("ping", "-c1", "-W", within_s, str(address), check=False)
+        # Until one is answered: the first may find a link that is not up yet.
+        argv = ("ping", "-n", "-c1", "-i0.2", "-W", within_s, "-w", within_s, str(address))
+        done = await source.run(*argv, check=False)
         if done.returncode == 0:
             found.add(family)
     return found

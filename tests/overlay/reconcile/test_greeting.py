@@ -29,6 +29,11 @@ CROWD = [f"n{number}" for number in range(2, 12)]
 LOOKS = 4
 
 
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("overlay.reconcile.schedule.LOOK_MIN_S", 0.02)
+
+
 def begun(*keys: WgPublicKey) -> Greetings:
     """At time 0, where it is ours to begin with OURS only."""
     greetings = Greetings(lambda key: key == OURS)

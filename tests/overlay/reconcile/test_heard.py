@@ -50,6 +50,7 @@ async def test_a_node_that_lost_its_devices_begins_where_hidden_peers_were(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fake_machine, "fake_public", real_public)
+    monkeypatch.setattr("overlay.reconcile.schedule.LOOK_MIN_S", 0.02)
     world, registry = World(), FakeRegistry()
     hidden = world.member("n2", 2, endpoints=("10.99.0.7:51820",), kind=CandidateKind.LOCAL)
     async with running(tmp_path, registry=registry, endpoints=(HERE,)) as node:
