@@ -115,7 +115,7 @@ def _judge(facts: Facts, *, nodes: int, devices: int) -> Iterator[Capability]:
         not facts.no_netem,
         "the kernel holds packets back"
         if not facts.no_netem
-        else "this kernel has none: a pump of our own does instead, less exactly",
+        else f"a pump of our own does instead, less exactly ({facts.no_netem.rpartition(': ')[2]})",
         "" if not facts.no_netem else "modprobe sch_netem",
     )
     wanted = nodes * DESCRIPTORS_PER_NODE + DESCRIPTORS_OTHERWISE
