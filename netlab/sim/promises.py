@@ -17,7 +17,8 @@ INFORMED_S = 45.0  # quiet for so long: everybody knows everything
 # A path that failed for long is tried rarely: trouble of d seconds is over 2 d later (NODE-043).
 CONNECTED_S = 300.0
 IDLE_S = 80.0  # above any NAT's patience here that is not kept
-CALLED_BACK_S = 30.0  # two that call each other at once over a long way try again and again
+# Two that call each other at once may both wait for the next keepalive, and try elsewhere first.
+CALLED_BACK_S = 90.0
 STEP_S = 5.0
 MAX_FAULTS = 20
 

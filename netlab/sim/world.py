@@ -24,7 +24,7 @@ STRAGGLE_S = 3.0
 AT_ONCE_S = 0.5  # after a start nothing is waited for
 RECONNECT_S = 30.0  # the longest wait of a node's backoff
 FORWARDED = 8  # ports that the operator of a declared node forwards
-PORTS_APART, RANGES = 64, 200
+PORTS_APART = 50  # 250 hosts at a site, below 65 536
 
 
 class World:
@@ -254,7 +254,7 @@ def _declared(host: Host) -> Iterator[Endpoint]:
         yield Endpoint(host.v4, FIRST_PORT)
     elif host.v4 is not None and nat is not None:
         # Each has a range of ports of its own at the router.
-        first = FIRST_PORT + PORTS_APART * (1 + host.number % RANGES)
+        first = FIRST_PORT + PORTS_APART * int(host.v4.rpartition(".")[2])
         for shift in range(FORWARDED):
             nat.forward(first + shift, (host.v4, FIRST_PORT + shift))
         yield Endpoint(host.site.wan, first)
