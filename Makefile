@@ -21,7 +21,7 @@ LAB_TESTS ?= 60
 PAGE_TESTS ?= 6
 
 .NOTPARALLEL:
-.PHONY: help demo test check sim kernel page lab test-vm bench man lock setup format clean
+.PHONY: help demo test check sim kernel page lab test-vm bench pictures man lock setup format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -71,6 +71,10 @@ test-vm: ## the kernel suite on a real Debian kernel in QEMU (root)
 bench: setup ## every figure we claim; JSON in build/bench
 	@tools/setup.sh bench
 	@$(BIN)/python -m bench
+
+pictures: ## the pictures of the documents, made anew (root)
+	@tools/setup.sh venv node page
+	@$(BIN)/python tools/pictures.py
 
 man: ## man pages of the zos command, in build/man
 	@tools/setup.sh venv

@@ -105,9 +105,10 @@ class Told:
     async def events(self, number: int) -> list[dict[str, Any]]:
         return self.said[number - 1 :]
 
-    def say(self, kind: str, text: str) -> None:
-        said = {"number": len(self.said) + 1, "lab_s": self.seconds, "kind": kind, "text": text}
-        self.said.append(said)
+    def say(self, kind: str, subject: str, text: str) -> None:
+        number = len(self.said) + 1
+        said = {"lab_s": self.seconds, "kind": kind, "subject": subject, "text": text}
+        self.said.append({"number": number, **said})
 
 
 @asynccontextmanager
@@ -131,11 +132,11 @@ async def test_page_shows_what_there_is_as_it_changes_and_as_it_was(tmp_path: Pa
         before = told.seconds
 
         told.n2_state, told.n1_up = "dead", False
-        told.say("node", "n2 was killed")
+        told.say("node", "n2", "is dead")
         state = "document.querySelector('[data-node=\"n2\"]').dataset.state"
         cable = "document.querySelector('[data-link=\"n1-internet\"]').dataset.up"
         await tab.until(f"{state} === 'dead' && {cable} === 'false'")
-        await tab.until("document.getElementById('journal').innerText.includes('n2 was killed')")
+        await tab.until("document.getElementById('journal').innerText.includes('n2: is dead')")
 
         # Back to a moment before, and to the present again.
         await tab.value_of(f"lookBack({before})")
@@ -163,7 +164,7 @@ async def test_page_opens_at_the_moment_that_its_address_names(tmp_path: Path): 
 
 async def test_page_takes_names_for_text_only(tmp_path: Path):  # LAB-342
     told = Told()
-    told.say("node", NASTY)
+    told.say("node", NASTY, NASTY)
     async with watched(told) as address, browser(tmp_path / "profile") as tab:
         await tab.open(address)
         await tab.until("document.getElementById('journal').innerText.includes('onerror')")
