@@ -65,6 +65,7 @@ class LabNode:
         self._died = asyncio.Event()
         self._at_boot: list[tuple[tuple[str, ...], dict[str, Any]]] = []
         owner.call_when_dead(name, self._is_dead)
+        owner.call_at_end(self._died.set)  # nobody else says so then
 
     @property
     def state(self) -> NodeState:
