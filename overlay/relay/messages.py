@@ -99,15 +99,25 @@ def parse(packet: bytes) -> Message | None:
     """The message in a datagram; None for everything else."""
     match kind_of(packet):
         case 1:
-            return Initiation(*_INITIATION.unpack(packet)[1:])
+            return initiation_of(packet)
         case 2:
             return Response(*_RESPONSE.unpack(packet)[1:])
         case 3:
             return CookieReply(*_COOKIE_REPLY.unpack(packet)[1:])
         case 4:
-            _, receiver, counter = _DATA.unpack_from(packet)
-            return Data(receiver, counter, packet[_DATA.size :])
+            return data_of(packet)
     return None
+
+
+def initiation_of(packet: bytes) -> Initiation:
+    """The message in a datagram of this kind."""
+    return Initiation(*_INITIATION.unpack(packet)[1:])
+
+
+def data_of(packet: bytes) -> Data:
+    """The message in a datagram of this kind."""
+    _, receiver, counter = _DATA.unpack_from(packet)
+    return Data(receiver, counter, packet[_DATA.size :])
 
 
 def build(message: Message) -> bytes:
