@@ -39,6 +39,10 @@ _FORBIDDEN_V4 = netaddr.IPSet(
     ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4"]
 )
 
+_PRIVATE = netaddr.IPSet(
+    ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"]
+)
+
 
 def parse_prefix(text: str, *, field: str | None = None) -> Prefix:
     """Canonical text of a prefix. Raises Rejected when `text` is no prefix or not canonical."""
@@ -222,6 +226,12 @@ def unpacked(raw: bytes) -> Address:
 def link_local(mac: str) -> Address:
     """The link-local address that a link with this MAC gives itself (RFC 4291 appendix A)."""
     return Address(str(netaddr.EUI(mac).ipv6_link_local()))
+
+
+@lru_cache(maxsize=65_536)
+def is_private(address: Address) -> bool:
+    """Means something within one site only: RFC 1918, RFC 6598, RFC 4193."""
+    return netaddr.IPAddress(address) in _PRIVATE
 
 
 def is_link_local(address: Address) -> bool:

@@ -66,7 +66,8 @@ class Path(msgspec.Struct, frozen=True, gc=False):
 
 
 def select_candidates(offered: Iterable[Candidate], *, underlay: Underlay) -> tuple[Candidate, ...]:
-    """What we can use of a peer's candidates: declared, same LAN, observed, then other local ones.
+    """What we can use of a peer's candidates: declared, same LAN, observed, then other local ones,
+    those that mean the same everywhere first.
 
     The order inside a kind is the peer's own. A relay will be one more kind at the end.
     """
@@ -185,8 +186,10 @@ def _preference(candidate: Candidate, underlay: Underlay) -> int:
             return 1
         case CandidateKind.OBSERVED:
             return 2
+        case CandidateKind.LOCAL if not addressing.is_private(candidate.endpoint.address):
+            return 3  # behind a firewall at most, which opens when both sides send
     # Of another LAN: routed between sites, or nowhere. Worth a packet when nothing else is left.
-    return 3
+    return 4
 
 
 def _keepalive_s(offered: tuple[Candidate, ...], underlay: Underlay) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from overlay.addressing import parse_endpoint
-from overlay.model import Candidate, CandidateKind, Prefix
+from overlay.addressing import is_private, parse_endpoint
+from overlay.model import Address, Candidate, CandidateKind, Prefix
 from overlay.peers import paths
 from overlay.peers.paths import (
     HANDSHAKE_FRESH_S,
@@ -79,8 +79,28 @@ def test_who_seems_hidden_begins_else_the_lower_key(is_lower: bool) -> None:
 
 def test_candidates_come_declared_then_same_lan_then_observed_then_the_rest() -> None:
     # NODE-040
-    chosen = select_candidates(ALL, underlay=HIDDEN)
-    assert chosen == (DECLARED_6, DECLARED, LAN_6, LAN, OBSERVED, ELSEWHERE)
+    anywhere = candidate("local", "[2001:db8:9::7]:51820")
+    chosen = select_candidates((*ALL, anywhere), underlay=HIDDEN)
+    assert chosen == (DECLARED_6, DECLARED, LAN_6, LAN, OBSERVED, anywhere, ELSEWHERE)
+
+
+@pytest.mark.parametrize(
+    ("address", "private"),
+    [
+        ("10.255.255.255", True),
+        ("11.0.0.0", False),
+        ("100.64.0.1", True),
+        ("172.31.0.1", True),
+        ("172.32.0.1", False),
+        ("192.168.1.1", True),
+        ("198.18.0.1", False),
+        ("fd00::1", True),
+        ("2001:db8::1", False),
+    ],
+)
+def test_what_means_something_within_one_site_only(address: str, private: bool) -> None:
+    # NODE-040
+    assert is_private(Address(address)) == private
 
 
 @pytest.mark.parametrize(("family", "left"), [(4, DECLARED), (6, DECLARED_6)])
