@@ -42,7 +42,8 @@ class Construction:
 
     def __init__(self, owner: Owner, *, workdir: Path) -> None:
         self._owner = owner
-        self._workdir = workdir
+        # Once: it costs a look at every directory above.
+        self._workdir = workdir.resolve()
 
     async def build(self, build: Build) -> dict[str, int]:
         """All of it. The keeper's descriptors of the namespaces, by name."""
@@ -150,8 +151,7 @@ class Construction:
     ) -> tuple[str, tuple[tuple[str, str], ...], str] | None:
         if namespace.files is None:
             return None
-        state = (self._workdir / namespace.name / STATE).resolve()
-        return (namespace.name, namespace.files, str(state))
+        return (namespace.name, namespace.files, f"{self._workdir}/{namespace.name}/{STATE}")
 
     async def _request(self, verb: str, message: Any) -> Any:
         with anonymous_file(marshal.dumps(message)) as fd:

@@ -21,7 +21,7 @@ from netlab.faults import mtu_faults
 from netlab.impairment import Both
 from netlab.impairments import Impaired, Impairments
 from netlab.keeper import rtnetlink
-from netlab.lab_node import STATE, LabNode, Rebuilt, granted_socket, inside
+from netlab.lab_node import LabNode, Rebuilt, granted_socket, inside
 from netlab.owner import Owner
 from netlab.topology import Router, Topology
 from netlab.wiring.changes import Impair, RemoveCable, places_of
@@ -60,7 +60,7 @@ class Lab:
 
         `workdir` keeps logs and the nodes' state directories; it must be the lab's alone.
         """
-        _create_directories(workdir, topology)
+        _make(workdir)
         owner = Owner(log=workdir / "keeper.log")
         try:
             # The keeper's interpreter starts meanwhile.
@@ -256,7 +256,6 @@ class Lab:
         rulesets = {
             router.name: self._rules(plan.wiring, router) for router in plan.wiring.topology.routers
         }
-        _create_directories(self.workdir, plan.wiring.topology)
         await self._impairments.lift(removed)
         for name in gone:
             await self._nodes.pop(name).kill()
@@ -338,7 +337,5 @@ def _unknown(name: str, known: Iterable[str], *, what: str) -> Rejected:
     return Rejected(f"there is no {what} {name!r}", field=what, remedy=remedy)
 
 
-def _create_directories(workdir: Path, topology: Topology) -> None:
+def _make(workdir: Path) -> None:
     workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for node in topology.nodes:
-        (workdir / node.name / STATE).mkdir(mode=0o700, parents=True, exist_ok=True)

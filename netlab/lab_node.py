@@ -103,11 +103,22 @@ class LabNode:
         """
         inside = PurePosixPath(inside)
         if inside.is_relative_to(STATE_DIRECTORY):
-            return self.directory / STATE / inside.relative_to(STATE_DIRECTORY)
+            return self._made(STATE) / inside.relative_to(STATE_DIRECTORY)
         if self._root is None:
             self._refuse_when_dead()
             self._root = int(self._owner.request_now("root", self.name))
         return self._held(self._root) / inside.relative_to("/")
+
+    def _made(self, part: str = "") -> Path:
+        """The node's own directory, or a part of it, which is there from its first use on.
+
+        A lab of thousands of nodes would else wait a second for those of whom none is used.
+        """
+        path = self.directory / part
+        if not path.exists():
+            self.directory.mkdir(mode=0o700, exist_ok=True)
+            path.mkdir(mode=0o700, exist_ok=True)
+        return path
 
     def rewire(self, stations: tuple[Station, ...]) -> None:
         """It has these links now."""
@@ -198,7 +209,7 @@ class LabNode:
         """
         if boot and netns:
             raise Rejected(f"{netns!r} is gone after a restart", field="netns")
-        path = self.directory / f"{log}.log"
+        path = self._made() / f"{log}.log"
         with anonymous_file() as nothing, _opened_log(path) as out:
             stdio = (nothing, out, out)
             process = await self.start(*argv, stdio=stdio, env=env, cwd=cwd, netns=netns, log=path)

@@ -58,7 +58,10 @@ def switch_on(cell: Cell) -> Machine:
     linux.setns(cell.netns, linux.CLONE_NEWNET)
     linux.unshare(_APART)
     socket.sethostname(hostname)
-    # Found before anything is mounted over the way to it.
+    # Made and found before anything is mounted over the way to it.
+    for directory in (os.path.dirname(state), state):
+        if not os.path.isdir(directory):
+            os.mkdir(directory, 0o700)
     outside = os.open(state, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     # sysfs shows the network namespace in which it was mounted.
     linux.mount("sysfs", "/sys", kind="sysfs", flags=_PLAIN)
