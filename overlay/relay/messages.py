@@ -22,6 +22,7 @@ INITIATION_BYTES = 148
 RESPONSE_BYTES = 92
 COOKIE_REPLY_BYTES = 64
 DATA_MIN_BYTES = 32  # a keepalive: the header and the tag of nothing
+DATA_MAX_BYTES = 9_216  # what a jumbo frame holds, and some
 MAC_BYTES = 16
 COOKIE_NONCE_BYTES = 24
 NO_MAC = bytes(MAC_BYTES)
@@ -91,7 +92,7 @@ def kind_of(packet: bytes) -> int:
     """INITIATION, RESPONSE, COOKIE_REPLY or DATA by type and length; 0 for what is none."""
     kind = int.from_bytes(packet[:4], "little")
     if kind == DATA:
-        return DATA if len(packet) >= DATA_MIN_BYTES else 0
+        return DATA if DATA_MIN_BYTES <= len(packet) <= DATA_MAX_BYTES else 0
     return kind if _SIZES.get(kind) == len(packet) else 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -19,11 +20,19 @@ from overlay.keys.wireguard import WireGuardKey
 from overlay.model import WgPublicKey
 from overlay.relay.messages import NO_MAC, Data, Initiation, Response, build, mac1_key, with_mac1
 
-EPHEMERAL_BYTES = 32
 NO_PRESHARED_KEY = bytes(32)
 
 _CHAIN = hashlib.blake2s(b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s").digest()
 _HASH = hashlib.blake2s(_CHAIN + b"WireGuard v1 zx2c4 Jason@zx2c4.com").digest()
+
+
+class StaticKey(Protocol):
+    """An X25519 pair, of a node's identity or plain."""
+
+    @property
+    def public_key(self) -> WgPublicKey: ...
+
+    def reveal(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +58,7 @@ class Tunnel:
     sending: ChaCha20Poly1305 = field(repr=False)
 
 
-def open_initiation(message: Initiation, key: WireGuardKey) -> Opened | None:
+def open_initiation(message: Initiation, key: StaticKey) -> Opened | None:
     """Who sent an initiation for `key`, and when; None when it is not genuine."""
     private = key.reveal()
     chain = _kdf(_CHAIN, message.ephemeral, 1)[0]

@@ -21,7 +21,7 @@ class Registrar:
 
     def __init__(
         self,
-        key: WireGuardKey,
+        key: noise.StaticKey,
         roster: Roster,
         fates: Fates,
         *,

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from overlay.keys.wireguard import WireGuardKey
 from overlay.model import WgPublicKey
 from overlay.relay import messages
 from overlay.relay.fate import Fate, Fates, Sending
 from overlay.relay.limits import MAX_ORIGINS, Place
 from overlay.relay.member import ROUTE_S, SESSION_S, SILENT_S, Member, Route
-from overlay.relay.messages import DATA, DATA_MIN_BYTES
+from overlay.relay.messages import DATA, DATA_MAX_BYTES, DATA_MIN_BYTES
+from overlay.relay.noise import StaticKey
 from overlay.relay.registrar import Registrar
 from overlay.relay.roster import Membership, Roster
 
@@ -59,7 +59,7 @@ class Table:
 
     def __init__(
         self,
-        key: WireGuardKey,
+        key: StaticKey,
         *,
         random_bytes: Callable[[int], bytes],
         now: float,
@@ -98,7 +98,7 @@ class Table:
     def step(self, now: float, source: Place, packet: bytes) -> Sending | None:
         """What to send, and where to, because of a datagram from `source`."""
         member = self._at.get(source)
-        if packet[:4] == _DATA_WORD and len(packet) >= DATA_MIN_BYTES:
+        if packet[:4] == _DATA_WORD and DATA_MIN_BYTES <= len(packet) <= DATA_MAX_BYTES:
             if member is not None:
                 route = member.routes.get(int.from_bytes(packet[4:8], "little"))
                 if route is not None:

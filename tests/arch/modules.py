@@ -58,6 +58,7 @@ SHELL = frozenset(
         "overlay.registry.service",
         "overlay.registry.store.sqlite",
         "overlay.registry.watchers",
+        "overlay.relay.server",
     }
 )
 

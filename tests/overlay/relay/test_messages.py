@@ -46,6 +46,8 @@ def test_one_byte_less_or_more_or_another_first_word_is_none(message, draw):  # 
     packet = messages.build(message)
     if isinstance(message, Data):
         assert messages.parse(packet[: messages.DATA_MIN_BYTES - 1]) is None
+        assert messages.parse(packet.ljust(messages.DATA_MAX_BYTES, b"x")) is not None
+        assert messages.parse(packet.ljust(messages.DATA_MAX_BYTES + 1, b"x")) is None
     else:
         assert messages.parse(packet[:-1]) is None
         assert messages.parse(packet + b"\0") is None

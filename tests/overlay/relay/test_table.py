@@ -264,6 +264,14 @@ class TestForwarding:
         world.register("a", "b", "x")
         assert world.fate_of("a", world.initiation("a", target, 1)) is Fate.UNKNOWN_RECEIVER
 
+    def test_a_member_that_has_gone_silent_is_not_found(self, world):  # REL-021
+        world.register("a", "b")
+        world.now += member.SILENT_S - 1
+        world.send("a", world.peers["a"].asking.data())
+        world.table.expire(world.now + 1.1)
+        assert world.table.where(world.peers["b"].public) is None
+        assert world.fate_of("a", world.initiation("a", "b", 1)) is Fate.UNKNOWN_RECEIVER
+
     def test_from_unknown_sources_nothing_passes(self, world):  # REL-021
         world.register("a", "b")
         world.acquaint("a", "b", 11, 22)

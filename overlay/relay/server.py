@@ -1,0 +1,165 @@
+"""A relay on real sockets: one UDP port, both families, many datagrams for every time it wakes up.
+
+It runs in the event loop of its process and gives way to others after every batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from overlay.errors import Rejected, Unavailable
+from overlay.model import Endpoint
+from overlay.ports import Clock
+from overlay.relay.limits import Place
+from overlay.relay.messages import DATA_MAX_BYTES
+from overlay.relay.noise import StaticKey
+from overlay.relay.roster import Membership
+from overlay.relay.table import Bounds, Statistics, Table
+
+BATCH = 64  # datagrams from one socket before anything else has its turn; some milliseconds
+EXPIRE_EVERY_S = 5.0
+BUFFER_BYTES = 4 << 20  # a quarter of a second at 100 Mbit/s
+
+_SO_RCVBUFFORCE = 33
+
+_log = logging.getLogger(__name__)
+
+
+class Relay:
+    """A relay that runs: who may use it can be replaced, and what it did can be looked at."""
+
+    def __init__(self, table: Table, sockets: Sequence[socket.socket], clock: Clock) -> None:
+        self._table = table
+        self._clock = clock
+        self._sockets = {each.family: each for each in sockets}
+        self._unsent = 0
+
+    @property
+    def unsent(self) -> int:
+        """How many datagrams the system did not take: no way there, or no room."""
+        return self._unsent
+
+    def allow(self, membership: Membership) -> None:
+        """From now on these may use it; the others stop at once."""
+        self._table.allow(membership)
+
+    def statistics(self) -> Statistics:
+        return self._table.statistics()
+
+    def receive(self, sock: socket.socket) -> None:
+        """Take what waits at a socket, a batch at most, and send on what it leads to."""
+        step, receive, now = self._table.step, sock.recvfrom, self._clock.monotonic()
+        for _ in range(BATCH):
+            try:
+                packet, source = receive(DATA_MAX_BYTES + 1)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue  # what the network said about a datagram that was sent before
+            sending = step(now, source, packet)
+            if sending is not None:
+                self._send(*sending)
+
+    def expire(self) -> None:
+        """Forget what has had its time."""
+        self._table.expire(self._clock.monotonic())
+
+    def _send(self, place: Place, packet: bytes) -> None:
+        family = socket.AF_INET if len(place) == 2 else socket.AF_INET6
+        try:
+            self._sockets[family].sendto(packet, place)
+        except OSError:
+            self._unsent += 1
+
+
+def open_sockets(addresses: Sequence[Endpoint]) -> list[socket.socket]:
+    """One bound socket for each address, at most one of each family.
+
+    Raises Rejected for two of a family, Unavailable when an address cannot be had.
+    """
+    families = [each.family for each in addresses]
+    if not families or len(set(families)) < len(families):
+        raise Rejected(
+            "a relay listens on one address of each family",
+            field="listen",
+            remedy="give one IPv4 address, one IPv6 address, or both",
+        )
+    opened: list[socket.socket] = []
+    try:
+        for each in addresses:
+            opened.append(_bound(each))
+    except BaseException:
+        for sock in opened:
+            sock.close()
+        raise
+    return opened
+
+
+@asynccontextmanager
+async def running(
+    key: StaticKey,
+    sockets: Sequence[socket.socket],
+    clock: Clock,
+    *,
+    membership: Membership,
+    bounds: Bounds | None = None,
+) -> AsyncIterator[Relay]:
+    """A relay serves on these sockets until the block ends; they are closed then."""
+    table = Table(key, random_bytes=os.urandom, now=clock.monotonic(), bounds=bounds)
+    table.allow(membership)
+    relay = Relay(table, sockets, clock)
+    loop = asyncio.get_running_loop()
+    try:
+        for sock in sockets:
+            sock.setblocking(False)
+            loop.add_reader(sock, relay.receive, sock)
+        async with asyncio.TaskGroup() as tasks:
+            expiring = tasks.create_task(_expire(relay), name="relay-expiry")
+            try:
+                yield relay
+            finally:
+                expiring.cancel()
+    finally:
+        for sock in sockets:
+            loop.remove_reader(sock)
+            sock.close()
+
+
+async def _expire(relay: Relay) -> None:
+    while True:
+        await asyncio.sleep(EXPIRE_EVERY_S)
+        relay.expire()
+
+
+def _bound(listen: Endpoint) -> socket.socket:
+    family = socket.AF_INET if listen.family == 4 else socket.AF_INET6
+    try:
+        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    except OSError as exc:
+        raise Unavailable(f"no socket for {listen}: {exc.strerror}") from exc
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        _enlarge(sock)
+        sock.bind((listen.address, listen.port))
+    except OSError as exc:
+        sock.close()
+        in_use = exc.errno == errno.EADDRINUSE
+        remedy = "another program has this port; choose another" if in_use else None
+        raise Unavailable(f"cannot listen on {listen}: {exc.strerror}", remedy=remedy) from exc
+    return sock
+
+
+def _enlarge(sock: socket.socket) -> None:
+    """Room for what comes while others have their turn; as much as the system allows."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER_BYTES)
+    except PermissionError:
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
