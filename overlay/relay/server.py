@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from overlay.errors import Rejected, Unavailable
-from overlay.model import Endpoint
+from overlay.model import Endpoint, WgPublicKey
 from overlay.ports import Clock
 from overlay.relay.limits import Place
 from overlay.relay.messages import DATA_MAX_BYTES
@@ -48,6 +48,10 @@ class Relay:
     def allow(self, membership: Membership) -> None:
         """From now on these may use it; the others stop at once."""
         self._table.allow(membership)
+
+    def where(self, key: WgPublicKey) -> Place | None:
+        """The address from which a registered member is heard."""
+        return self._table.where(key)
 
     def statistics(self) -> Statistics:
         return self._table.statistics()
