@@ -32,7 +32,7 @@ from overlay.peers.candidates import Surroundings, overlay_mtu_bytes
 from overlay.peers.paths import Underlay
 from overlay.reconcile.backoff import Backoff
 from overlay.reconcile.goals import PeerGoals
-from overlay.reconcile.greeting import Greetings
+from overlay.reconcile.greeting import GREETING_S, Greetings
 from overlay.reconcile.heard import MAX_HEARD, RECORD_EVERY_S
 from overlay.reconcile.journal import Journal, Repair
 from overlay.reconcile.machine import Machine, poke
@@ -297,7 +297,7 @@ class ResourceLoop:
         self._note_changes(tuple(c for c in report.changes if c not in surprises))
         self._succeeded(version)
         self.schedule.passed(cost_s=time.process_time() - started)
-        self.schedule.look_by(self._greetings.due)
+        self._look_soon()
 
     async def _with_late_peers(self, desired: Resource) -> Resource:
         """Peers that came while the rest was made do not wait until that is confirmed."""
@@ -330,7 +330,7 @@ class ResourceLoop:
         self._succeeded(version, peers_only=True)
         self._greetings.add(peer.public_key for peer in delta.put)
         self._greet()
-        self.schedule.look_by(self._greetings.due)
+        self._look_soon()
 
     async def _look(self) -> None:
         """Read the device: which paths work, and has anybody changed a peer?"""
@@ -356,8 +356,8 @@ class ResourceLoop:
         )
         self._record_heard()
         await self._greet_again(device, traffic)
+        # Greetings wait for their turn: all looks and what they do stay within their share.
         self.schedule.looked(cost_s=time.process_time() - started)
-        self.schedule.look_by(self._greetings.due)
         if self.goals.has_unwritten:
             await self._write_peers()
         elif self._has_drifted(device, wall=int(wall)):
@@ -406,6 +406,11 @@ class ResourceLoop:
             self._goal_changed = True  # the next pass looks at everything
             raise
         self.goals.forget_traffic(keys)
+
+    def _look_soon(self) -> None:
+        """When those just greeted should have answered."""
+        if (due := self._greetings.due) is not None:
+            self.schedule.look_by(max(due, self._now + GREETING_S))
 
     def _goes_first(self, key: WgPublicKey) -> bool:
         return self.goals.goes_first(key)

@@ -77,10 +77,9 @@ class Schedule:
         self._look_s = max(LOOK_MIN_S, fair_s)
         self._next_look = self.now + self._look_s
 
-    def look_by(self, due: float | None) -> None:
-        """The next look comes no later than `due`; None: there is no hurry."""
-        if due is not None:
-            self._next_look = min(self._next_look, due)
+    def look_by(self, due: float) -> None:
+        """The next look comes no later than `due`."""
+        self._next_look = min(self._next_look, due)
 
     def failed(self, *, wait_s: float) -> None:
         self._next_full = self._calm_until = self.now + wait_s

@@ -78,7 +78,6 @@ async def test_looks_take_their_share_of_a_core_and_no_more(
 async def test_somebody_waited_for_is_looked_at_earlier(
     schedule: Schedule, clock: HandClock
 ) -> None:
-    schedule.look_by(None)
     schedule.look_by(clock.at + LOOK_MIN_S / 5)
     clock.at += LOOK_MIN_S / 5
     assert await schedule.next_reasons() == {POLL}
