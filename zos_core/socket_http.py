@@ -117,6 +117,11 @@ async def _answer_errors(request: web.Request, handler: Respond) -> web.StreamRe
     except OverlayError as exc:
         status, body = error_of(exc)
         return answer(ErrorAnswer(SCHEMA, body), status=status)
+    except ConnectionError:
+        raise  # the asker is gone: there is nobody to answer
+    except OSError as exc:  # a full disk, as a rule
+        said = f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc)
+        return answer(ErrorAnswer(SCHEMA, ErrorBody("unavailable", said)), status=503)
     except web.HTTPNotFound:
         body = ErrorBody("not-found", f"there is no {request.method} {request.path[:80]}")
         return answer(ErrorAnswer(SCHEMA, body), status=404)

@@ -9,12 +9,14 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 EVENTS_KEPT = 10_000
+UNWRITTEN_BYTES_MAX = 4 << 20
 # What an event is about. "phase" is building; "end" is the last one of a lab.
 KINDS = (
     "phase",
@@ -64,6 +66,7 @@ class Journal:
         self._is_closed = False
         # Unbuffered: what is written is there when the supervisor is killed.
         self._file = path.open("ab", buffering=0)
+        self._unwritten = bytearray()
 
     @property
     def last(self) -> int:
@@ -76,7 +79,10 @@ class Journal:
         return self._monotonic() - self._began
 
     def tell(self, kind: str, subject: str, text: str, **detail: object) -> None:
-        """Write it down and wake those who follow. Raises ValueError for an unknown kind."""
+        """Write it down and wake those who follow. Raises ValueError for an unknown kind.
+
+        On a full disk it is written down later, with the first event for which there is room.
+        """
         if kind not in KINDS:
             raise ValueError(f"no kind of event is called {kind!r}")
         event = Event(
@@ -88,10 +94,19 @@ class Journal:
             text=text,
             detail=detail,
         )
-        self._file.write(msgspec.json.encode(event) + b"\n")
+        self._write_down(msgspec.json.encode(event) + b"\n")
         self._events.append(event)
         self._newer.set()
         self._newer = asyncio.Event()
+
+    def _write_down(self, line: bytes) -> None:
+        # A full disk keeps nobody from mending, killing and ending: all of these tell.
+        if len(self._unwritten) + len(line) <= UNWRITTEN_BYTES_MAX:
+            self._unwritten += line
+        with suppress(OSError):
+            while self._unwritten:
+                # What was written in part goes on where it stopped: no line is torn.
+                del self._unwritten[: self._file.write(self._unwritten)]
 
     def since(self, number: int) -> list[Event]:
         """Every event that is kept with this number or a higher one."""

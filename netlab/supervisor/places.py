@@ -143,9 +143,17 @@ def is_alive(place: Place) -> bool:
 def take(place: Place) -> int:
     """The lock, as a descriptor: the lab is the caller's until all copies of it are closed.
 
-    Raises Conflict while somebody else has it.
+    Raises Conflict while somebody else has it, Unavailable when nothing can be written there.
     """
     open_root()
+    try:
+        return _take(place)
+    except OSError as exc:
+        remedy = f"make room there, or set {ROOT_VARIABLE}"
+        raise Unavailable(f"{place.directory}: {exc.strerror}", remedy=remedy) from exc
+
+
+def _take(place: Place) -> int:
     for _ in range(_TAKE_TRIES):
         with suppress(FileExistsError):
             place.directory.mkdir(mode=0o700)
@@ -209,9 +217,21 @@ def clear(place: Place, lock: int) -> list[Path]:
     if place.workdir.exists() and not place.workdir.is_relative_to(place.directory):
         removed.insert(0, place.workdir)
     # The lock goes last: until then nobody else takes the name.
-    for path in [_put_aside(path, GONE, place.name) for path in removed]:
-        remove_from_shelf(path)
+    aside = [_aside_to_remove(path, place.name) for path in removed]
+    for path, there in zip(aside, removed, strict=True):
+        if path is None:
+            remove(there)
+        else:
+            remove_from_shelf(path)
     return removed
+
+
+def _aside_to_remove(path: Path, name: str) -> Path | None:
+    """None on a full disk, which has no room for the shelf."""
+    try:
+        return _put_aside(path, GONE, name)
+    except OSError:
+        return None
 
 
 def list_gone() -> list[Path]:

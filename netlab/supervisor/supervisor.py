@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 from contextlib import AsyncExitStack, suppress
+from typing import TypeVar
 
 import msgspec
 
@@ -24,8 +25,10 @@ from netlab.supervisor.serve import listening
 from netlab.supervisor.session import Session
 from netlab.supervisor.starting import ASKERS_WAITING_MAX, serve_starts
 from netlab.supervisor.status import Build
-from overlay.errors import OverlayError
+from overlay.errors import OverlayError, Unavailable
 from zos_core.socket_http import bind, error_of
+
+E = TypeVar("E", bound=Exception)
 
 
 async def supervise(channel: socket.socket, place: Place, *, lock: int) -> None:
@@ -39,18 +42,29 @@ async def supervise(channel: socket.socket, place: Place, *, lock: int) -> None:
         if not line:
             return  # `up` has ended before it said anything
         order = msgspec.json.decode(line, type=Order)
-        journal = Journal(place.journal)
-        session = Session(order.topology, place=place, journal=journal)
-        session.keeps_workdir = order.keep
+        up = Up(reader, writer)
         try:
-            await _live(session, Up(reader, writer))
-        finally:
-            journal.close()
-            if session.keeps_workdir:
-                places.keep(place, now=time.time())
+            await _keep_journal(order, place, up)
+        except OverlayError as error:  # of the place: no journal, no sockets
+            up.hear(_word_of(error))
     finally:
         places.clear(place, lock)
         writer.close()
+
+
+async def _keep_journal(order: Order, place: Place, up: Up) -> None:
+    try:
+        journal = Journal(place.journal)
+    except OSError as exc:
+        raise _unavailable(exc) from exc
+    session = Session(order.topology, place=place, journal=journal)
+    session.keeps_workdir = order.keep
+    try:
+        await _live(session, up)
+    finally:
+        journal.close()
+        if session.keeps_workdir:
+            places.keep(place, now=time.time())
 
 
 class Up:
@@ -115,10 +129,13 @@ class _Holding:
         try:
             await self._build_and_wait()
         except* OverlayError as group:
-            error = _first(group)
-            _, body = error_of(error)
-            self._up.hear(Word(error=body))
-            self._session.end(f"failed: {error}")
+            self._fail(_first(group))
+        except* OSError as group:  # a full disk, as a rule
+            self._fail(_unavailable(_first(group)))
+
+    def _fail(self, error: OverlayError) -> None:
+        self._up.hear(_word_of(error))
+        self._session.end(f"failed: {error}")
 
     async def _build_and_wait(self) -> None:
         topology = self._session.topology
@@ -153,6 +170,15 @@ class _Holding:
             self._session.end("the lab's keeper has ended")
 
 
-def _first(group: ExceptionGroup[OverlayError]) -> OverlayError:
+def _word_of(error: OverlayError) -> Word:
+    _, body = error_of(error)
+    return Word(error=body)
+
+
+def _unavailable(error: OSError) -> Unavailable:
+    return Unavailable(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+
+
+def _first(group: ExceptionGroup[E]) -> E:
     first = group.exceptions[0]
     return _first(first) if isinstance(first, ExceptionGroup) else first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import os
 import stat
@@ -29,7 +30,7 @@ JOINED = JoinAnswer(SCHEMA, "net1x", "home", 7, "10.1.7.0/24", "fd00::/64", Fals
 class Answers:
     """A node that answers what the test says, or raises it."""
 
-    def __init__(self, error: OverlayError | None = None) -> None:
+    def __init__(self, error: OverlayError | OSError | None = None) -> None:
         self.error = error
         self.asked: list[Any] = []
 
@@ -151,6 +152,15 @@ async def test_an_error_says_what_now(
         body = msgspec.json.decode(await response.read(), type=ErrorAnswer).error
         assert (response.status, body.code) == (status, code)
         assert (body.message, body.field, body.remedy) == ("no", "network", "look again")
+
+
+async def test_a_full_disk_is_said_with_its_path(path: Path) -> None:  # LAB-253
+    full = OSError(errno.ENOSPC, "No space left on device", "/var/lib/zos/x")
+    async with served(Answers(full), path) as session, session.get("/v1/status") as response:
+        assert response.status == 503
+        answer = msgspec.json.decode(await response.read(), type=ErrorAnswer)
+    assert answer.error.code == "unavailable"
+    assert answer.error.message == "/var/lib/zos/x: No space left on device"
 
 
 @pytest.mark.parametrize(

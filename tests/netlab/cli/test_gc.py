@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from netlab.supervisor import places
-from overlay.errors import Conflict, Refused, Rejected
+from overlay.errors import Conflict, Refused, Rejected, Unavailable
 from tests.netlab.cli.conftest import Lab
 
 
@@ -112,3 +114,23 @@ def test_a_root_that_others_may_write_is_refused(root: Path) -> None:  # LAB-242
     root.chmod(0o770)
     with pytest.raises(Refused, match="this user's alone"):
         places.take(places.place_of("one"))
+
+
+def test_a_full_disk_leaves_nothing_and_is_told(  # LAB-253
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = leave_behind("five")
+
+    def no_room(*_: object) -> Path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with places.taken(place) as lock:
+        monkeypatch.setattr(places, "_put_aside", no_room)
+        places.clear(place, lock)
+    assert not place.directory.exists()
+
+    place.lock.mkdir(parents=True)  # nor can it be opened on a disk that is read only
+    with pytest.raises(Unavailable, match="Is a directory") as told:
+        places.take(place)
+    assert told.value.remedy is not None
+    assert places.ROOT_VARIABLE in told.value.remedy

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
+import signal
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -101,3 +103,47 @@ async def test_a_slow_reader_misses_the_oldest_never_the_order(  # LAB-244
     seen: list[Event] = []
     await collect(journal, 1, seen)
     assert [event.text for event in seen] == ["3", "4"]
+
+
+def test_a_full_disk_keeps_no_event_from_being_told_and_tears_no_line(  # LAB-253
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "events.jsonl"
+    journal = Journal(path)
+    journal.tell("link", "alice-home", "cut")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    was = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, before[1]))
+    try:
+        journal.tell("link", "alice-home", "plugged")
+        journal.tell("end", "", "down")
+        assert [event.number for event in journal.since(1)] == [1, 2, 3]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, was)
+    journal.tell("end", "", "room again")
+    journal.close()
+
+    written = [json.loads(line)["number"] for line in path.read_text().splitlines()]
+    assert written == [1, 2, 3, 4]
+
+
+def test_what_is_not_written_yet_is_bounded(  # LAB-253
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "UNWRITTEN_BYTES_MAX", 1000)
+    journal = Journal(tmp_path / "events.jsonl")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    was = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        for _ in range(20):
+            journal.tell("link", "x" * 100, "cut")
+        assert len(journal.since(1)) == 20
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, was)
+    journal.tell("end", "", "room again")
+    journal.close()
+
+    assert 0 < len((tmp_path / "events.jsonl").read_bytes()) <= 1000
