@@ -1,0 +1,210 @@
+"""TCP through a relay beside the same two wireguard-go without one, and what a relay holds.
+
+One lab of three nodes. Two devices on each outer node, of the same binary: one pair has the other's
+address as its endpoint, the other pair the relay's, which runs `zos relay serve`. They take turns
+within one run, and what is claimed is the median of the ratios of neighbouring runs. Then 1 000
+members and 12 000 sessions in one table: memory, and the time that one packet of data takes there.
+
+    python -m bench.relay [--seconds 3] [--rounds 7]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import time
+import tracemalloc
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+from bench.contenders import BY_HAND, wireguard_go
+from bench.report import Limit, emit, spread
+from netlab.lab import Lab
+from netlab.topology import Node, Topology
+from overlay.keys.store import generate_wireguard_key
+from overlay.keys.wireguard import WireGuardKey, format_key
+from overlay.relay.limits import Place
+from overlay.relay.messages import DATA, INITIATION, RESPONSE, mac1_key, with_mac1
+from overlay.relay.table import Statistics, Table
+from tests.wg_initiator import Initiator
+
+TOPOLOGY = Topology(name="relay", nodes=(Node("relay"), Node("n1"), Node("n2")))
+ZOS = str(Path(sys.executable).parent / "zos")
+PORT = 51_821
+STATE = "/var/lib/zos/relay"
+PATIENCE_S = 60.0
+NETWORKS, MEMBERS_EACH = 40, 25
+DATA_PACKETS = 200_000
+DATA_BYTES = 1_452
+
+MIN_RATIO = 0.03
+MAX_BYTES_PER_SESSION = 4_096.0
+MAX_STEP_US = 20.0
+
+
+@dataclass
+class Pair:
+    """Two devices of wireguard-go, of n1 and of n2, directly or by way of a relay."""
+
+    lab: Lab
+    number: int
+    binary: str
+    keys: dict[str, WireGuardKey] = field(
+        default_factory=lambda: {name: generate_wireguard_key() for name in ("n1", "n2")}
+    )
+
+    def address(self, name: str) -> str:
+        return f"10.{self.number}.0.{name[1:]}"
+
+    async def start(self, relay: str = "") -> None:
+        """`relay`: its public key, for the pair that has no other way."""
+        through = f"{self.lab.node('relay').ipv4}:{PORT}"
+        for name, other in (("n1", "n2"), ("n2", "n1")):
+            node, port = self.lab.node(name), 40_000 + self.number
+            endpoint = through if relay else f"{self.lab.node(other).ipv4}:{port}"
+            conf = (
+                f"[Interface]\nPrivateKey = {format_key(self.keys[name].reveal())}\n"
+                f"ListenPort = {port}\n"
+                f"[Peer]\nPublicKey = {format_key(self.keys[other].public_key)}\n"
+                f"Endpoint = {endpoint}\nAllowedIPs = {self.address(other)}/32\n"
+            )
+            if relay:
+                conf += f"[Peer]\nPublicKey = {relay}\nEndpoint = {through}\n"
+                conf += "PersistentKeepalive = 25\n"
+            link = f"wg{self.number}"
+            await node.run(self.binary, link, env=BY_HAND)
+            await node.run("wg", "setconf", link, "/dev/stdin", input=conf.encode())
+            batch = f"address add {self.address(name)}/24 dev {link}\nlink set {link} mtu 1420 up\n"
+            await node.run("ip", "-batch", "-", input=batch.encode())
+        async with asyncio.timeout(PATIENCE_S):
+            ping = ("ping", "-c", "1", "-W", "1", self.address("n1"))
+            while (await self.lab.node("n2").run(*ping, check=False)).returncode != 0:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+    async def megabits(self, *, seconds: int) -> float:
+        """TCP from n2 to n1."""
+        target = self.address("n1")
+        server = await self.lab.node("n1").spawn(
+            "iperf3", "--server", "--one-off", "--bind", target, log="iperf3"
+        )
+        await asyncio.sleep(0.3)
+        done = await self.lab.node("n2").run(
+            "iperf3", "--client", target, "--time", str(seconds), "--json", timeout_s=seconds + 20
+        )
+        await server.wait()
+        return float(json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"]) / 1e6
+
+
+async def throughput(*, seconds: int, rounds: int) -> tuple[list[float], list[float]]:
+    """Mbit/s, one value a round: directly, through the relay."""
+    with tempfile.TemporaryDirectory(prefix="zos-bench-") as scratch:
+        async with Lab.create(TOPOLOGY, workdir=Path(scratch) / "lab") as lab:
+            binary = await wireguard_go()
+            bare, relayed = Pair(lab, 11, binary), Pair(lab, 12, binary)
+            await bare.start()
+            await relayed.start(await _serve(lab, relayed))
+            series: tuple[list[float], list[float]] = ([], [])
+            for number in range(rounds):
+                turns = list(zip((bare, relayed), series, strict=True))
+                for pair, rates in turns if number % 2 else reversed(turns):
+                    rates.append(await pair.megabits(seconds=seconds))
+    return series
+
+
+async def _serve(lab: Lab, pair: Pair) -> str:
+    """`zos relay serve` runs for a pair; its public key."""
+    node = lab.node("relay")
+    folder = node.path(STATE)
+    folder.mkdir(mode=0o700)
+    keys = [format_key(key.public_key) for key in pair.keys.values()]
+    (folder / "members.toml").write_text(f"[network.bench]\nmembers = {keys}\n")
+    made = await node.run(ZOS, "relay", "key", "new", f"{STATE}/key")
+    options = ("--key", f"{STATE}/key", "--members", f"{STATE}/members.toml")
+    await node.spawn(ZOS, "relay", "serve", *options, log="relay")
+    return made.text.strip()
+
+
+def hold() -> tuple[Statistics, float, float]:
+    """What a table holds, its bytes in all, and the microseconds of a packet of data."""
+    relay, chance = generate_wireguard_key(), random.Random(0)
+    keys = [generate_wireguard_key() for _ in range(NETWORKS * MEMBERS_EACH)]
+    places: list[Place] = [(f"192.0.{n // 250}.{n % 250 + 1}", 1_000 + n) for n in range(len(keys))]
+    groups = [range(n, n + MEMBERS_EACH) for n in range(0, len(keys), MEMBERS_EACH)]
+    tracemalloc.start()
+    now = 0.0
+    table = Table(relay, random_bytes=chance.randbytes, now=now)
+    table.allow(
+        {str(n): frozenset(keys[m].public_key for m in each) for n, each in enumerate(groups)}
+    )
+    for key, place in zip(keys, places, strict=True):
+        now += 0.01
+        asking = Initiator(key, relay.public_key)
+        answer = table.step(now, place, asking.initiation(now, index=1))
+        if answer is not None:
+            asking.finish(answer[1])
+            table.step(now, place, asking.data())
+    pairs = [pair for each in groups for pair in combinations(each, 2)]
+    for number, (one, two) in enumerate(pairs):
+        now += 0.001
+        asked = _words(INITIATION, 2 * number + 1) + bytes(140)
+        answered = _words(RESPONSE, 2 * number + 2, 2 * number + 1) + bytes(80)
+        there = with_mac1(asked, mac1_key(keys[two].public_key))
+        table.step(now, places[one], there)
+        table.step(now, places[two], with_mac1(answered, mac1_key(keys[one].public_key)))
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    chosen = chance.choices(range(len(pairs)), k=DATA_PACKETS)
+    packets = [
+        (places[pairs[number][0]], _words(DATA, 2 * number + 2) + bytes(DATA_BYTES - 8))
+        for number in chosen[:1_000]
+    ]
+    began = time.perf_counter()
+    for number in range(DATA_PACKETS):
+        place, packet = packets[number % len(packets)]
+        table.step(now, place, packet)
+    each_us = (time.perf_counter() - began) / DATA_PACKETS * 1e6
+    return table.statistics(), float(held), each_us
+
+
+def _words(*words: int) -> bytes:
+    return b"".join(word.to_bytes(4, "little") for word in words)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    found, held, each_us = hold()
+    bare, relayed = asyncio.run(throughput(seconds=options.seconds, rounds=options.rounds))
+    ratios = spread([ours / theirs for ours, theirs in zip(relayed, bare, strict=True)])
+    per_session = held / found.sessions
+    emit(
+        "relay",
+        figures={
+            "wireguard-go, Mbit/s": spread(bare),
+            "through the relay, Mbit/s": spread(relayed),
+            "through the relay / without": ratios,
+            "members held": found.members,
+            "sessions held": found.sessions,
+            "bytes held": held,
+            "packets forwarded in the table": found.packets,
+            "us for a packet of data in the table": round(each_us, 3),
+        },
+        limits=[
+            Limit("TCP, relayed / direct, p50", ratios["p50"], MIN_RATIO, at_least=True),
+            Limit("members held", found.members, NETWORKS * MEMBERS_EACH, at_least=True),
+            Limit("sessions held", found.sessions, 10_000, at_least=True),
+            Limit("bytes per session, members included", per_session, MAX_BYTES_PER_SESSION),
+            Limit("us for a packet of data in the table", each_us, MAX_STEP_US),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
