@@ -43,7 +43,7 @@ def events(lab: str | None, number: int, follow: bool) -> None:
         if output.asked_for_json():
             click.echo(msgspec.json.encode(event))
         else:
-            click.echo(format_event(event))
+            output.show_line(format_event(event))
 
 
 def format_event(event: Event) -> str:

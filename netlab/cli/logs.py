@@ -53,7 +53,7 @@ def logs(lab: str | None, follow: bool, lines: int, node: str | None) -> None:
 
     while True:
         for name, line in tail.read():
-            click.echo(f"{name} | {line}")
+            output.show_line(f"{name} | {line}")
         if not places.is_alive(place):
             return
         time.sleep(POLL_S)

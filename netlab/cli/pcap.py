@@ -80,7 +80,7 @@ def _show(tapped: Tapped, heard: Heard) -> None:
         return
     at = datetime.fromtimestamp(heard.at_ns // 1_000_000_000).astimezone()
     micro = heard.at_ns % 1_000_000_000 // 1000
-    click.echo(f"{at:%H:%M:%S}.{micro:06d} {end} {heard.way:<3} {summary}")
+    output.show_line(f"{at:%H:%M:%S}.{micro:06d} {end} {heard.way:<3} {summary}")
 
 
 def _write(tapped: Tapped, heard: Iterator[Heard], path: str, *, about: str) -> None:

@@ -59,7 +59,7 @@ def top(lab: str | None, every: float, count: int | None) -> None:
             click.echo(msgspec.json.encode(rates))
         else:
             click.clear()  # on a terminal only
-            click.echo("\n".join(format_rates(rates)))
+            output.show_line("\n".join(format_rates(rates)))
         if number == count:
             return
 

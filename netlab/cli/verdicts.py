@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from overlay.errors import OverlayError
 from zos_core.cli import output
 from zos_core.cli.exits import Exit
@@ -71,7 +69,7 @@ class Report:
 def _tell(lines: Iterable[str]) -> None:
     if not output.asked_for_json():
         for line in lines:
-            click.echo(line)
+            output.show_line(line)
 
 
 def _words_of(verdict: dict[str, Any]) -> Iterator[str]:

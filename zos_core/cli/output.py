@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ SCHEMA = 1
 SLOW_S = 1.0  # what takes longer tells so
 
 _JSON = "zos.json"
+# What click.style makes of bold, dim and the foreground colours; no background, nothing concealed.
+_COLOUR = re.compile(r"(\x1b\[(?:[012]|3[1-79]|9[1-7])m)")
 
 
 def asked_for_json() -> bool:
@@ -40,12 +43,35 @@ def show(value: Mapping[str, Any], *lines: str) -> None:
         click.echo(format_json(value))
         return
     for line in lines:
-        click.echo(line)
+        click.echo(visible(line))
+
+
+def show_line(line: str) -> None:
+    """One line of an answer that comes bit by bit, for people."""
+    click.echo(visible(line))
 
 
 def say(line: str) -> None:
     """Something that a person may want to know, but that was not asked for."""
-    click.echo(line, err=True)
+    click.echo(visible(line), err=True)
+
+
+def visible(text: str) -> str:
+    """What a terminal would obey instead of showing it is spelled out, save colours (CLI-018).
+
+    Names, logs and files are of others: they must not move the cursor, hide or retitle anything.
+    """
+    if text.isprintable():
+        return text
+    parts = _COLOUR.split(text)
+    return "".join(part if _COLOUR.fullmatch(part) else _spelled(part) for part in parts)
+
+
+def _spelled(text: str) -> str:
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode()
+        for each in text
+    )
 
 
 def format_json(value: Mapping[str, Any]) -> str:

@@ -63,7 +63,7 @@ def ping(
         pongs.append(pong)
         path = _path(inputs.network.id, party)
         if not output.asked_for_json():
-            click.echo(_line(party, target, pong, path))
+            output.show_line(_line(party, target, pong, path))
         if sequence < count:
             time.sleep(INTERVAL_S)
     answered = sum(pong.rtt_ms is not None for pong in pongs)
