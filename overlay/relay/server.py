@@ -10,23 +10,29 @@ import errno
 import logging
 import os
 import socket
+import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from overlay.errors import Rejected, Unavailable
 from overlay.model import Endpoint, WgPublicKey
 from overlay.ports import Clock
+from overlay.relay import trains
+from overlay.relay.fate import Sending
 from overlay.relay.limits import Place
-from overlay.relay.messages import DATA_MAX_BYTES
 from overlay.relay.noise import StaticKey
 from overlay.relay.roster import Membership
 from overlay.relay.table import Bounds, Statistics, Table
 
-BATCH = 64  # datagrams from one socket before anything else has its turn; some milliseconds
+BATCH = 64  # looks at one socket before anything else has its turn; some milliseconds
 EXPIRE_EVERY_S = 5.0
 BUFFER_BYTES = 4 << 20  # a quarter of a second at 100 Mbit/s
 
 _SO_RCVBUFFORCE = 33
+_UDP_SEGMENT, _UDP_GRO = 103, 104  # linux/udp.h
+_TRAIN_BYTES = 65_535
+_CONTROL_BYTES = 64
+_INT, _SHORT = struct.Struct("@i"), struct.Struct("@H")
 
 _log = logging.getLogger(__name__)
 
@@ -58,28 +64,42 @@ class Relay:
 
     def receive(self, sock: socket.socket) -> None:
         """Take what waits at a socket, a batch at most, and send on what it leads to."""
-        step, receive, now = self._table.step, sock.recvfrom, self._clock.monotonic()
+        step, now = self._table.step, self._clock.monotonic()
+        sendings: list[Sending] = []
         for _ in range(BATCH):
             try:
-                packet, source = receive(DATA_MAX_BYTES + 1)
+                train, ancillary, _, source = sock.recvmsg(_TRAIN_BYTES, _CONTROL_BYTES)
             except BlockingIOError:
-                return
+                break
             except OSError:
                 continue  # what the network said about a datagram that was sent before
-            sending = step(now, source, packet)
-            if sending is not None:
-                self._send(*sending)
+            size = _INT.unpack(ancillary[0][2])[0] if ancillary else len(train)
+            for packet in trains.cut(train, size or 1):
+                sending = step(now, source, packet)
+                if sending is not None:
+                    sendings.append(sending)
+        for place, cars in trains.join(sendings):
+            self._send(place, cars)
 
     def expire(self) -> None:
         """Forget what has had its time."""
         self._table.expire(self._clock.monotonic())
 
-    def _send(self, place: Place, packet: bytes) -> None:
-        family = socket.AF_INET if len(place) == 2 else socket.AF_INET6
-        try:
-            self._sockets[family].sendto(packet, place)
-        except OSError:
-            self._unsent += 1
+    def _send(self, place: Place, cars: list[bytes]) -> None:
+        sock = self._sockets[socket.AF_INET if len(place) == 2 else socket.AF_INET6]
+        if len(cars) > 1:
+            size = _SHORT.pack(len(cars[0]))
+            try:
+                sock.sendmsg(cars, [(socket.IPPROTO_UDP, _UDP_SEGMENT, size)], 0, place)
+            except OSError:
+                pass  # a way on which the kernel does not cut: one by one
+            else:
+                return
+        for packet in cars:
+            try:
+                sock.sendto(packet, place)
+            except OSError:
+                self._unsent += 1
 
 
 def open_sockets(addresses: Sequence[Endpoint]) -> list[socket.socket]:
@@ -122,6 +142,8 @@ async def running(
     try:
         for sock in sockets:
             sock.setblocking(False)
+            with suppress(OSError):  # kernels before 5.0 hand over one by one
+                sock.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
             loop.add_reader(sock, relay.receive, sock)
         async with asyncio.TaskGroup() as tasks:
             expiring = tasks.create_task(_expire(relay), name="relay-expiry")

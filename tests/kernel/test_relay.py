@@ -42,6 +42,7 @@ PATIENCE_S = 90.0  # some handshakes that are tried again every 5 s
 PORT = 51_821
 ZOS = str(Path(sys.executable).parent / "zos")
 PATTERN = b"what only the two of them may read"
+STREAM = bytes(range(256)) * 16_384  # 4 MiB
 OVERLAY = {"a": ("10.9.0.1", "fd09::1"), "b": ("10.9.0.2", "fd09::2")}
 HIDDEN = Topology(
     nodes=(Node("relay"), Node("a", (Link(to="home-a"),)), Node("b", (Link(to="home-b"),))),
@@ -182,6 +183,29 @@ async def test_two_hidden_devices_reach_each_other_and_the_relay_reads_nothing(
         assert all(each.frame[30:34] == told for each in speaking)
 
 
+@pytest.mark.parametrize(("of_a", "of_b"), [("ipv4", "ipv4"), ("ipv6", "ipv4")])
+async def test_a_stream_passes_whole(scene: Scene, named: str, of_a: str, of_b: str):  # REL-044
+    async with served(scene) as relay:
+        await scene.start_devices(named, of_a, of_b)
+        await scene.until_both_reach()
+        before = relay.statistics().forwarded_bytes
+        with scene.b.node.in_netns():
+            listener = socket.create_server((OVERLAY["b"][0], 0))
+        with scene.a.node.in_netns():
+            sender = socket.socket()
+        with listener, sender:
+            for each in (listener, sender):
+                each.setblocking(False)
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
+                read = tasks.create_task(_read_all(listener), name="read")
+                await loop.sock_connect(sender, listener.getsockname())
+                await loop.sock_sendall(sender, STREAM)
+                sender.shutdown(socket.SHUT_WR)
+        assert read.result() == STREAM
+        assert relay.statistics().forwarded_bytes - before > len(STREAM)
+
+
 async def test_a_router_that_starts_again_costs_a_member_nothing_for_long(scene: Scene, named: str):
     # REL-011
     async with served(scene) as relay:
@@ -247,6 +271,16 @@ def _members(*keys: WgPublicKey) -> str:
 async def _spawn_relay(node: LabNode) -> LabProcess:
     options = ("--key", "/var/lib/zos/relay/key", "--members", "/var/lib/zos/relay/members.toml")
     return await node.spawn(ZOS, "relay", "serve", *options, log="relay")
+
+
+async def _read_all(listener: socket.socket) -> bytes:
+    loop = asyncio.get_running_loop()
+    accepted, _ = await loop.sock_accept(listener)
+    whole = bytearray()
+    with accepted:
+        while part := await loop.sock_recv(accepted, 1 << 16):
+            whole += part
+    return bytes(whole)
 
 
 async def _until_logged(process: LabProcess, words: str) -> None:
