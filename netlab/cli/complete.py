@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 def complete_labs(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     from netlab.supervisor import places
 
-    return _starting((place.name for place in places.list_living()), incomplete)
+    with suppress(OverlayError):
+        return _starting((place.name for place in places.list_living()), incomplete)
+    return []
 
 
 def complete_nodes(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

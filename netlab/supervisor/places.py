@@ -84,7 +84,19 @@ def open_root() -> Path:
     path = root()
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise Unavailable(f"{path}: {exc.strerror}", remedy=f"set {ROOT_VARIABLE}") from exc
+    if not _is_there_and_ours(path):
+        raise Unavailable(f"{path} does not stay where it is", remedy=f"set {ROOT_VARIABLE}")
+    return path
+
+
+def _is_there_and_ours(path: Path) -> bool:
+    """False when nothing is there. Raises Refused when what is there is not this user's alone."""
+    try:
         found = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except OSError as exc:
         raise Unavailable(f"{path}: {exc.strerror}", remedy=f"set {ROOT_VARIABLE}") from exc
     is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
@@ -93,7 +105,7 @@ def open_root() -> Path:
             f"{path} is not a directory that is this user's alone",
             remedy=f"chmod 700 it, remove it, or set {ROOT_VARIABLE}",
         )
-    return path
+    return True
 
 
 def place_of(name: str) -> Place:
@@ -250,12 +262,19 @@ def list_kept() -> list[Path]:
 
 
 def _parents() -> list[Path]:
-    return [parent for parent in (root(), state_root()) if parent is not None]
+    """Those that are there. Raises Refused when the root is not this user's alone.
+
+    Anybody may have made it in /tmp before us: what is in it would be believed, entered, removed.
+    """
+    parents = [root()] if _is_there_and_ours(root()) else []
+    state = state_root()
+    return [*parents, state] if state is not None and state.is_dir() else parents
 
 
 def _put_aside(path: Path, shelf: str, name: str) -> Path:
     """Below the directory of all labs, under a name that is not taken there."""
-    (parent,) = (each for each in _parents() if path.is_relative_to(each))
+    parents = [each for each in (root(), state_root()) if each is not None]
+    (parent,) = (each for each in parents if path.is_relative_to(each))
     for number in range(1, _TAKE_TRIES):
         target = parent / shelf / (name if number == 1 else f"{name}-{number}")
         target.parent.mkdir(mode=0o700, exist_ok=True)

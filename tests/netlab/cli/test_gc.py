@@ -11,6 +11,7 @@ import pytest
 from netlab.supervisor import places
 from overlay.errors import Conflict, Refused, Rejected, Unavailable
 from tests.netlab.cli.conftest import Lab
+from zos_core.cli.exits import Exit
 
 
 def leave_behind(name: str) -> places.Place:
@@ -134,3 +135,32 @@ def test_a_full_disk_leaves_nothing_and_is_told(  # LAB-253
         places.take(place)
     assert told.value.remedy is not None
     assert places.ROOT_VARIABLE in told.value.remedy
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["ls", "gc", "gc --kept", "status", "down five", "down --all", "exec alice -- true", "logs"],
+)
+def test_somebody_elses_directory_is_not_believed_nor_emptied(  # LAB-254
+    lab: Lab, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """As it is when another user has made /tmp/zos-lab-UID first, with a way to our files in it."""
+    place = leave_behind("five")
+    precious = tmp_path / "precious"
+    (precious / "ours").mkdir(parents=True)
+    (root / places.GONE).symlink_to(precious)
+    (root / places.KEPT).symlink_to(precious)
+    with places.taken(place):
+        monkeypatch.setattr(os, "geteuid", lambda: root.stat().st_uid + 1)
+        refused = lab(*command.split())
+    assert refused.code == Exit.REFUSED
+    assert "is not a directory that is this user's alone" in refused.err
+    assert (precious / "ours").exists()
+    assert place.workdir.exists()
+
+
+def test_a_directory_that_others_may_enter_is_refused(lab: Lab, root: Path) -> None:  # LAB-254
+    root.chmod(0o710)
+    assert lab("ls").code == Exit.REFUSED
+    root.chmod(0o700)
+    assert lab("ls").code == Exit.OK
