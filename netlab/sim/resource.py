@@ -15,7 +15,7 @@ from netlab.sim.wireguard import Device, Traffic
 from overlay.documents.schema import Member, Network
 from overlay.errors import OverlayError
 from overlay.keys.wireguard import DeviceKey
-from overlay.model import NodeId, WgDevice, WgPeer, WgPublicKey
+from overlay.model import NodeId, PeerTraffic, WgDevice, WgPeer, WgPublicKey
 from overlay.netns.changes import Change, DropPeer, PutPeer
 from overlay.netns.plan import plan_peer_delta, plan_peers
 from overlay.peers.paths import HANDSHAKE_FRESH_S, Underlay
@@ -233,7 +233,7 @@ class Resource:
         shown, tunnels = device.shown(changed), device.tunnels
         self.goals.look(
             WgDevice(device.key, device.port, shown),
-            lambda key: tunnels[key].sent_bytes,
+            lambda key: PeerTraffic(tunnels[key].heard_bytes, tunnels[key].sent_bytes),
             wall=wall,
             now=now,
         )

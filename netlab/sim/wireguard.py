@@ -48,6 +48,7 @@ class Tunnel:
         "attempts_until",
         "current",
         "endpoint",
+        "heard_bytes",
         "is_staged",
         "keepalive_s",
         "key",
@@ -68,6 +69,7 @@ class Tunnel:
         self.keepalive_s = 0
         self.latest_handshake = 0.0  # Unix seconds; the device shows whole ones
         self.sent_bytes = 0
+        self.heard_bytes = 0
         self.sent_at = 0.0
         self.current: Session | None = None
         self.previous: Session | None = None
@@ -309,6 +311,7 @@ class Device:
         tunnel = self.tunnels.get(sender)
         if tunnel is None or self.is_asleep:
             return
+        tunnel.heard_bytes += SIZES_BYTES[kind]
         if kind == INITIATION:
             # The one handshake state of a peer is the responder's now: a response to our own
             # initiation comes too late.

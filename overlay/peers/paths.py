@@ -42,6 +42,7 @@ class Path(msgspec.Struct, frozen=True, gc=False):
     proven: Endpoint | None = None  # the peer was heard from here, whatever its document says
     since: float = 0.0  # monotonic, when the endpoint was chosen
     sent_bytes: int = 0  # to the peer, at `since`
+    heard_bytes: int = -1  # from the peer, at the first look after `since`; -1: not looked yet
     alive: bool = False  # a handshake was fresh at the last look
     failures: int = 0  # endpoints that led nowhere since the last handshake
 
@@ -131,23 +132,42 @@ def step(
     endpoint: Endpoint | None,
     latest_handshake: int,
     sent_bytes: int,
+    heard_bytes: int,
     wall: float,
     now: float,
 ) -> Path:
     """The path after a look at the device.
 
-    `endpoint`, `latest_handshake` (Unix seconds) and `sent_bytes` are what WireGuard says of the
-    peer, `wall` is Unix time, `now` monotonic. Returns `path` itself when nothing follows.
+    `endpoint`, `latest_handshake` (Unix seconds), `sent_bytes` and `heard_bytes` are what
+    WireGuard says of the peer, `wall` is Unix time, `now` monotonic. Returns `path` itself when
+    nothing follows.
     """
     if wall - latest_handshake < HANDSHAKE_FRESH_S:
-        return _proven(path, endpoint)
-    if path.alive:
+        chosen_at = wall - (now - path.since)
+        if path.alive or _proves(
+            path, endpoint, is_later=latest_handshake > chosen_at, heard_bytes=heard_bytes
+        ):
+            return _proven(path, endpoint)
+        if path.heard_bytes < 0:
+            path = msgspec.structs.replace(path, heard_bytes=heard_bytes)
+    elif path.alive:
         # The wait begins when the session is over: what was sent before says nothing.
         return msgspec.structs.replace(path, alive=False, since=now, sent_bytes=sent_bytes)
     # Without traffic WireGuard sends no handshake, and silence proves nothing.
     if sent_bytes <= path.sent_bytes or now - path.since < _patience_s(path):
         return path
     return _next(path, now=now, sent_bytes=sent_bytes) if path.has_choice else path
+
+
+def _proves(path: Path, endpoint: Endpoint | None, *, is_later: bool, heard_bytes: int) -> bool:
+    """Whether a fresh handshake says that the endpoint in use works (NODE-049).
+
+    One endpoint gives way to the next after a look at the device; a handshake that ended between
+    that look and the writing was the former's, and the next one may lead nowhere.
+    """
+    if path.failures == 0 or endpoint != path.endpoint or is_later:
+        return True
+    return 0 <= path.heard_bytes < heard_bytes
 
 
 def _proven(path: Path, endpoint: Endpoint | None) -> Path:
@@ -157,7 +177,9 @@ def _proven(path: Path, endpoint: Endpoint | None) -> Path:
     proven = endpoint if endpoint not in known else None
     if (position, proven, True, 0) == (path.position, path.proven, path.alive, path.failures):
         return path
-    return msgspec.structs.replace(path, position=position, proven=proven, alive=True, failures=0)
+    return msgspec.structs.replace(
+        path, position=position, proven=proven, alive=True, failures=0, heard_bytes=-1
+    )
 
 
 def _next(path: Path, *, now: float, sent_bytes: int) -> Path:
@@ -168,6 +190,7 @@ def _next(path: Path, *, now: float, sent_bytes: int) -> Path:
         proven=None,
         since=now,
         sent_bytes=sent_bytes,
+        heard_bytes=-1,
         failures=path.failures + 1,
     )
 

@@ -13,7 +13,15 @@ import msgspec
 
 from overlay.documents import schema
 from overlay.documents.schema import Member, Network
-from overlay.model import Candidate, Endpoint, NodeId, WgDevice, WgPeer, WgPublicKey
+from overlay.model import (
+    Candidate,
+    Endpoint,
+    NodeId,
+    PeerTraffic,
+    WgDevice,
+    WgPeer,
+    WgPublicKey,
+)
 from overlay.peers import paths
 from overlay.peers.paths import Path, Underlay
 from overlay.peers.selection import PeerDelta, Selection
@@ -73,7 +81,7 @@ class PeerGoals:
     def look(
         self,
         device: WgDevice,
-        sent_bytes: Callable[[WgPublicKey], int],
+        traffic: Callable[[WgPublicKey], PeerTraffic],
         *,
         wall: float,
         now: float,
@@ -82,11 +90,13 @@ class PeerGoals:
         for key, seen in device.peers.items():
             if (path := self._paths.get(key)) is None:
                 continue
+            counted = traffic(key)
             stepped = paths.step(
                 path,
                 endpoint=seen.endpoint,
                 latest_handshake=seen.latest_handshake,
-                sent_bytes=sent_bytes(key),
+                sent_bytes=counted.tx_bytes,
+                heard_bytes=counted.rx_bytes,
                 wall=wall,
                 now=now,
             )
@@ -94,7 +104,7 @@ class PeerGoals:
                 self._set_path(key, stepped, learnt=stepped.alive)
 
     def is_in_question(self, key: WgPublicKey) -> bool:
-        """Whether it matters how much was sent: there is another endpoint to try."""
+        """Whether it matters how much was sent and heard: there is another endpoint to try."""
         path = self._paths.get(key)
         return path is not None and path.has_choice and not path.alive
 
@@ -109,7 +119,7 @@ class PeerGoals:
         """The device counts what is sent to these from nothing again."""
         for key in keys:
             if (path := self._paths.get(key)) is not None:
-                self._paths[key] = msgspec.structs.replace(path, sent_bytes=0)
+                self._paths[key] = msgspec.structs.replace(path, sent_bytes=0, heard_bytes=-1)
 
     @property
     def has_unwritten(self) -> bool:

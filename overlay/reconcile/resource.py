@@ -39,6 +39,8 @@ from overlay.reconcile.machine import Machine, poke
 from overlay.reconcile.membership import Gate
 from overlay.reconcile.schedule import DOCUMENTS, POLL, Schedule, most_telling
 
+NOTHING = PeerTraffic(rx_bytes=0, tx_bytes=0)
+
 log = logging.getLogger(__name__)
 
 PASS_DEADLINE_S = 60.0
@@ -350,7 +352,7 @@ class ResourceLoop:
         wall = clock.now().timestamp()
         self.goals.look(
             device,
-            lambda key: traffic[key].tx_bytes if key in traffic else 0,
+            lambda key: traffic.get(key, NOTHING),
             wall=wall,
             now=clock.monotonic(),
         )

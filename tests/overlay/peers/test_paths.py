@@ -44,12 +44,15 @@ OBSERVED = candidate("observed", "198.51.100.9:4711")
 ALL = (ELSEWHERE, OBSERVED, LAN_6, LAN, DECLARED_6, DECLARED)
 
 
-def look(path: Path, *, at: float, sent: int = 0, handshake_age: float | None = None) -> Path:
+def look(
+    path: Path, *, at: float, sent: int = 0, heard: int = 0, handshake_age: float | None = None
+) -> Path:
     return step(
         path,
         endpoint=path.endpoint,
         latest_handshake=0 if handshake_age is None else int(WALL + at - handshake_age),
         sent_bytes=sent,
+        heard_bytes=heard,
         wall=WALL + at,
         now=at,
     )
@@ -191,7 +194,13 @@ def test_a_roamed_peer_keeps_the_endpoint_it_was_heard_from() -> None:
     roamed = parse_endpoint("203.0.113.5:9999")
     path = begin_path((DECLARED, LAN), underlay=HIDDEN, now=0.0)
     path = step(
-        path, endpoint=roamed, latest_handshake=int(WALL), sent_bytes=9, wall=WALL + 1, now=1.0
+        path,
+        endpoint=roamed,
+        latest_handshake=int(WALL),
+        sent_bytes=9,
+        heard_bytes=9,
+        wall=WALL + 1,
+        now=1.0,
     )
     assert path.endpoint == roamed
     assert path.kind_of(roamed) == "roamed"
@@ -227,3 +236,27 @@ def test_the_path_to_an_endpoint_has_a_name() -> None:
     assert path.kind_of(LAN.endpoint) == "local"
     assert path.kind_of(None) == "none"
     assert paths.select_candidates((), underlay=HIDDEN) == ()
+
+
+def test_a_handshake_that_ended_before_the_change_does_not_prove_the_next_endpoint() -> None:
+    # NODE-049: it ended between the look that gave up and the writing
+    path = begin_path((DECLARED, LAN), underlay=HIDDEN, now=0.0)
+    path = look(path, at=PATH_TRY_S, sent=148)
+    assert path.endpoint == LAN.endpoint
+    path = look(path, at=PATH_TRY_S + 0.5, sent=240, heard=92, handshake_age=0.6)
+    assert (path.endpoint, path.alive) == (LAN.endpoint, False)
+    # Silence: it gives way like any other, and who answered before is tried again.
+    path = look(path, at=2 * PATH_TRY_S, sent=500, heard=92, handshake_age=5.1)
+    assert (path.endpoint, path.alive) == (DECLARED.endpoint, False)
+    path = look(path, at=2 * PATH_TRY_S + 0.5, sent=600, heard=92, handshake_age=5.6)
+    assert not path.alive
+    path = look(path, at=2 * PATH_TRY_S + 1.0, sent=600, heard=124, handshake_age=6.1)
+    assert (path.endpoint, path.alive, path.failures) == (DECLARED.endpoint, True, 0)
+
+
+def test_a_handshake_after_the_change_proves_the_next_endpoint_at_once() -> None:
+    # NODE-049
+    path = begin_path((DECLARED, LAN), underlay=HIDDEN, now=0.0)
+    path = look(path, at=PATH_TRY_S, sent=148)
+    path = look(path, at=PATH_TRY_S + 3.0, sent=240, heard=92, handshake_age=1.0)
+    assert (path.endpoint, path.alive) == (LAN.endpoint, True)
