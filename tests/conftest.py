@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell without job control has its background commands ignore Ctrl-C, and children inherit
+    # that; what Ctrl-C does is tested all the same.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # With xdist the workers report to the controller, which alone judges.
     if config.getoption("--must-run") is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(MustRun(config.getoption("--must-run")), "must-run")

@@ -170,6 +170,8 @@ class Resource:
         if tunnel is None or peer.endpoint is None or peer.endpoint == tunnel.endpoint:
             return
         at = int(tunnel.latest_handshake)
+        if at <= tunnel.written_at:
+            return  # that handshake was made by way of another one (NODE-049)
         if (
             self._timeline.wall - at < HANDSHAKE_FRESH_S
             and tunnel.latest_handshake < self._looked_at

@@ -60,6 +60,7 @@ class Tunnel:
         "sent_bytes",
         "shaken",
         "trying",
+        "written_at",
     )
 
     def __init__(self, key: WgPublicKey) -> None:
@@ -70,6 +71,7 @@ class Tunnel:
         self.latest_handshake = 0.0  # Unix seconds; the device shows whole ones
         self.sent_bytes = 0
         self.heard_bytes = 0
+        self.written_at = 0.0  # Unix seconds, the endpoint in use; 0: the peer came with it
         self.sent_at = 0.0
         self.current: Session | None = None
         self.previous: Session | None = None
@@ -158,8 +160,9 @@ class Device:
         tunnel = self.tunnels.get(peer.public_key)
         if tunnel is None:
             tunnel = self.tunnels[peer.public_key] = Tunnel(peer.public_key)
-        if peer.endpoint is not None:
+        if peer.endpoint is not None and peer.endpoint != tunnel.endpoint:
             tunnel.endpoint = peer.endpoint
+            tunnel.written_at = self._timeline.wall
         if peer.allowed_ips != tunnel.allowed_ips:
             self._release(tunnel)
             tunnel.allowed_ips = peer.allowed_ips
@@ -340,7 +343,7 @@ class Device:
 
     def _note_endpoint(self, tunnel: Tunnel, seen: Endpoint) -> None:
         if tunnel.endpoint != seen:
-            tunnel.endpoint = seen
+            tunnel.endpoint, tunnel.written_at = seen, 0.0
             self._on_change(tunnel.key)
 
     def _knows(self, tunnel: Tunnel, number: int) -> bool:

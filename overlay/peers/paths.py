@@ -16,6 +16,8 @@ from overlay.model import Address, Candidate, CandidateKind, Endpoint, Family, P
 HANDSHAKE_FRESH_S = 180  # REJECT_AFTER_TIME: no session is older (WireGuard paper, section 6.1)
 PATH_TRY_S = 5.0  # REKEY_TIMEOUT: WireGuard sends one handshake initiation in this time
 PATH_TRY_MAX_S = 320.0
+SILENCE_S = 15.0  # KEEPALIVE_TIMEOUT + REKEY_TIMEOUT: who gets data has answered by then
+UNANSWERED_BYTES = 64  # two keepalives, which nobody answers; data, or an initiation, is more
 KEEPALIVE_S = 25  # below the 30 s after which a NAT may forget a UDP mapping (RFC 4787 REQ-5)
 
 
@@ -43,6 +45,7 @@ class Path(msgspec.Struct, frozen=True, gc=False):
     since: float = 0.0  # monotonic, when the endpoint was chosen
     sent_bytes: int = 0  # to the peer, at `since`
     heard_bytes: int = -1  # from the peer, at the first look after `since`; -1: not looked yet
+    asked_at: float = -1.0  # monotonic, since when packets go into a silence that is in doubt
     alive: bool = False  # a handshake was fresh at the last look
     failures: int = 0  # endpoints that led nowhere since the last handshake
 
@@ -148,9 +151,8 @@ def step(
             path, endpoint, is_later=latest_handshake > chosen_at, heard_bytes=heard_bytes
         ):
             return _proven(path, endpoint)
-        if path.heard_bytes < 0:
-            path = msgspec.structs.replace(path, heard_bytes=heard_bytes)
-    elif path.alive:
+        return _doubted(path, sent_bytes=sent_bytes, heard_bytes=heard_bytes, now=now)
+    if path.alive:
         # The wait begins when the session is over: what was sent before says nothing.
         return msgspec.structs.replace(path, alive=False, since=now, sent_bytes=sent_bytes)
     # Without traffic WireGuard sends no handshake, and silence proves nothing.
@@ -170,6 +172,22 @@ def _proves(path: Path, endpoint: Endpoint | None, *, is_later: bool, heard_byte
     return 0 <= path.heard_bytes < heard_bytes
 
 
+def _doubted(path: Path, *, sent_bytes: int, heard_bytes: int, now: float) -> Path:
+    """The session is fresh, but perhaps not by way of this endpoint: an answer will tell."""
+    if path.asked_at < 0 and sent_bytes <= path.sent_bytes and path.heard_bytes >= 0:
+        return path  # nothing is asked
+    if path.asked_at >= 0 and now - path.asked_at < SILENCE_S:
+        return path
+    if path.asked_at >= 0 and sent_bytes - path.sent_bytes > UNANSWERED_BYTES and path.has_choice:
+        return _next(path, now=now, sent_bytes=sent_bytes)
+    return msgspec.structs.replace(
+        path,
+        heard_bytes=heard_bytes,
+        asked_at=-1.0 if path.heard_bytes < 0 else now,
+        sent_bytes=sent_bytes,
+    )
+
+
 def _proven(path: Path, endpoint: Endpoint | None) -> Path:
     """A handshake succeeded: this endpoint stays, whoever chose it."""
     known = {c.endpoint: n for n, c in enumerate(path.candidates)}
@@ -178,7 +196,13 @@ def _proven(path: Path, endpoint: Endpoint | None) -> Path:
     if (position, proven, True, 0) == (path.position, path.proven, path.alive, path.failures):
         return path
     return msgspec.structs.replace(
-        path, position=position, proven=proven, alive=True, failures=0, heard_bytes=-1
+        path,
+        position=position,
+        proven=proven,
+        alive=True,
+        failures=0,
+        heard_bytes=-1,
+        asked_at=-1.0,
     )
 
 
@@ -191,6 +215,7 @@ def _next(path: Path, *, now: float, sent_bytes: int) -> Path:
         since=now,
         sent_bytes=sent_bytes,
         heard_bytes=-1,
+        asked_at=-1.0,
         failures=path.failures + 1,
     )
 

@@ -12,6 +12,8 @@ from overlay.peers.paths import (
     KEEPALIVE_S,
     PATH_TRY_MAX_S,
     PATH_TRY_S,
+    SILENCE_S,
+    UNANSWERED_BYTES,
     Path,
     Underlay,
     begin_path,
@@ -245,12 +247,21 @@ def test_a_handshake_that_ended_before_the_change_does_not_prove_the_next_endpoi
     assert path.endpoint == LAN.endpoint
     path = look(path, at=PATH_TRY_S + 0.5, sent=240, heard=92, handshake_age=0.6)
     assert (path.endpoint, path.alive) == (LAN.endpoint, False)
-    # Silence: it gives way like any other, and who answered before is tried again.
-    path = look(path, at=2 * PATH_TRY_S, sent=500, heard=92, handshake_age=5.1)
+    # Idle, then keepalives, which nobody answers: that proves nothing.
+    assert look(path, at=60.0, sent=240, heard=92, handshake_age=55.1) is path
+    path = look(path, at=61.0, sent=272, heard=92, handshake_age=56.1)
+    path = look(
+        path, at=61.0 + SILENCE_S, sent=272 + UNANSWERED_BYTES, heard=92, handshake_age=71.1
+    )
+    assert path.endpoint == LAN.endpoint
+    # Data that nobody answers: it gives way, and the former is tried again.
+    begun = look(path, at=77.0, sent=1000, heard=92, handshake_age=72.1)
+    assert begun is path
+    path = look(path, at=76.0 + SILENCE_S, sent=1000, heard=92, handshake_age=87.1)
     assert (path.endpoint, path.alive) == (DECLARED.endpoint, False)
-    path = look(path, at=2 * PATH_TRY_S + 0.5, sent=600, heard=92, handshake_age=5.6)
+    path = look(path, at=92.0, sent=1100, heard=92, handshake_age=88.1)
     assert not path.alive
-    path = look(path, at=2 * PATH_TRY_S + 1.0, sent=600, heard=124, handshake_age=6.1)
+    path = look(path, at=92.5, sent=1100, heard=124, handshake_age=88.6)
     assert (path.endpoint, path.alive, path.failures) == (DECLARED.endpoint, True, 0)
 
 

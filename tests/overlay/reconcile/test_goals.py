@@ -19,7 +19,16 @@ from overlay.documents.schema import (
 from overlay.keys import wireguard
 from overlay.keys.identity import Identity, Kind
 from overlay.keys.wireguard import DeviceKey, WireGuardKey
-from overlay.model import Address, CandidateKind, Endpoint, NodeId, WgDevice, WgPeer, WgPublicKey
+from overlay.model import (
+    Address,
+    CandidateKind,
+    Endpoint,
+    NodeId,
+    PeerTraffic,
+    WgDevice,
+    WgPeer,
+    WgPublicKey,
+)
 from overlay.peers.paths import Underlay
 from overlay.reconcile.goals import PeerGoals
 
@@ -85,7 +94,7 @@ def heard_from(endpoint: Endpoint) -> PeerGoals:
 def look(goals: PeerGoals, **seen: Any) -> None:
     peer = msgspec.structs.replace(goals.peers[OTHER.public_key], **seen)
     device = WgDevice(OWN.public_key, 51820, {peer.public_key: peer})
-    goals.look(device, lambda key: 0, wall=WALL, now=NOW)
+    goals.look(device, lambda key: PeerTraffic(rx_bytes=0, tx_bytes=0), wall=WALL, now=NOW)
 
 
 def test_a_proven_endpoint_is_not_written_over() -> None:
