@@ -16,7 +16,7 @@ export ZOS_WIREGUARD_GO ?= $(wildcard $(CURDIR)/build/wireguard-go/usr/bin/wireg
 # After so long a test on real namespaces hangs: they take longer where others work as well.
 HANG_S := 300
 # The least that must run: a suite that loses its tests fails instead of passing empty.
-KERNEL_TESTS ?= 180
+KERNEL_TESTS ?= 350
 LAB_TESTS ?= 60
 PAGE_TESTS ?= 6
 
