@@ -2,8 +2,10 @@
 
 One lab of three nodes. Two devices on each outer node, of the same binary: one pair has the other's
 address as its endpoint, the other pair the relay's, which runs `zos relay serve`. They take turns
-within one run, and what is claimed is the median of the ratios of neighbouring runs. Then 1 000
-members and 12 000 sessions in one table: memory, and the time that one packet of data takes there.
+within one run, and what is claimed is the median of the ratios of neighbouring runs. Then a fourth
+node floods the relay with initiations that nobody signed, while the relayed pair counts its lost
+pings. And 1 000 members and 12 000 sessions in one table: memory, and the time that one packet of
+data takes there.
 
     python -m bench.relay [--seconds 3] [--rounds 7]
 """
@@ -14,6 +16,8 @@ import argparse
 import asyncio
 import json
 import random
+import re
+import socket
 import sys
 import tempfile
 import time
@@ -27,13 +31,13 @@ from bench.report import Limit, emit, spread
 from netlab.lab import Lab
 from netlab.topology import Node, Topology
 from overlay.keys.store import generate_wireguard_key
-from overlay.keys.wireguard import WireGuardKey, format_key
+from overlay.keys.wireguard import WireGuardKey, format_key, parse_public_key
 from overlay.relay.limits import Place
 from overlay.relay.messages import DATA, INITIATION, RESPONSE, mac1_key, with_mac1
 from overlay.relay.table import Statistics, Table
 from tests.wg_initiator import Initiator
 
-TOPOLOGY = Topology(name="relay", nodes=(Node("relay"), Node("n1"), Node("n2")))
+TOPOLOGY = Topology(name="relay", nodes=(Node("relay"), Node("n1"), Node("n2"), Node("n3")))
 ZOS = str(Path(sys.executable).parent / "zos")
 PORT = 51_821
 STATE = "/var/lib/zos/relay"
@@ -42,7 +46,13 @@ NETWORKS, MEMBERS_EACH = 40, 25
 DATA_PACKETS = 200_000
 DATA_BYTES = 1_452
 
+FLOOD_PER_S = 50_000
+FLOOD_S = 6.0
+PINGS = 1_000
+PING_EVERY_S = 0.004
+
 MIN_RATIO = 0.25
+MAX_LOST = 0.01
 MAX_BYTES_PER_SESSION = 4_096.0
 MAX_STEP_US = 20.0
 
@@ -100,20 +110,61 @@ class Pair:
         return float(json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"]) / 1e6
 
 
-async def throughput(*, seconds: int, rounds: int) -> tuple[list[float], list[float]]:
-    """Mbit/s, one value a round: directly, through the relay."""
+@dataclass
+class Seen:
+    """Mbit/s, one value a round; forged initiations a second; the share of pings lost meanwhile."""
+
+    bare: list[float] = field(default_factory=list)
+    relayed: list[float] = field(default_factory=list)
+    flood_per_s: float = 0.0
+    lost: float = 1.0
+
+
+async def observe(*, seconds: int, rounds: int) -> Seen:
+    seen = Seen()
     with tempfile.TemporaryDirectory(prefix="zos-bench-") as scratch:
         async with Lab.create(TOPOLOGY, workdir=Path(scratch) / "lab") as lab:
             binary = await wireguard_go()
             bare, relayed = Pair(lab, 11, binary), Pair(lab, 12, binary)
             await bare.start()
-            await relayed.start(await _serve(lab, relayed))
-            series: tuple[list[float], list[float]] = ([], [])
+            public = await _serve(lab, relayed)
+            await relayed.start(public)
             for number in range(rounds):
-                turns = list(zip((bare, relayed), series, strict=True))
+                turns = [(bare, seen.bare), (relayed, seen.relayed)]
                 for pair, rates in turns if number % 2 else reversed(turns):
                     rates.append(await pair.megabits(seconds=seconds))
-    return series
+            seen.flood_per_s, seen.lost = await _flooded(lab, relayed, public)
+    return seen
+
+
+async def _flooded(lab: Lab, pair: Pair, public: str) -> tuple[float, float]:
+    """How many forged initiations a second there were, and which share of pings was lost."""
+    argv = (sys.executable, "-m", "bench.relay", "--flood", str(lab.node("relay").ipv4), public)
+    async with asyncio.TaskGroup() as tasks:
+        flood = tasks.create_task(
+            lab.node("n3").run(*argv, cwd=str(Path.cwd()), timeout_s=PATIENCE_S), name="flood"
+        )
+        await asyncio.sleep(1.5)  # it has begun
+        options = ("-q", "-i", str(PING_EVERY_S), "-c", str(PINGS), "-W", "2")
+        pinged = await lab.node("n2").run("ping", *options, pair.address("n1"), check=False)
+    received = int(re.findall(r"(\d+) received", pinged.text)[0])
+    return float(flood.result().text) / FLOOD_S, 1 - received / PINGS
+
+
+def flood(address: str, public: str) -> None:
+    """Initiations with a mac1 that everybody can make, and nothing genuine in them."""
+    key = mac1_key(parse_public_key(public))
+    packet = with_mac1(_words(INITIATION, 1) + bytes(140), key)
+    began, count = time.perf_counter(), 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect((address, PORT))
+        while (elapsed := time.perf_counter() - began) < FLOOD_S:
+            if count >= elapsed * FLOOD_PER_S:
+                time.sleep(0.0005)
+                continue
+            sock.send(packet)
+            count += 1
+    print(count)
 
 
 async def _serve(lab: Lab, pair: Pair) -> str:
@@ -137,7 +188,7 @@ def hold() -> tuple[Statistics, float, float]:
     groups = [range(n, n + MEMBERS_EACH) for n in range(0, len(keys), MEMBERS_EACH)]
     tracemalloc.start()
     now = 0.0
-    table = Table(relay, random_bytes=chance.randbytes, now=now)
+    table = Table(relay, random_bytes=chance.randbytes, now=now, is_own=lambda _: False)
     table.allow(
         {str(n): frozenset(keys[m].public_key for m in each) for n, each in enumerate(groups)}
     )
@@ -179,17 +230,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--flood", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.flood:
+        flood(*options.flood)
+        return
     found, held, each_us = hold()
-    bare, relayed = asyncio.run(throughput(seconds=options.seconds, rounds=options.rounds))
-    ratios = spread([ours / theirs for ours, theirs in zip(relayed, bare, strict=True)])
+    seen = asyncio.run(observe(seconds=options.seconds, rounds=options.rounds))
+    ratios = spread([ours / theirs for ours, theirs in zip(seen.relayed, seen.bare, strict=True)])
     per_session = held / found.sessions
     emit(
         "relay",
         figures={
-            "wireguard-go, Mbit/s": spread(bare),
-            "through the relay, Mbit/s": spread(relayed),
+            "wireguard-go, Mbit/s": spread(seen.bare),
+            "through the relay, Mbit/s": spread(seen.relayed),
             "through the relay / without": ratios,
+            "forged initiations a second": round(seen.flood_per_s),
+            "share of pings lost meanwhile": seen.lost,
             "members held": found.members,
             "sessions held": found.sessions,
             "bytes held": held,
@@ -198,6 +255,10 @@ def main() -> None:
         },
         limits=[
             Limit("TCP, relayed / direct, p50", ratios["p50"], MIN_RATIO, at_least=True),
+            Limit(
+                "forged initiations a second", seen.flood_per_s, FLOOD_PER_S * 0.8, at_least=True
+            ),
+            Limit("share of pings lost meanwhile", seen.lost, MAX_LOST),
             Limit("members held", found.members, NETWORKS * MEMBERS_EACH, at_least=True),
             Limit("sessions held", found.sessions, 10_000, at_least=True),
             Limit("bytes per session, members included", per_session, MAX_BYTES_PER_SESSION),

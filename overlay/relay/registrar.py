@@ -28,6 +28,7 @@ class Registrar:
         random_bytes: Callable[[int], bytes],
         now: float,
         max_origins: int,
+        is_own: Callable[[Place], bool],
     ) -> None:
         self.mac1_key = messages.mac1_key(key.public_key)
         self._key = key
@@ -35,6 +36,7 @@ class Registrar:
         self._roster = roster
         self._fates = fates
         self._random_bytes = random_bytes
+        self._is_own = is_own
         self._calm = Bucket(CALM, now)
         self._origins = Origins(ORIGIN, max_origins)
         self._secret = random_bytes(COOKIE_SECRET_BYTES)
@@ -92,6 +94,9 @@ class Registrar:
         # heard, one who was there before has to show it anew, by a handshake.
         is_first = registration.counter < 0
         if source != registration.place if is_first else at_source not in (None, member):
+            return self._fates.drop(Fate.TAKEN)
+        # A member that claims to be where the relay is would have it talk to itself.
+        if source != member.place and self._is_own(source):
             return self._fates.drop(Fate.TAKEN)
         registration.counter = message.counter
         member.heard_s = now

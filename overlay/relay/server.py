@@ -135,7 +135,14 @@ async def running(
     bounds: Bounds | None = None,
 ) -> AsyncIterator[Relay]:
     """A relay serves on these sockets until the block ends; they are closed then."""
-    table = Table(key, random_bytes=os.urandom, now=clock.monotonic(), bounds=bounds)
+    own_ports = frozenset(sock.getsockname()[1] for sock in sockets)
+    table = Table(
+        key,
+        random_bytes=os.urandom,
+        now=clock.monotonic(),
+        is_own=lambda place: place[1] in own_ports and _is_local(place),
+        bounds=bounds,
+    )
     table.allow(membership)
     relay = Relay(table, sockets, clock)
     loop = asyncio.get_running_loop()
@@ -161,6 +168,18 @@ async def _expire(relay: Relay) -> None:
     while True:
         await asyncio.sleep(EXPIRE_EVERY_S)
         relay.expire()
+
+
+def _is_local(place: Place) -> bool:
+    """Whether an address is of this machine: to itself it would speak from that very address."""
+    family = socket.AF_INET if len(place) == 2 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+            probe.setblocking(False)
+            probe.connect(place)  # of UDP: nothing is sent
+            return bool(probe.getsockname()[0] == place[0])
+    except OSError:
+        return False
 
 
 def _bound(listen: Endpoint) -> socket.socket:

@@ -55,7 +55,10 @@ class Statistics:
 
 
 class Table:
-    """The state of a relay; `random_bytes` must be a good source."""
+    """The state of a relay; `random_bytes` must be a good source.
+
+    `is_own` says whether a place is one of the relay's own sockets: no member is there.
+    """
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class Table:
         *,
         random_bytes: Callable[[int], bytes],
         now: float,
+        is_own: Callable[[Place], bool],
         bounds: Bounds | None = None,
     ) -> None:
         self._bounds = bounds or Bounds()
@@ -75,6 +79,7 @@ class Table:
             random_bytes=random_bytes,
             now=now,
             max_origins=self._bounds.origins,
+            is_own=is_own,
         )
         self._at = self._roster.at
         self._routes = 0
