@@ -47,6 +47,7 @@ class Path(msgspec.Struct, frozen=True, gc=False):
     heard_bytes: int = -1  # from the peer, at the first look after `since`; -1: not looked yet
     asked_at: float = -1.0  # monotonic, since when packets go into a silence that is in doubt
     alive: bool = False  # a handshake was fresh at the last look
+    doubtful: bool = False  # that handshake may be another endpoint's
     failures: int = 0  # endpoints that led nowhere since the last handshake
 
     @property
@@ -147,14 +148,17 @@ def step(
     """
     if wall - latest_handshake < HANDSHAKE_FRESH_S:
         chosen_at = wall - (now - path.since)
-        if path.alive or _proves(
-            path, endpoint, is_later=latest_handshake > chosen_at, heard_bytes=heard_bytes
+        is_later = latest_handshake > chosen_at
+        if (path.alive and not path.doubtful) or _proves(
+            path, endpoint, is_later=is_later, heard_bytes=heard_bytes
         ):
             return _proven(path, endpoint)
         return _doubted(path, sent_bytes=sent_bytes, heard_bytes=heard_bytes, now=now)
     if path.alive:
         # The wait begins when the session is over: what was sent before says nothing.
-        return msgspec.structs.replace(path, alive=False, since=now, sent_bytes=sent_bytes)
+        return msgspec.structs.replace(
+            path, alive=False, doubtful=False, since=now, sent_bytes=sent_bytes
+        )
     # Without traffic WireGuard sends no handshake, and silence proves nothing.
     if sent_bytes <= path.sent_bytes or now - path.since < _patience_s(path):
         return path
@@ -182,6 +186,8 @@ def _doubted(path: Path, *, sent_bytes: int, heard_bytes: int, now: float) -> Pa
         return _next(path, now=now, sent_bytes=sent_bytes)
     return msgspec.structs.replace(
         path,
+        alive=True,
+        doubtful=True,
         heard_bytes=heard_bytes,
         asked_at=-1.0 if path.heard_bytes < 0 else now,
         sent_bytes=sent_bytes,
@@ -193,13 +199,15 @@ def _proven(path: Path, endpoint: Endpoint | None) -> Path:
     known = {c.endpoint: n for n, c in enumerate(path.candidates)}
     position = known.get(endpoint, path.position) if endpoint else path.position
     proven = endpoint if endpoint not in known else None
-    if (position, proven, True, 0) == (path.position, path.proven, path.alive, path.failures):
+    known_so = (path.position, path.proven, path.alive, path.doubtful, path.failures)
+    if (position, proven, True, False, 0) == known_so:
         return path
     return msgspec.structs.replace(
         path,
         position=position,
         proven=proven,
         alive=True,
+        doubtful=False,
         failures=0,
         heard_bytes=-1,
         asked_at=-1.0,
@@ -214,6 +222,8 @@ def _next(path: Path, *, now: float, sent_bytes: int) -> Path:
         proven=None,
         since=now,
         sent_bytes=sent_bytes,
+        alive=False,
+        doubtful=False,
         heard_bytes=-1,
         asked_at=-1.0,
         failures=path.failures + 1,

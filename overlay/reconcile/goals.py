@@ -106,7 +106,7 @@ class PeerGoals:
     def is_in_question(self, key: WgPublicKey) -> bool:
         """Whether it matters how much was sent and heard: there is another endpoint to try."""
         path = self._paths.get(key)
-        return path is not None and path.has_choice and not path.alive
+        return path is not None and path.has_choice and (path.doubtful or not path.alive)
 
     def goes_first(self, key: WgPublicKey) -> bool:
         """Whether it is ours to begin with this peer; the peer comes to the other answer."""

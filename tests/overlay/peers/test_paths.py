@@ -246,7 +246,7 @@ def test_a_handshake_that_ended_before_the_change_does_not_prove_the_next_endpoi
     path = look(path, at=PATH_TRY_S, sent=148)
     assert path.endpoint == LAN.endpoint
     path = look(path, at=PATH_TRY_S + 0.5, sent=240, heard=92, handshake_age=0.6)
-    assert (path.endpoint, path.alive) == (LAN.endpoint, False)
+    assert (path.endpoint, path.alive, path.doubtful) == (LAN.endpoint, True, True)
     # Idle, then keepalives, which nobody answers: that proves nothing.
     assert look(path, at=60.0, sent=240, heard=92, handshake_age=55.1) is path
     path = look(path, at=61.0, sent=272, heard=92, handshake_age=56.1)
@@ -260,9 +260,9 @@ def test_a_handshake_that_ended_before_the_change_does_not_prove_the_next_endpoi
     path = look(path, at=76.0 + SILENCE_S, sent=1000, heard=92, handshake_age=87.1)
     assert (path.endpoint, path.alive) == (DECLARED.endpoint, False)
     path = look(path, at=92.0, sent=1100, heard=92, handshake_age=88.1)
-    assert not path.alive
+    assert path.doubtful
     path = look(path, at=92.5, sent=1100, heard=124, handshake_age=88.6)
-    assert (path.endpoint, path.alive, path.failures) == (DECLARED.endpoint, True, 0)
+    assert (path.endpoint, path.doubtful, path.failures) == (DECLARED.endpoint, False, 0)
 
 
 def test_a_handshake_after_the_change_proves_the_next_endpoint_at_once() -> None:
