@@ -62,10 +62,18 @@ def wish_to_start(
     """With this process's environment and, where a node has it too, its directory."""
     from netlab.supervisor.status import StartRequest
 
-    cwd = os.getcwd()  # noqa: PTH109 - text for another process
+    cwd = _own_directory()
     if any(cwd == own or cwd.startswith(f"{own}/") for own in _OWN):
         cwd = "/"
     return StartRequest(node, argv, dict(os.environ), cwd, netns, terminal)
+
+
+def _own_directory() -> str:
+    """Where this process is; / when somebody has removed that."""
+    try:
+        return os.getcwd()  # noqa: PTH109 - text for another process
+    except FileNotFoundError:
+        return "/"
 
 
 def exit_code_of(code: int) -> int:

@@ -59,7 +59,7 @@ def set_(
     \b
     Examples:
       zos lab link set alice-home --down
-      zos lab link set alice:eth1 --delay 20ms --jitter 2ms --loss 1% --rate 10mbit
+      zos lab link set alice:eth0 --delay 20ms --jitter 2ms --loss 1% --rate 10mbit
       zos lab link set alice-home --loss 30% --direction up
       zos lab link set alice-home --clear
     """

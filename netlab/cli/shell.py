@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from netlab.supervisor.asking import Started
 
 _READ_BYTES = 65536
+_END_OF_INPUT, _AGAIN_S = b"\x04", 0.3  # as a terminal has it: Ctrl-D
 
 
 @command("shell")
@@ -63,7 +64,11 @@ def _carry(program: Started, terminal: int) -> None:
     """What is typed goes there, what it says comes here, until the program has ended."""
     watched = [0, terminal, program.fileno()]
     while True:
-        ready, _, _ = select.select(watched, [], [])
+        at_end = 0 not in watched
+        ready, _, _ = select.select(watched, [], [], _AGAIN_S if at_end else None)
+        if at_end and not ready:
+            # Again: a shell that was not reading yet has thrown the first one away.
+            os.write(terminal, _END_OF_INPUT)
         if terminal in ready:
             # An error is how Linux says that nobody has the other end open any more.
             with suppress(OSError):
@@ -78,7 +83,7 @@ def _carry(program: Started, terminal: int) -> None:
                 os.write(terminal, typed)
             else:
                 watched.remove(0)
-                os.write(terminal, b"\x04")  # the end of input, as a terminal has it
+                os.write(terminal, _END_OF_INPUT)
 
 
 @contextmanager

@@ -28,6 +28,9 @@ def up(file: Path, name: str | None, foreground: bool, keep: bool) -> None:
     FILE may be the name of a shipped lab (zos lab labs). It lives on until `zos lab down`. Ctrl-C
     while it is built ends it, and nothing is left.
 
+    What a file says under `run` and `exec` is run as you, on this machine's files: read a
+    stranger's lab file before you take it up, and never do so as root.
+
     \b
     Examples:
       zos lab up two-homes.lab.toml

@@ -443,3 +443,19 @@ def test_nat_says_what_a_router_does_beside_what_it_should(five):  # LAB-321
     assert found["ipv6"]["mapping"] == "none"
     assert "did you mean 'home'" in five("nat", "hom").stderr
     assert "endpoint-independent" in five("nat", "home").stdout
+
+
+def test_shell_ends_with_its_input_and_exec_needs_no_directory(five, tmp_path):  # LAB-248
+    assert five("shell", "alice", stdin="").returncode == 0
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f"rmdir {gone}; exec {ZOS} lab exec alice -- pwd"
+    done = subprocess.run(
+        ["sh", "-c", script],
+        check=False,
+        cwd=gone,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert (done.returncode, done.stdout) == (0, "/\n"), done.stderr
