@@ -39,13 +39,6 @@ SHRUNK_MOST = 3  # failures of one run that are made small: they tend to have on
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Live the scenario in this file instead.",
 )
-@click.option(
-    "--known",
-    type=int,
-    multiple=True,
-    metavar="SEED",
-    help="It is known to break a promise: it has to, until its cause is mended. Repeat it.",
-)
 @click.pass_context
 def sim(
     ctx: click.Context,
@@ -56,7 +49,6 @@ def sim(
     jobs: int | None,
     keep: Path | None,
     replay: Path | None,
-    known: tuple[int, ...],
 ) -> None:
     """Let whole worlds of nodes live in virtual time, and check what was promised.
 
@@ -79,15 +71,11 @@ def sim(
         chosen = range(first, first + seeds) if seed is None else [seed]
         summary = run(chosen, nodes=nodes, jobs=jobs, on_verdict=_tell_progress(len(chosen)))
     files: dict[int, Path] = {}
-    news = [verdict for verdict in summary.failures if verdict.seed not in known]
-    mended = set(known) - {verdict.seed for verdict in summary.failures}
-    for verdict in news[:SHRUNK_MOST] if keep is not None else ():
+    for verdict in summary.failures[:SHRUNK_MOST] if keep is not None else ():
         scenario = scenario_of(verdict.seed, nodes=nodes) if replay is None else corpus.read(replay)
         files[verdict.seed] = _keep(scenario, directory=keep or Path())
     _show(summary, files, nodes=nodes)
-    if mended:
-        output.say(f"mended: {', '.join(map(str, sorted(mended)))}; take it from --known")
-    if news or mended:
+    if summary.failures:
         ctx.exit(Exit.NOT_HEALTHY)
 
 

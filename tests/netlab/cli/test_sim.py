@@ -76,18 +76,3 @@ def test_a_file_that_is_no_scenario_is_refused(lab: Lab, tmp_path: Path) -> None
     ran = lab("sim", "--replay", str(file))
     assert ran.code == Exit.USAGE
     assert str(file) in ran.err
-
-
-def test_a_known_seed_has_to_break_its_promise_and_no_other_one_may(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:  # LAB-111
-    alone = ("sim", "--seeds", "2", "--nodes", "24", "--jobs", "1")
-    ran = lab(*alone, "--known", "1")
-    assert ran.code == Exit.NOT_HEALTHY
-    assert "mended: 1; take it from --known" in ran.err
-    monkeypatch.setattr(selection, "diff_peers", forget_departures)
-    broken = [failure["seed"] for failure in lab(*alone, "--json").json["failures"]]
-    assert broken
-    known = [word for seed in broken for word in ("--known", str(seed))]
-    assert lab(*alone, *known).code == Exit.OK
-    assert lab(*alone, *known[2:]).code == Exit.NOT_HEALTHY
