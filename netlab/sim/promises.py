@@ -70,22 +70,27 @@ def _stages(world: World, reference: Reference, verdict: Verdict) -> Iterator[st
 def _silent(
     world: World, pairs: list[Pair], *, within_s: float, verdict: Verdict | None
 ) -> Iterator[str]:
-    """Everybody asks whom it should reach; those who are never answered."""
+    """Everybody asks whom it should reach; those who are never answered.
+
+    Two ask each other until both are answered: one of them may be the only one who can call, and
+    what it was answered by may have been the last moment of a session.
+    """
     timeline = world.timeline
-    began, waiting = timeline.now, pairs
+    began, waiting, silent = timeline.now, pairs, set(pairs)
     while waiting and timeline.now < began + within_s:
         for network, source, target in waiting:
             world.ask(network, source, target, seconds=within_s)
         timeline.run(min(timeline.now + STEP_S, began + within_s))
-        still = []
-        for pair in waiting:
+        for pair in sorted(silent):
             answered = _answered_at(world, pair)
-            if answered < began:
-                still.append(pair)
-            elif verdict is not None:
-                verdict.slowest_s = max(verdict.slowest_s, answered - began)
-        waiting = still
-    for network, source, target in waiting:
+            if answered >= began:
+                silent.discard(pair)
+                if verdict is not None:
+                    verdict.slowest_s = max(verdict.slowest_s, answered - began)
+        waiting = [
+            (n, s, t) for n, s, t in waiting if not silent.isdisjoint(((n, s, t), (n, t, s)))
+        ]
+    for network, source, target in sorted(silent):
         yield (
             f"node {source} does not reach node {target} in network {network} within {within_s:g} s"
         )
