@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from netlab.topology import Lan, Link, Node, Region, Router, Topology
 from netlab.wiring.places import LINKS_PER_CORE
 
 # Far more than it takes: these end a hang, they measure nothing.
-PATIENCE_S = 20.0
+PATIENCE_S, AGAIN_S = 20.0, 0.5
 FAMILIES = pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 CARRIER = "/sys/class/net/eth0/carrier"
 RECVERR = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
@@ -48,15 +48,26 @@ def udp(node: LabNode, family: int) -> Iterator[socket.socket]:
 
 
 def exchange(one: LabNode, other: LabNode, family: int) -> str:
-    """There and back; as whom the other saw the one."""
+    """There and back; as whom the other saw the one. Said again until it is heard."""
     address = other.ipv6 if family == socket.AF_INET6 else other.ipv4
     with udp(one, family) as here, udp(other, family) as there:
-        here.sendto(b"ping", (address, there.getsockname()[1]))
-        content, sender = there.recvfrom(64)
-        assert content == b"ping"
-        there.sendto(b"pong", sender)
-        assert here.recv(64) == b"pong"
+        sender = until_heard(here, b"ping", (address, there.getsockname()[1]), there)
+        until_heard(there, b"pong", sender, here)
     return sender[0]
+
+
+def until_heard(
+    here: socket.socket, said: bytes, to: tuple[str, int], there: socket.socket
+) -> tuple[str, int]:
+    """As whom the other one heard it. On a busy machine a first packet may come too early."""
+    there.settimeout(AGAIN_S)
+    for _ in range(round(PATIENCE_S / AGAIN_S)):
+        here.sendto(said, to)
+        with suppress(TimeoutError):
+            content, sender = there.recvfrom(64)
+            assert content == said
+            return sender[:2]
+    raise AssertionError(f"{said!r} was not heard at {to} within {PATIENCE_S} s")
 
 
 INTERNET = Topology(
