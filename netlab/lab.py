@@ -223,7 +223,16 @@ class Lab:
                 await self._owner.request("program", netns, messages, ())
         if self._carries(cable):
             links = links_carried_by(cable, self._wiring)
-            await self._owner.request("program", cable.far.netns, b"", links)
+            # What was down has its addresses back, but the kernel leaves to a worker that they
+            # receive.
+            stations = (each for each in (cable.near_station, cable.far_station) if each)
+            local = tuple(
+                (station.end.netns, station.end.ifindex, address.packed)
+                for station in stations
+                for address in (station.ipv6, station.link_local)
+                if address is not None
+            )
+            await self._owner.request("program", cable.far.netns, b"", links, local)
 
     async def _unplug(self, cable: Cable, *, seen_from: End) -> None:
         netns, messages = unplug(cable, seen_from=seen_from)

@@ -148,10 +148,15 @@ class Keeper:
                 self._cells[far].ends += (ends["ifindex"],)
 
     def _program(
-        self, name: str, program: bytes, links: tuple[tuple[str, int], ...]
+        self,
+        name: str,
+        program: bytes,
+        links: tuple[tuple[str, int], ...],
+        addresses: tuple[tuple[str, int, bytes], ...] = (),
     ) -> tuple[object, list[int]]:
         nl.send(self._cells[name].route_socket, program)
         self._wait_operational(links)
+        self._wait_local(addresses)
         return None, []
 
     def _filter(self, name: str, ruleset: str, forget: bool) -> tuple[object, list[int]]:
