@@ -46,7 +46,7 @@ check: ## format, lint, types, architecture, unit and property tests (no root)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(PYTEST) -n 2 -m "not kernel and not lab and not page and not vm"
-	$(SIM) --seeds 200 --nodes 40
+	$(SIM) --seeds 60 --nodes 40
 
 # What fails is made small in build/sim; committed in netlab/sim/seeds, it is lived again for ever.
 sim: ## worlds of many nodes in virtual time: 1 000 seeds, and some with 1 000 nodes (no root)
