@@ -34,14 +34,18 @@ lsmod | grep '^wireguard '
 # Only the kernel's module says this: it tells afterwards which back end did the work.
 echo 'module wireguard format "Interface created" +p' >/sys/kernel/debug/dynamic_debug/control
 
-suites=(tests/vm)
-[ ! -d tests/kernel ] || suites+=(tests/kernel)
-[ $# -gt 0 ] || set -- "${suites[@]}"
-# What these look at is our own programs and not the kernel, and each starts dozens of them.
-elsewhere=(test_lab_commands test_lab_chaos test_pytest_plugin test_unprivileged)
+# What most of these look at is our own programs and not the kernel, and each starts dozens of them.
+# The two about packets run here alone (specs/STATUS.md): beside others the machine stood still.
+elsewhere=(test_lab_commands test_lab_chaos test_pytest_plugin test_unprivileged
+    test_impairments test_capture)
+if [ $# = 0 ]; then
+    set -- tests/vm
+    [ ! -d tests/kernel ] || set -- "$@" tests/kernel
+    for name in "${elsewhere[@]}"; do set -- "$@" "--ignore-glob=**/$name.py"; done
+fi
 # Emulation is about twenty times slower than the machine itself.
 .venv/bin/python -m pytest -v -n 2 --durations=10 -p no:cacheprovider -p no:schemathesis -m "kernel or vm" \
-    "${elsewhere[@]/#/--ignore-glob=**/}" --timeout=600 --must-run "${ZOS_VM_TESTS:-300}" "$@"
+    --timeout=600 --must-run "${ZOS_VM_TESTS:-270}" "$@"
 status=$?
 
 devices=$(dmesg | grep -c 'wireguard: .*Interface created')
