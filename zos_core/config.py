@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Meta
 
 from overlay import addressing
-from overlay.documents import schema
-from overlay.documents.schema import Label
+from overlay.documents import fields
+from overlay.documents.fields import Label
 from overlay.errors import Rejected
 from overlay.keys import identity
 from overlay.keys.identity import Kind
@@ -135,7 +135,7 @@ def check(config: NodeConfig) -> None:
         RegistryRef.parse(config.registry, field="registry")
     if config.farm is not None:
         identity.parse_id(Kind.FARM, config.farm, field="farm")
-    if config.name is not None and not schema.is_label(config.name):
+    if config.name is not None and not fields.is_label(config.name):
         raise Rejected(
             f"{config.name[:80]!r} is no name", field="name", remedy="use a-z, 0-9 and - inside"
         )
@@ -173,7 +173,7 @@ def own_name(config: NodeConfig) -> str:
         return config.name
     host = socket.gethostname().partition(".")[0].lower()
     label = re.sub(r"[^a-z0-9-]+", "-", host).strip("-")[:63].strip("-")
-    return label if schema.is_label(label) else DEFAULT_NAME
+    return label if fields.is_label(label) else DEFAULT_NAME
 
 
 def _endpoint(text: str, first: int, field: str) -> Endpoint:

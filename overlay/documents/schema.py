@@ -7,7 +7,7 @@ to something, indexes that are disjoint. Who may say it, and whether it is new, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -16,6 +16,31 @@ from msgspec import Meta
 
 from overlay import addressing
 from overlay.documents import envelope
+from overlay.documents.fields import (
+    MAX_VERSION,
+    EndpointText,
+    IdText,
+    Index,
+    KeyText,
+    Label,
+    UnixTime,
+    Version,
+    check_distinct,
+    check_endpoint,
+    check_id,
+)
+from overlay.documents.relays import (
+    MAX_RELAY_ENDPOINTS,
+    MAX_RELAY_OFFERS,
+    MAX_RELAYS,
+    Relay,
+    RelayOffer,
+    Sighting,
+    check_offers,
+    check_relay_endpoints,
+    check_relays,
+    check_sighting,
+)
 from overlay.documents.strict import parse_strict
 from overlay.errors import Rejected
 from overlay.keys import identity, wireguard
@@ -42,7 +67,6 @@ MAX_POLICY_PORTS = 1_024
 MAX_OWNERS = 16
 MAX_CANDIDATES = 16
 MAX_REASON_CHARS = 512
-MAX_VERSION = 2**53 - 1  # what every JSON reader keeps exact (RFC 8259 section 6)
 
 # Largest payload of each kind, in bytes.
 MAX_BYTES = {
@@ -51,18 +75,8 @@ MAX_BYTES = {
     "network": 2 << 20,
     "member": 4_096,
     "result": 4_096,
+    "sighting": 768 << 10,
 }
-
-# RFC 1123 label; one-character names are names like any other. In Python "$" alone would also match
-# before a line feed at the end.
-LABEL_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$(?!\n)"
-_LABEL = re.compile(LABEL_PATTERN)
-
-Label = Annotated[str, Meta(pattern=LABEL_PATTERN, max_length=63)]
-Version = Annotated[int, Meta(ge=1, le=MAX_VERSION)]
-Index = Annotated[int, Meta(ge=0, le=65_535)]
-UnixTime = Annotated[int, Meta(ge=0, le=MAX_VERSION)]
-IdText = Annotated[str, Meta(max_length=90)]
 
 
 class Owners(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,7 +110,7 @@ class AccessDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=F
     """A device without zos (laptop, phone): a WireGuard peer of the node `via`."""
 
     name: Label
-    public_key: Annotated[str, Meta(min_length=44, max_length=44)]  # base64
+    public_key: KeyText
     index: Index
     via: IdText
 
@@ -111,12 +125,13 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"sou
 
 
 class Farm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Signed by the operator: which nodes belong to the farm."""
+    """Signed by the operator: which nodes belong to the farm, and what they offer to tenants."""
 
     farm: IdText
     version: Version
     name: Label
     nodes: Annotated[tuple[IdText, ...], Meta(max_length=MAX_FARM_NODES)] = ()
+    relays: Annotated[tuple[RelayOffer, ...], Meta(max_length=MAX_RELAY_OFFERS)] = ()
 
 
 class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -135,6 +150,10 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backend: Literal["kernel", "wireguard-go"]
     capacity: Capacity
     farm: IdText | None = None
+    relay_key: KeyText | None = None  # while the farm offers it as a relay
+    relay_endpoints: Annotated[
+        tuple[EndpointText, ...], Meta(max_length=MAX_RELAY_ENDPOINTS)
+    ] = ()  # as the farm says
 
 
 class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,12 +170,13 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[Rule, ...], Meta(max_length=MAX_POLICY_RULES)
     ] = ()  # empty: all allowed
     revoked: Annotated[tuple[IdText, ...], Meta(max_length=MAX_REVOKED)] = ()
+    relays: Annotated[tuple[Relay, ...], Meta(max_length=MAX_RELAYS)] = ()
     deleted: bool = False
 
 
 class EndpointCandidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     kind: CandidateKind
-    endpoint: Annotated[str, Meta(max_length=64)]
+    endpoint: EndpointText
 
 
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -185,7 +205,7 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: Annotated[str, Meta(max_length=MAX_REASON_CHARS)] = ""
 
 
-Document = Farm | Node | Network | Member | Result
+Document = Farm | Node | Network | Member | Result | Sighting
 
 KINDS: dict[str, type[Document]] = {
     "farm": Farm,
@@ -193,6 +213,7 @@ KINDS: dict[str, type[Document]] = {
     "network": Network,
     "member": Member,
     "result": Result,
+    "sighting": Sighting,
 }
 
 
@@ -252,53 +273,58 @@ def _named_indexes(network: Network) -> Iterator[tuple[str, range]]:
 
 
 def _check_farm(farm: Farm) -> None:
-    _id(Kind.FARM, farm.farm, "farm")
+    check_id(Kind.FARM, farm.farm, "farm")
     for n, node in enumerate(farm.nodes):
-        _id(Kind.NODE, node, f"nodes[{n}]")
-    _distinct(farm.nodes, "nodes")
+        check_id(Kind.NODE, node, f"nodes[{n}]")
+    check_distinct(farm.nodes, "nodes")
+    check_offers(farm.relays, nodes=farm.nodes)
 
 
 def _check_node(node: Node) -> None:
-    _id(Kind.NODE, node.node, "node")
+    check_id(Kind.NODE, node.node, "node")
     if node.farm is not None:
-        _id(Kind.FARM, node.farm, "farm")
+        check_id(Kind.FARM, node.farm, "farm")
+    if (node.relay_key is None) != (not node.relay_endpoints):
+        raise Rejected("a relay has a key and endpoints", field="relay_key")
+    if node.relay_key is not None:
+        wireguard.parse_public_key(node.relay_key, field="relay_key")
+        check_relay_endpoints(node.relay_endpoints, "relay_endpoints")
 
 
 def _check_member(member: Member) -> None:
     parse_network_id(member.network, field="network")
-    _id(Kind.NODE, member.node, "node")
-    _id(Kind.WG, member.device, "device")
+    check_id(Kind.NODE, member.node, "node")
+    check_id(Kind.WG, member.device, "device")
     if member.invitation is not None:
-        _id(Kind.INVITE, member.invitation, "invitation")
+        check_id(Kind.INVITE, member.invitation, "invitation")
     for n, candidate in enumerate(member.endpoints):
-        field = f"endpoints[{n}].endpoint"
-        endpoint = addressing.parse_endpoint(candidate.endpoint, field=field)
-        addressing.refuse_local(endpoint.address, field=field)
-    _distinct(((c.kind, c.endpoint) for c in member.endpoints), "endpoints")
+        check_endpoint(candidate.endpoint, f"endpoints[{n}].endpoint")
+    check_distinct(((c.kind, c.endpoint) for c in member.endpoints), "endpoints")
 
 
 def _check_result(result: Result) -> None:
     parse_network_id(result.network, field="network")
-    _id(Kind.NODE, result.node, "node")
+    check_id(Kind.NODE, result.node, "node")
 
 
 def _check_network(network: Network) -> None:
     _check_owners(network.owners)
     range_v4 = addressing.parse_range(network.range, field="range")
     for n, member in enumerate(network.members):
-        _id(Kind.NODE, member.node, f"members[{n}].node")
+        check_id(Kind.NODE, member.node, f"members[{n}].node")
     for n, invitation in enumerate(network.invitations):
-        _id(Kind.INVITE, invitation.key, f"invitations[{n}].key")
+        check_id(Kind.INVITE, invitation.key, f"invitations[{n}].key")
     for n, device in enumerate(network.access):
-        _id(Kind.NODE, device.via, f"access[{n}].via")
+        check_id(Kind.NODE, device.via, f"access[{n}].via")
         wireguard.parse_public_key(device.public_key, field=f"access[{n}].public_key")
     for n, node in enumerate(network.revoked):
-        _id(Kind.NODE, node, f"revoked[{n}]")
-    _distinct((m.node for m in network.members), "members")
-    _distinct((i.key for i in network.invitations), "invitations")
-    _distinct((d.public_key for d in network.access), "access")
-    _distinct(network.revoked, "revoked")
-    _distinct((name for name, _ in _named_indexes(network)), "name")
+        check_id(Kind.NODE, node, f"revoked[{n}]")
+    check_distinct((m.node for m in network.members), "members")
+    check_distinct((i.key for i in network.invitations), "invitations")
+    check_distinct((d.public_key for d in network.access), "access")
+    check_distinct(network.revoked, "revoked")
+    check_relays(network.relays, access_keys=(d.public_key for d in network.access))
+    check_distinct((name for name, _ in _named_indexes(network)), "name")
     if both := {m.node for m in network.members} & set(network.revoked):
         raise Rejected(f"{min(both)} is named and revoked", field="revoked")
     _check_indexes(network, range_v4)
@@ -307,7 +333,7 @@ def _check_network(network: Network) -> None:
 
 def _check_owners(owners: Owners) -> None:
     for n, key in enumerate(owners.keys):
-        _id(Kind.TENANT, key, f"owners.keys[{n}]")
+        check_id(Kind.TENANT, key, f"owners.keys[{n}]")
     if list(owners.keys) != sorted(set(owners.keys)):
         raise Rejected("keys are not sorted and distinct", field="owners.keys")
     if owners.threshold > len(owners.keys):
@@ -364,27 +390,11 @@ def parse_port_range(text: str, *, field: str | None = None) -> tuple[int, int]:
     return first, last
 
 
-def is_label(text: str) -> bool:
-    """Whether `text` may be the name of a network, member, device or invitation."""
-    return _LABEL.fullmatch(text) is not None
-
-
-def _id(kind: Kind, text: str, field: str) -> None:
-    identity.parse_id(kind, text, field=field)
-
-
-def _distinct(values: Iterable[object], field: str) -> None:
-    seen: set[object] = set()
-    for value in values:
-        if value in seen:
-            raise Rejected(f"{value!s} stands there twice", field=field)
-        seen.add(value)
-
-
 _CHECKS: dict[str, Callable[..., None]] = {
     "farm": _check_farm,
     "node": _check_node,
     "network": _check_network,
     "member": _check_member,
     "result": _check_result,
+    "sighting": check_sighting,
 }

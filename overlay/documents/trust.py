@@ -17,6 +17,7 @@ import msgspec
 from overlay.documents import envelope as dsse
 from overlay.documents import schema
 from overlay.documents.envelope import Envelope
+from overlay.documents.relays import Relay, Sighting
 from overlay.documents.schema import (
     AccessDevice,
     Document,
@@ -70,7 +71,7 @@ def document_key(document: Document) -> str:
             return f"node/{document.node}"
         case Network():
             return f"network/{network_id(document.owners, document.name)}"
-        case Member() | Result():
+        case Member() | Result() | Sighting():
             return f"{schema.kind_of(document)}/{document.network}/{document.node}"
 
 
@@ -127,6 +128,11 @@ class Roster:
         for device in network.access:
             access.setdefault(device.via, []).append(device)
         self._access: Mapping[str, list[AccessDevice]] = access
+
+    @property
+    def relays(self) -> tuple[Relay, ...]:
+        """By way of whom members may be reached; none when the network is deleted."""
+        return () if self.network.deleted else self.network.relays
 
     def named(self, node: NodeId) -> NamedMember | None:
         """The entry that names the node, None when it is not listed or the network is deleted."""
@@ -190,11 +196,11 @@ def _check_signers(document: Document, signers: frozenset[str]) -> None:
         raise Refused(f"{min(strangers)} may not sign this", field="signatures")
 
 
-def _speakers(document: Farm | Node | Member | Result) -> set[str]:
+def _speakers(document: Farm | Node | Member | Result | Sighting) -> set[str]:
     match document:
         case Farm():
             return {document.farm}
-        case Node() | Result():
+        case Node() | Result() | Sighting():
             return {document.node}
         case Member(invitation=None):
             return {document.node, document.device}

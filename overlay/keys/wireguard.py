@@ -44,6 +44,14 @@ def wireguard_public_key(device: str, *, field: str | None = None) -> WgPublicKe
 
 def parse_public_key(text: str, *, field: str | None = None) -> WgPublicKey:
     """A WireGuard public key from its base64 text. Raises Rejected unless canonical (KEY-009)."""
+    return check_public_key(decode_key(text, field=field), field=field)
+
+
+def decode_key(text: str, *, field: str | None = None) -> bytes:
+    """The 32 bytes of a key's one base64 text. Raises Rejected.
+
+    Enough to compare it with known keys; whether it is good to encrypt with costs a product.
+    """
     remedy = "paste the 44 characters that `wg pubkey` prints"
     if len(text) != KEY_CHARS:
         raise Rejected(f"a WireGuard key has {KEY_CHARS} characters", field=field, remedy=remedy)
@@ -51,9 +59,9 @@ def parse_public_key(text: str, *, field: str | None = None) -> WgPublicKey:
         raw = binascii.a2b_base64(text)
     except ValueError as exc:
         raise Rejected("this WireGuard key is not base64", field=field, remedy=remedy) from exc
-    if format_key(raw) != text:
+    if format_key(raw) != text or len(raw) != KEY_BYTES:
         raise Rejected("this WireGuard key is not canonical", field=field, remedy=remedy)
-    return check_public_key(raw, field=field)
+    return raw
 
 
 def check_public_key(raw: bytes, *, field: str | None = None) -> WgPublicKey:

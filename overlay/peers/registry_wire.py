@@ -109,7 +109,7 @@ def parse_key(key: str) -> tuple[str, ...]:
             identity.parse_id(Kind.NODE, node, field="key")
         case "network", [network]:
             identity.parse_network_id(network, field="key")
-        case "member" | "result", [network, node]:
+        case "member" | "result" | "sighting", [network, node]:
             identity.parse_network_id(network, field="key")
             identity.parse_id(Kind.NODE, node, field="key")
         case _:

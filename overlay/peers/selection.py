@@ -13,7 +13,8 @@ from typing import TypeVar
 import msgspec
 
 from overlay import addressing
-from overlay.documents import schema, trust
+from overlay.documents import relays, schema, trust
+from overlay.documents.relays import Relay
 from overlay.documents.schema import AccessDevice, Member, Network, Rule
 from overlay.documents.trust import Roster
 from overlay.errors import Refused
@@ -63,6 +64,7 @@ class Selection:
         self._own_key = own_key
         self._roster: Roster | None = None
         self._ranges: tuple[Prefix, Prefix] | None = None
+        self._relay_keys: frozenset[WgPublicKey] = frozenset()
         self._access: Mapping[WgPublicKey, AccessDevice] = {}
         # By own index, of this version: resolving a large policy takes a second, and many ask.
         self._policies: dict[int, tuple[AllowRule, ...] | None] = {}
@@ -87,6 +89,11 @@ class Selection:
     @property
     def roster(self) -> Roster | None:
         return self._roster
+
+    @property
+    def relays(self) -> tuple[Relay, ...]:
+        """By way of whom members may be reached, in the tenant's order."""
+        return () if self._roster is None else self._roster.relays
 
     @property
     def members(self) -> Mapping[str, Member]:
@@ -129,6 +136,7 @@ class Selection:
         self._resources = {}
         self._roster = Roster(network)
         self._ranges = (Prefix(network.range), addressing.ula_range(self._roster.id))
+        self._relay_keys = frozenset(map(relays.key_of, self._roster.relays))
         self._access = (
             {}
             if network.deleted
@@ -267,6 +275,8 @@ class Selection:
                 "index",
                 "the node joins again and takes another index",
             )
+        if key in self._relay_keys:
+            return RefusedPeer(document, "its WireGuard key is the key of a relay", "device")
         holder = min(self._by_key[key], key=self._rank)
         if member.node != self._own and key == self._own_key:
             holder = self._own

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from overlay.documents import schema, trust
 from overlay.documents.envelope import parse_envelope
+from overlay.documents.relays import Sighting, relay_of
 from overlay.documents.schema import Farm, Member, Network, Node, Result
 from overlay.documents.trust import Verified
 from overlay.errors import Refused, Rejected
@@ -113,6 +114,9 @@ class Acceptance:
         for _, verified in self.stored(f"member/{loop.network}/"):
             if isinstance(verified.document, Member):
                 loop.goals.put_member(verified.document, now=self._clock.monotonic())
+        for _, verified in self.stored(f"sighting/{loop.network}/"):
+            if isinstance(verified.document, Sighting):
+                loop.goals.put_sighting(verified.document, now=self._clock.monotonic())
 
     def _take(self, key: str, raw: bytes) -> None:
         try:
@@ -134,6 +138,8 @@ class Acceptance:
                 self._accept_network(verified, network, raw)
             case Member() as member:
                 self._accept_member(verified, member, raw)
+            case Sighting() as sighting:
+                self._accept_sighting(verified, sighting, raw)
             case Node() | Result() as own:
                 if own.node == self._own:
                     self._publisher.note_accepted(verified.key, verified.version)
@@ -149,6 +155,7 @@ class Acceptance:
         elif loop.document != network:
             self._intake.keep(verified, raw)
             loop.put_network(network)
+            self._networks.forget_sightings(loop)
         else:
             return
         self._networks.refresh(loop)
@@ -212,6 +219,15 @@ class Acceptance:
         if member.node == self._own:
             self._networks.refresh(loop)
         self._touched.setdefault(loop.network, member.node == self._own)
+
+    def _accept_sighting(self, verified: Verified, sighting: Sighting, raw: bytes) -> None:
+        """On disk as well: it is not sent again to who has seen it before a restart."""
+        loop = self._loops.get(NetworkId(sighting.network))
+        if loop is None or relay_of(loop.goals.selection.relays, sighting.node) is None:
+            return
+        self._intake.keep(verified, raw)
+        loop.goals.put_sighting(sighting, now=self._clock.monotonic())
+        self._touched.setdefault(loop.network, False)
 
     def _take_early(self, network: NetworkId) -> None:
         for key in [key for key in self._early if key.startswith(f"member/{network}/")]:

@@ -11,10 +11,12 @@ from types import MappingProxyType
 
 import msgspec
 
-from overlay.documents import schema
+from overlay.documents import relays, schema
+from overlay.documents.relays import Sighting
 from overlay.documents.schema import Member, Network
 from overlay.model import (
     Candidate,
+    CandidateKind,
     Endpoint,
     NodeId,
     PeerTraffic,
@@ -45,6 +47,7 @@ class PeerGoals:
         self._peers: dict[WgPublicKey, WgPeer] = {}
         self._paths: dict[WgPublicKey, Path] = {}
         self._unwritten: dict[WgPublicKey, WgPeer | None] = {}
+        self._sightings: dict[str, Mapping[WgPublicKey, Endpoint]] = {}  # by the relay's node
 
     @property
     def peers(self) -> Mapping[WgPublicKey, WgPeer]:
@@ -58,7 +61,13 @@ class PeerGoals:
         return {key: path.proven for key, path in self._paths.items() if path.proven is not None}
 
     def put_network(self, network: Network, *, now: float) -> None:
+        before = self.selection.relays
         self._take(self.selection.put_network(network), now=now)
+        if self.selection.relays != before:
+            known = {relay.node for relay in self.selection.relays}
+            said = self._sightings
+            self._sightings = {node: said[node] for node in said.keys() & known}
+            self._offer_anew({key for places in said.values() for key in places}, now=now)
 
     def put_member(self, member: Member, *, now: float) -> None:
         """A member joined or changed, perhaps only its endpoints. Raises Refused."""
@@ -67,16 +76,31 @@ class PeerGoals:
         self._take(delta, now=now)
         peer = self.selection.peer_of(member.node)
         if peer is not None and peer.public_key not in begun:
-            self._offer(peer.public_key, schema.candidates(member), now=now)
+            self._offer_anew({peer.public_key}, now=now)
+
+    def put_sighting(self, sighting: Sighting, *, now: float) -> None:
+        """A relay says where it hears members: a hint, taken only from relays of the network."""
+        if relays.relay_of(self.selection.relays, sighting.node) is None:
+            return
+        before = self._sightings.get(sighting.node, {})
+        places = self._sightings[sighting.node] = relays.places_in(sighting)
+        changed = {key for key in before.keys() | places if before.get(key) != places.get(key)}
+        self._offer_anew(changed, now=now)
+
+    def observed(self, key: WgPublicKey) -> Mapping[str, Endpoint]:
+        """From where the relays hear a member, by the relay's node; in the tenant's order."""
+        return {
+            relay.node: endpoint
+            for relay in self.selection.relays
+            if (endpoint := self._sightings.get(relay.node, {}).get(key)) is not None
+        }
 
     def put_underlay(self, underlay: Underlay, *, now: float) -> None:
         """Our own links changed, and with them what can be reached how."""
         if underlay == self._underlay:
             return
         self._underlay = underlay
-        for key in self._peers:
-            if (member := self.selection.member_at(key)) is not None:
-                self._offer(key, schema.candidates(member), now=now)
+        self._offer_anew(self._peers, now=now)
 
     def look(
         self,
@@ -150,7 +174,17 @@ class PeerGoals:
     def _offered(self, key: WgPublicKey) -> tuple[Candidate, ...] | None:
         """A member's candidates; None for an access device, which calls us."""
         member = self.selection.member_at(key)
-        return None if member is None else schema.candidates(member)
+        if member is None:
+            return None
+        offered = schema.candidates(member)
+        known = {candidate.endpoint for candidate in offered}
+        seen = dict.fromkeys(e for e in self.observed(key).values() if e not in known)
+        return (*offered, *(Candidate(CandidateKind.OBSERVED, endpoint) for endpoint in seen))
+
+    def _offer_anew(self, keys: Iterable[WgPublicKey], *, now: float) -> None:
+        for key in keys:
+            if (offered := self._offered(key)) is not None:
+                self._offer(key, offered, now=now)
 
     def _offer(self, key: WgPublicKey, offered: tuple[Candidate, ...], *, now: float) -> None:
         path = self._paths.get(key)

@@ -6,6 +6,7 @@ import logging
 from collections import OrderedDict
 
 from overlay.documents import trust
+from overlay.documents.relays import relay_of
 from overlay.documents.schema import EndpointCandidate, Farm, Member, Network
 from overlay.errors import OverlayError, Refused
 from overlay.model import NetworkId, NodeId
@@ -153,6 +154,7 @@ class Networks:
         del self.loops[network]
         with self._cache.batch():
             self._cache.forget_below(f"member/{network}/")
+            self._cache.forget_below(f"sighting/{network}/")
             self._cache.forget(f"network/{network}")
             self._cache.free_port(network)
             self._cache.drop_attachments(network)
@@ -161,6 +163,13 @@ class Networks:
         self._keys.forget(network)
         self._journal.forget_below(f"member/{network}/")
         self._share_polls()
+
+    def forget_sightings(self, loop: ResourceLoop) -> None:
+        """Nothing is on disk of what those said who are no relay of the network any more."""
+        prefix = f"sighting/{loop.network}/"
+        for key in list(self._cache.keys(prefix)):
+            if relay_of(loop.goals.selection.relays, key.removeprefix(prefix)) is None:
+                self._cache.forget(key)
 
     def forget_strangers(self) -> None:
         """Neither key nor port is left of a network that is not on disk.

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from overlay.documents import trust
+from overlay.documents.relays import Sighting
 from overlay.documents.schema import Farm, Member, Network, Node, Result
 from overlay.errors import Refused, Rejected, Unavailable
 from overlay.keys.identity import Identity
@@ -153,6 +154,10 @@ class NodeLoop:
             member = verified.document
             if isinstance(member, Member) and (loop := self.networks.get(member.network)):
                 loop.goals.put_member(member, now=self.clock.monotonic())
+        for _, verified in self.documents.stored("sighting/"):
+            said = verified.document
+            if isinstance(said, Sighting) and (loop := self.networks.get(said.network)):
+                loop.goals.put_sighting(said, now=self.clock.monotonic())
 
     def _load_results(self) -> None:
         for key, verified in self.documents.stored("result/"):

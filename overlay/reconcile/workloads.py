@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from overlay.addressing import FIRST_WORKLOAD_HOST, LAST_WORKLOAD_HOST
-from overlay.documents import schema
+from overlay.documents import fields
 from overlay.errors import Conflict, Refused, Rejected, Unavailable
 from overlay.netns import namespaces
 from overlay.netns.state import NETNS_PREFIX, Attachment
@@ -77,7 +77,7 @@ def drop_ended(loop: ResourceLoop, cache: Cache) -> None:
 
 
 def _check(name: str, netns: str, link: str) -> None:
-    if not schema.is_label(name):
+    if not fields.is_label(name):
         raise Rejected(
             f"{name[:80]!r} is no name", field="name", remedy="use a-z, 0-9 and - inside"
         )

@@ -13,6 +13,7 @@ import msgspec
 
 from overlay.documents import trust
 from overlay.documents.envelope import Envelope, encode_envelope
+from overlay.documents.relays import Sighting
 from overlay.documents.schema import Invitation, Member, Network, Result
 from overlay.documents.trust import Verified
 from overlay.errors import Conflict, Refused
@@ -74,6 +75,8 @@ def decide(
             _admit_member(case, member)
         case Result() as result:
             _admit_result(case, result)
+        case Sighting() as sighting:
+            _admit_sighting(case, sighting)
     return case.txn()
 
 
@@ -156,8 +159,11 @@ def _admit_network(case: _Case, network: Network, signers: frozenset[str]) -> No
         for signer in sorted(signers):
             case.count(signer, 1, limit=MAX_NETWORKS_PER_TENANT, what="networks")
         return
-    named = frozenset(m.node for m in network.members)
-    former = (here.named - named) | (here.former - named)
+    relays = frozenset(() if network.deleted else (r.node for r in network.relays))
+    named = frozenset(m.node for m in network.members) | relays
+    former = ((here.named | here.relays.keys()) - named) | (here.former - named)
+    for node in here.sightings.keys() - relays:
+        case.delete(f"{DOCUMENT}sighting/{id_}/{node}")
     if former != here.former:
         _remember(case, id_, former)
 
@@ -284,6 +290,13 @@ def _admit_result(case: _Case, result: Result) -> None:
     is_revoked = here.roster is not None and result.node in here.roster.network.revoked
     if result.node not in here.named and (member is None or is_revoked):
         raise Refused(f"{result.node} is no member of {result.network}", field="node")
+
+
+def _admit_sighting(case: _Case, sighting: Sighting) -> None:
+    """The tenant says who relays, and so who may say what a relay hears."""
+    here = case.network(sighting.network)
+    if sighting.node not in here.relays:
+        raise Refused(f"{sighting.node} is no relay of {sighting.network}", field="node")
 
 
 def _invitations(here: HeldNetwork) -> Iterator[Invitation]:

@@ -13,8 +13,10 @@ from datetime import datetime
 import msgspec
 
 from overlay.documents import schema
+from overlay.documents.relays import Sighting
 from overlay.documents.schema import Farm, Member, Network, Node, Result
 from overlay.documents.trust import Roster
+from overlay.keys.identity import Kind
 from overlay.registry.held import Held, HeldNetwork, is_invited, parse_held
 from overlay.registry.store import Batch, Change, Entry
 
@@ -43,6 +45,7 @@ class Directory:
         self._of_owner: dict[str, set[str]] = {}
         self._claimed: dict[str, set[str]] = {}  # farm -> nodes that say they belong to it
         self._listed: dict[str, set[str]] = {}  # node -> farms that list it
+        self._offered: dict[str, frozenset[str]] = {}  # farm -> nodes that it offers to tenants
 
     # What admission reads.
 
@@ -133,6 +136,11 @@ class Directory:
                 network_of.results[result.node] = held
                 network_of.latest = max(network_of.latest, revision)
                 yield Delivery(network_of.owners, held)
+            case Sighting() as sighting:
+                here = self._networks.setdefault(sighting.network, HeldNetwork())
+                here.sightings[sighting.node] = held
+                here.latest = max(here.latest, revision)
+                yield Delivery({*here.owners, *here.insiders}, held)
 
     def _put_farm(self, held: Held, farm: Farm, before: object) -> Iterator[Delivery]:
         was = set(before.nodes) if isinstance(before, Farm) else set()
@@ -140,6 +148,7 @@ class Directory:
             self._listed[node].discard(farm.farm)
         for node in farm.nodes:
             self._listed.setdefault(node, set()).add(farm.farm)
+        self._offered[farm.farm] = frozenset(offer.node for offer in farm.relays)
         claimed = self._claimed.get(farm.farm, set())
         yield Delivery({farm.farm, *farm.nodes, *was, *claimed}, held)
 
@@ -168,11 +177,15 @@ class Directory:
             for node in here.named | here.members.keys()
             if here.admits(node)
         }
+        relays = here.relays
+        here.relays = {r.node: relays.get(r.node, held.revision) for r in here.roster.relays}
         self._relate(id_, here.related())
         for owner in network.owners.keys:
             self._of_owner.setdefault(owner, set()).add(id_)
-        yield Delivery({*network.owners.keys, *related, *here.named}, held)
+        yield Delivery({*network.owners.keys, *related, *here.named, *here.relays}, held)
         yield from self._introduce(here.insiders.keys() - insiders.keys(), here)
+        if new := here.relays.keys() - relays.keys() - here.insiders.keys():
+            yield from (Delivery(new, member) for member in here.members.values())
 
     def _put_member(self, held: Held, member: Member) -> Iterator[Delivery]:
         here = self._networks.setdefault(member.network, HeldNetwork())
@@ -187,14 +200,15 @@ class Directory:
                 yield Delivery((member.node,), here.held)
             yield from self._introduce({member.node}, here)
         others = here.insiders.keys() - {member.node} if is_new else here.insiders.keys()
-        yield Delivery({*here.owners, *others, *(() if is_new else (member.node,))}, held)
+        own = () if is_new else (member.node,)
+        yield Delivery({*here.owners, *others, *here.relays, *own}, held)
 
     def _introduce(self, nodes: Set[str], here: HeldNetwork) -> Iterator[Delivery]:
         """New members see the others, the owners see their nodes."""
         if not nodes:
             return
-        for member in here.members.values():
-            yield Delivery(nodes, member)
+        for document in (*here.members.values(), *here.sightings.values()):
+            yield Delivery(nodes, document)
         for node in nodes:
             if (held := self._documents.get(f"node/{node}")) is not None:
                 yield Delivery(here.owners, held)
@@ -205,10 +219,13 @@ class Directory:
         if held is None:
             return
         self.bytes -= len(held.line)
-        if isinstance(held.document, Member | Result):
+        if isinstance(held.document, Member | Result | Sighting):
             here = self._networks[held.document.network]
             if isinstance(held.document, Result):
                 here.results.pop(held.document.node, None)
+                return
+            if isinstance(held.document, Sighting):
+                here.sightings.pop(held.document.node, None)
                 return
             here.members.pop(held.document.node, None)
             if not here.admits(held.document.node):
@@ -233,20 +250,22 @@ class Directory:
             case "farm":
                 return ids[0] == caller or ids[0] in self._farms_of(caller)
             case "node":
-                return caller == ids[0] or caller in self._node_readers(ids[0])
+                return caller == ids[0] or self._may_read_node(caller, ids[0])
             case "network":
                 return self._may_read_network(caller, ids[0], now=now)
             case _:
                 return caller == ids[1] or self.may_list(caller, kind, ids[0], now=now)
 
     def may_list(self, caller: str, kind: str, network: str, *, now: datetime) -> bool:
-        """Whether the caller may see the members or results of a network."""
+        """Whether the caller may see the members, results or sightings of a network."""
         here = self._networks.get(network)
         if here is None:
             return False
         if caller in here.owners or caller in here.insiders:
             return True
-        return kind == "member" and is_invited(here, caller, now=now)
+        if kind != "member":
+            return False
+        return caller in here.relays or is_invited(here, caller, now=now)
 
     def readable(
         self, caller: str, kind: str, *, network: str | None, now: datetime
@@ -293,11 +312,13 @@ class Directory:
         if here.held is None:
             return
         is_owner = caller in here.owners
-        since = 0 if is_owner else here.insiders.get(caller, 0)
+        is_insider = is_owner or caller in here.insiders
+        since = 0 if is_owner else here.insiders.get(caller, here.relays.get(caller, 0))
         if here.held.revision > after or since > after:
             yield here.held
-        if max(here.latest, since) > after and (is_owner or caller in here.insiders):
-            for held in here.members.values():
+        if max(here.latest, since) > after and (is_insider or caller in here.relays):
+            sightings = here.sightings.values() if is_insider else ()
+            for held in (*here.members.values(), *sightings):
                 if max(held.revision, since) > after:
                     yield held
         if is_owner:
@@ -319,6 +340,18 @@ class Directory:
         for network in self._of_owner.get(caller, ()):
             yield from self._networks[network].insiders
 
+    def _may_read_node(self, caller: str, node: str) -> bool:
+        """Who names a node that is offered to tenants has to know how it is reached."""
+        return caller in self._node_readers(node) or (
+            caller.startswith(f"{Kind.TENANT}1") and self._is_offered(node)
+        )
+
+    def _is_offered(self, node: str) -> bool:
+        """By the farm to which the node itself says it belongs."""
+        held = self._documents.get(f"node/{node}")
+        farm = held.document.farm if held and isinstance(held.document, Node) else None
+        return farm is not None and node in self._offered.get(farm, ())
+
     def _node_readers(self, node: str) -> set[str]:
         held = self._documents.get(f"node/{node}")
         readers = set(self._owners_over(node))
@@ -337,6 +370,8 @@ class Directory:
                 yield from (f"member/{network}/{node}" for node in here.members)
             case "result":
                 yield from (f"result/{network}/{node}" for node in here.results)
+            case "sighting":
+                yield from (f"sighting/{network}/{node}" for node in here.sightings)
             case "node":
                 yield from (f"node/{node}" for node in here.insiders)
 

@@ -32,7 +32,18 @@ class Held(msgspec.Struct, frozen=True):
 class HeldNetwork:
     """One network: its document, its members, and since when each of them may see the others."""
 
-    __slots__ = ("former", "held", "insiders", "latest", "members", "named", "results", "roster")
+    __slots__ = (
+        "former",
+        "held",
+        "insiders",
+        "latest",
+        "members",
+        "named",
+        "relays",
+        "results",
+        "roster",
+        "sightings",
+    )
 
     def __init__(self) -> None:
         self.held: Held | None = None
@@ -44,6 +55,9 @@ class HeldNetwork:
         # Node -> the revision that made it a member. After a restart that revision is known only
         # as "no later than": its documents may then be sent once more, and are never left out.
         self.insiders: dict[str, int] = {}
+        # Relays see who the members are; the same holds for their revisions.
+        self.relays: dict[str, int] = {}
+        self.sightings: dict[str, Held] = {}
         self.latest = 0  # revision of the last change to anything here
 
     @property
@@ -51,8 +65,8 @@ class HeldNetwork:
         return self.roster.network.owners.keys if self.roster else ()
 
     def related(self) -> set[str]:
-        """Nodes that are, were or want to be members: the network document concerns them."""
-        return {*self.named, *self.former, *self.members}
+        """Nodes that the network document concerns: they are, were or want to be in, or relay."""
+        return {*self.named, *self.former, *self.members, *self.relays}
 
     def admits(self, node: str) -> bool:
         """Whether the node is a member, by the network document."""

@@ -54,6 +54,7 @@ _SUBJECTS = {
     "network": "{network}",
     "member": "{network}/{node}",
     "result": "{network}/{node}",
+    "sighting": "{network}/{node}",
 }
 
 

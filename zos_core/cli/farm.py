@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from overlay.documents import schema
-from overlay.documents.schema import is_label
+from overlay.documents.fields import is_label
 from overlay.errors import Conflict, Rejected
 from overlay.keys import identity
 from overlay.keys.identity import Kind

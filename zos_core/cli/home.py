@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import click
 
-from overlay.documents.schema import is_label
+from overlay.documents.fields import is_label
 from overlay.errors import Refused, Rejected, Unavailable
 from overlay.keys import store
 from overlay.keys.identity import Identity, Kind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from overlay.documents.schema import Label
+from overlay.documents.fields import Label
 from zos_core.files.toml import parse_toml
 
 

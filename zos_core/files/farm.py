@@ -9,7 +9,8 @@ import tomlkit
 from msgspec import Meta
 
 from overlay.documents import schema
-from overlay.documents.schema import Farm, IdText, Label, Version
+from overlay.documents.fields import MAX_VERSION, IdText, Label, Version
+from overlay.documents.schema import Farm
 from overlay.errors import Conflict, Rejected
 from zos_core.files.toml import parse_toml, set_version
 
@@ -25,7 +26,7 @@ class FarmFile(msgspec.Struct, frozen=True):
 
     name: Label
     farm: IdText
-    version: Annotated[int, Meta(ge=0, le=schema.MAX_VERSION)] = 0  # signed last; 0 for never
+    version: Annotated[int, Meta(ge=0, le=MAX_VERSION)] = 0  # signed last; 0 for never
     registry: str | None = None
     nodes: dict[Label, NodeEntry] = {}
 

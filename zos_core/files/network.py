@@ -16,7 +16,8 @@ from msgspec import Meta
 
 from overlay import addressing
 from overlay.documents import schema
-from overlay.documents.schema import IdText, Index, Label, Network, Version
+from overlay.documents.fields import MAX_VERSION, IdText, Index, Label, Version
+from overlay.documents.schema import Network
 from overlay.errors import Conflict, Rejected
 from zos_core.files.toml import parse_toml, set_version
 
@@ -69,7 +70,7 @@ class NetworkFile(msgspec.Struct, frozen=True):
     name: Label
     range: str
     owners: OwnersEntry
-    version: Annotated[int, Meta(ge=0, le=schema.MAX_VERSION)] = 0  # signed last; 0 for never
+    version: Annotated[int, Meta(ge=0, le=MAX_VERSION)] = 0  # signed last; 0 for never
     registry: str | None = None
     revoked: tuple[IdText, ...] = ()
     deleted: bool = False

@@ -35,4 +35,4 @@ def refusal_status(refusal: journal.Refusal) -> Refusal:
 
 def network_of(key: str) -> str | None:
     kind, _, rest = key.partition("/")
-    return rest.partition("/")[0] if kind in ("network", "member", "result") else None
+    return rest.partition("/")[0] if kind in ("network", "member", "result", "sighting") else None

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay import addressing
-from overlay.documents import schema
+from overlay.documents import fields, schema
+from overlay.documents.relays import Seen, Sighting
 from overlay.documents.schema import (
     AccessDevice,
     Document,
@@ -88,6 +89,7 @@ WHOLE: tuple[Document, ...] = (
     member(),
     Farm(id_of(Kind.FARM), 1, "basement", (NODE,)),
     Result(NET, NODE, 1, 1, True, 1),
+    Sighting(NET, NODE, 1, (Seen(key(), "192.0.2.7:40000"),)),
 )
 
 
@@ -167,7 +169,7 @@ OTHER = id_of(Kind.NODE, 1)
         ({"owners": Owners(1, ())}, "owners.keys"),
         ({"owners": Owners(1, (NODE,))}, "owners.keys[0]"),
         ({"version": 0}, "version"),
-        ({"version": schema.MAX_VERSION + 1}, "version"),
+        ({"version": fields.MAX_VERSION + 1}, "version"),
     ],
 )
 def test_a_network_that_contradicts_itself_names_the_field(

@@ -10,6 +10,7 @@ import pytest
 
 from overlay.documents import schema, trust
 from overlay.documents.envelope import Envelope, sign
+from overlay.documents.relays import Sighting
 from overlay.documents.schema import (
     AccessDevice,
     Capacity,
@@ -68,6 +69,7 @@ ENTITLED: list[tuple[Document, tuple[Signer, ...]]] = [
     (Farm(FARM.id, 1, "basement"), (FARM,)),
     (Node(NODE.id, 1, "n1", "zos", "kernel", CAPACITY), (NODE,)),
     (Result(HOME, NODE.id, 1, 1, True, 1), (NODE,)),
+    (Sighting(HOME, NODE.id, 1), (NODE,)),
     (member(), (NODE, DEVICE)),
     (member(index=10, invitation=INVITE.id), (NODE, DEVICE, INVITE)),
     (network(), (ALICE,)),

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from overlay.documents import trust
+from overlay.documents.relays import Relay, Seen, Sighting
 from overlay.documents.schema import (
     AccessDevice,
     EndpointCandidate,
@@ -118,3 +119,112 @@ def test_a_peer_that_was_dropped_and_is_back_has_its_endpoint_written() -> None:
     goals.put_network(network(2, index=3), now=NOW)
     goals.put_member(other(2, "192.0.2.8:51820", index=3), now=NOW)
     assert written(goals)[OTHER.public_key].endpoint == Endpoint(Address("192.0.2.8"), 51820)
+
+
+RELAYS = tuple(
+    Relay(
+        name,
+        node(name),
+        wireguard.format_key(WireGuardKey(seed(name)).public_key),
+        (f"192.0.2.{n}:51819",),
+    )
+    for n, name in enumerate(("r1", "r2"), 1)
+)
+OTHER_KEY = wireguard.format_key(OTHER.public_key)
+
+
+def relayed(*relays: Relay, version: int = 1) -> Network:
+    return msgspec.structs.replace(network(version), relays=relays)
+
+
+def sighting(name: str, version: int, **places: str) -> Sighting:
+    keys = {"other": OTHER_KEY, "own": wireguard.format_key(OWN.public_key)}
+    seen = tuple(Seen(keys[who], endpoint) for who, endpoint in places.items())
+    return Sighting(HOME, node(name), version, seen)
+
+
+def with_relays(*relays: Relay) -> PeerGoals:
+    goals = PeerGoals(node("own"), own_key=OWN.public_key, underlay=UNDERLAY)
+    goals.put_network(relayed(*relays), now=0.0)
+    goals.put_member(other(1), now=0.0)
+    return goals
+
+
+def candidates(goals: PeerGoals) -> list[tuple[str, str]]:
+    path = goals.path(OTHER.public_key)
+    assert path is not None
+    return [(c.kind.value, str(c.endpoint)) for c in path.candidates]
+
+
+def test_relays_are_those_of_the_latest_version() -> None:  # DOC-062
+    goals = with_relays(*RELAYS)
+    assert goals.selection.relays == RELAYS
+    goals.put_network(relayed(RELAYS[1], version=2), now=NOW)
+    assert goals.selection.relays == RELAYS[1:]
+    deleted = msgspec.structs.replace(relayed(*RELAYS, version=3), deleted=True)
+    goals.put_network(deleted, now=NOW)
+    assert goals.selection.relays == ()
+
+
+def test_where_a_relay_hears_a_peer_is_a_candidate() -> None:  # DOC-065
+    goals = with_relays(*RELAYS)
+    goals.put_sighting(sighting("r1", 1, other="203.0.113.9:4444"), now=NOW)
+    assert candidates(goals) == [("observed", "203.0.113.9:4444")]
+    assert written(goals)[OTHER.public_key].endpoint == Endpoint(Address("203.0.113.9"), 4444)
+    goals.put_sighting(sighting("r1", 2, other="203.0.113.9:5555"), now=NOW)
+    assert candidates(goals) == [("observed", "203.0.113.9:5555")]
+    goals.put_sighting(sighting("r1", 3), now=NOW)
+    assert candidates(goals) == []
+
+
+def test_relays_that_hear_the_same_give_one_candidate() -> None:
+    goals = with_relays(*RELAYS)
+    for name in ("r2", "r1"):
+        goals.put_sighting(sighting(name, 1, other="203.0.113.9:4444"), now=NOW)
+    goals.put_member(other(2, "203.0.113.9:4444"), now=NOW)
+    assert candidates(goals) == [("local", "203.0.113.9:4444")]
+    goals.put_member(other(3), now=NOW)
+    assert candidates(goals) == [("observed", "203.0.113.9:4444")]
+
+
+def test_a_sighting_of_who_is_no_relay_is_nothing() -> None:  # DOC-064
+    goals = with_relays(RELAYS[0])
+    goals.put_sighting(sighting("r2", 1, other="203.0.113.9:4444"), now=NOW)
+    goals.put_sighting(sighting("other", 1, other="203.0.113.9:4444"), now=NOW)
+    assert candidates(goals) == []
+
+
+def test_a_relay_that_is_none_any_more_is_not_believed_any_more() -> None:  # DOC-064
+    goals = with_relays(*RELAYS)
+    goals.put_sighting(sighting("r1", 1, other="203.0.113.9:4444"), now=NOW)
+    goals.put_network(relayed(RELAYS[1], version=2), now=NOW)
+    assert candidates(goals) == []
+    goals.put_network(relayed(*RELAYS, version=3), now=NOW)
+    assert candidates(goals) == []
+
+
+def test_a_lie_in_a_sighting_does_not_move_a_proven_peer() -> None:  # DOC-065
+    goals = with_relays(*RELAYS)
+    goals.put_member(other(2, "192.0.2.7:51820"), now=0.0)
+    written(goals)
+    look(goals, endpoint=Endpoint(Address("192.0.2.7"), 51820), latest_handshake=int(WALL) - 10)
+    goals.put_sighting(sighting("r1", 1, other="203.0.113.66:1"), now=NOW)
+    assert all(peer.endpoint is None for peer in written(goals).values())
+
+
+def test_one_s_own_place_is_known_by_relay() -> None:
+    goals = with_relays(*RELAYS)
+    goals.put_sighting(sighting("r2", 1, own="203.0.113.5:1"), now=NOW)
+    goals.put_sighting(sighting("r1", 1, own="203.0.113.5:2"), now=NOW)
+    seen = goals.observed(OWN.public_key)
+    assert [(name, e.port) for name, e in seen.items()] == [(node("r1"), 2), (node("r2"), 1)]
+
+
+def test_a_member_with_a_relay_s_key_is_no_peer() -> None:  # DOC-066
+    relay = msgspec.structs.replace(RELAYS[0], public_key=OTHER_KEY)
+    goals = with_relays(relay)
+    assert OTHER.public_key not in goals.peers
+    refused = goals.selection.refusals[node("other")]
+    assert refused.field == "device"
+    goals.put_network(relayed(version=2), now=NOW)
+    assert OTHER.public_key in goals.peers

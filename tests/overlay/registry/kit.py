@@ -14,6 +14,7 @@ import msgspec
 from overlay.documents import envelope as dsse
 from overlay.documents import schema, trust
 from overlay.documents.envelope import Envelope
+from overlay.documents.relays import Relay, RelayOffer, Seen, Sighting
 from overlay.documents.schema import (
     Capacity,
     Document,
@@ -27,6 +28,7 @@ from overlay.documents.schema import (
     Result,
 )
 from overlay.documents.trust import Verified
+from overlay.keys import wireguard
 from overlay.keys.identity import Identity, Kind
 from overlay.peers.registry import RegistryClient, RegistryRef, Snapshot, WatchEvent
 from overlay.registry import admission
@@ -166,9 +168,28 @@ def signed_node(name: str, *, version: int = 1, farm_id: str | None = None) -> E
     return sign(document, node(name))
 
 
-def signed_farm(operator: Identity, *names: str, version: int = 1) -> Envelope:
+def signed_farm(
+    operator: Identity, *names: str, version: int = 1, relays: tuple[str, ...] = ()
+) -> Envelope:
     nodes = tuple(node(n).id for n in names)
-    return sign(Farm(farm=operator.id, version=version, name="farm", nodes=nodes), operator)
+    offers = tuple(RelayOffer(node(n).id, ("192.0.2.1:51819",)) for n in relays)
+    document = Farm(farm=operator.id, version=version, name="farm", nodes=nodes, relays=offers)
+    return sign(document, operator)
+
+
+def relay(name: str) -> Relay:
+    """A relay of a network at the node of this name."""
+    public = wireguard.wireguard_public_key(device(f"relay {name}").id)
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:1])
+    endpoint = f"192.0.2.{number}:51819"
+    return Relay(name, node(name).id, wireguard.format_key(public), (endpoint,))
+
+
+def signed_sighting(
+    of: Network, name: str, *, version: int = 1, seen: tuple[Seen, ...] = ()
+) -> Envelope:
+    document = Sighting(network_id(of), node(name).id, version, seen)
+    return sign(document, node(name))
 
 
 def signed_result(of: Network, name: str, *, version: int = 1) -> Envelope:

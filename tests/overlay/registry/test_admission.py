@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -250,6 +251,36 @@ def test_a_token_is_used_as_often_as_it_says(
     assert 1 <= len(members) <= len(wanted)
 
 
+def test_a_relay_says_what_it_hears_as_long_as_it_is_one(ledger: Ledger) -> None:  # REG-071
+    network = with_network(ledger, "a", relays=(kit.relay("r"),))
+    id_ = kit.network_id(network)
+    for stranger in ("a", "x"):
+        with pytest.raises(Refused, match="no relay"):
+            ledger.publish(kit.signed_sighting(network, stranger))
+    ledger.publish(kit.signed_sighting(network, "r"))
+    assert ledger.directory.held(f"sighting/{id_}/{kit.node('r').id}") is not None
+    without = kit.network(OWNER, "a", version=2)
+    ledger.publish(kit.sign(without, OWNER))
+    assert ledger.directory.held(f"sighting/{id_}/{kit.node('r').id}") is None
+    with pytest.raises(Refused, match="no relay"):
+        ledger.publish(kit.signed_sighting(network, "r", version=2))
+
+
+def test_a_deleted_network_has_no_relay(ledger: Ledger) -> None:  # REG-071
+    network = with_network(ledger, "a", relays=(kit.relay("r"),))
+    ledger.publish(kit.signed_sighting(network, "r"))
+    ledger.publish(kit.sign(kit.network(OWNER, version=2, deleted=True), OWNER))
+    with pytest.raises(Refused, match="no relay"):
+        ledger.publish(kit.signed_sighting(network, "r", version=2))
+
+
+def test_a_sighting_of_another_network_says_nothing_here(ledger: Ledger) -> None:  # REG-071
+    with_network(ledger, "a", relays=(kit.relay("r"),))
+    other = with_network(ledger, "b", name="other")
+    with pytest.raises(Refused, match="no relay"):
+        ledger.publish(kit.signed_sighting(other, "r"))
+
+
 def _decision(ledger: Ledger, envelope: kit.Envelope) -> Txn | Stored | None:
     try:
         decision = ledger.decide(envelope)
@@ -263,7 +294,7 @@ def _decision(ledger: Ledger, envelope: kit.Envelope) -> Txn | Stored | None:
 NAMES = ("a", "b", "c")
 EVENTS = st.lists(
     st.tuples(
-        st.sampled_from(["network", "member", "node", "farm", "result"]),
+        st.sampled_from(["network", "relayed", "member", "node", "farm", "result", "sighting"]),
         st.sampled_from(NAMES),
         st.integers(1, 3),
         st.sets(st.sampled_from(NAMES)),
@@ -279,6 +310,11 @@ def _event(kind: str, name: str, version: int, names: set[str]) -> kit.Envelope:
     match kind:
         case "network":
             return kit.sign(network, OWNER)
+        case "relayed":
+            relays = tuple(map(kit.relay, sorted(names)))
+            return kit.sign(msgspec.structs.replace(network, members=(), relays=relays), OWNER)
+        case "sighting":
+            return kit.signed_sighting(network, name, version=version)
         case "member":
             index = 99 + version
             by = TOKEN if len(names) % 2 else None
@@ -288,7 +324,7 @@ def _event(kind: str, name: str, version: int, names: set[str]) -> kit.Envelope:
         case "node":
             return kit.signed_node(name, version=version, farm_id=kit.farm().id)
         case "farm":
-            return kit.signed_farm(kit.farm(), *names, version=version)
+            return kit.signed_farm(kit.farm(), *names, version=version, relays=tuple(names))
         case _:
             return kit.signed_result(network, name, version=version)
 

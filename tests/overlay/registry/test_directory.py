@@ -209,3 +209,96 @@ def test_an_expired_token_reads_nothing_and_is_told_why(ledger: Ledger) -> None:
     for key in (f"network/{ID}", f"member/{ID}/{A}"):
         with pytest.raises(Refused, match="expired"):
             ledger.directory.may_read(TOKEN.id, key, now=later)
+
+
+@pytest.fixture
+def relayed() -> Ledger:
+    """The network of nodes a and b, with r as a relay that its farm offers."""
+    ledger = Ledger()
+    ledger.publish(kit.signed_farm(OPERATOR, "r", "s", relays=("r",)))
+    for name in "rs":
+        ledger.publish(kit.signed_node(name, farm_id=OPERATOR.id))
+    network = kit.network(OWNER, "a", "b", relays=(kit.relay("r"),))
+    ledger.publish(kit.sign(network, OWNER))
+    for index, name in enumerate("ab", 1):
+        ledger.publish(kit.signed_member(network, name, index))
+    ledger.publish(kit.signed_sighting(network, "r"))
+    ledger.publish(kit.signed_result(network, "a"))
+    return ledger
+
+
+R = kit.node("r").id
+SIGHTING = f"sighting/{ID}/{R}"
+
+
+def test_a_relay_is_told_who_the_members_are_and_no_more(relayed: Ledger) -> None:  # REG-070
+    own = {f"node/{R}", f"farm/{OPERATOR.id}"}
+    assert keys(relayed, R) == {f"network/{ID}", *members(A, B), *own}
+    for key, may in (
+        (f"network/{ID}", True),
+        (f"member/{ID}/{A}", True),
+        (SIGHTING, True),
+        (f"result/{ID}/{A}", False),
+        (f"node/{A}", False),
+    ):
+        assert relayed.directory.may_read(R, key, now=kit.NOW) is may
+    listed = relayed.directory.readable(R, "member", network=ID, now=kit.NOW)
+    assert listed.keys() == members(A, B)
+    assert relayed.directory.readable(R, "result", network=ID, now=kit.NOW) == {}
+
+
+def test_a_relay_is_told_of_changes_at_once(relayed: Ledger) -> None:  # REG-070
+    before = relayed.revision
+    relayed.publish(kit.signed_member(kit.network(OWNER), "a", 1, version=2))
+    assert (R, f"member/{ID}/{A}") in relayed.told()
+    assert keys(relayed, R, after=before) == members(A)
+
+
+def test_a_node_that_becomes_a_relay_is_told_all_of_it(relayed: Ledger) -> None:  # REG-070
+    before = relayed.revision
+    relays = (kit.relay("r"), kit.relay("s"))
+    relayed.publish(kit.sign(kit.network(OWNER, "a", "b", version=2, relays=relays), OWNER))
+    s = kit.node("s").id
+    everything = {f"network/{ID}", *members(A, B)}
+    assert {key for who, key in relayed.told() if who == s} == everything
+    assert keys(relayed, s, after=before) == everything
+    assert keys(relayed, R, after=before) == {f"network/{ID}"}
+
+
+def test_who_is_no_relay_any_more_is_told_so_and_nothing_after(relayed: Ledger) -> None:
+    # REG-070
+    before = relayed.revision
+    relayed.publish(kit.sign(kit.network(OWNER, "a", "b", version=2), OWNER))
+    assert (R, f"network/{ID}") in relayed.told()
+    assert keys(relayed, R, after=before) == {f"network/{ID}"}
+    relayed.publish(kit.signed_member(kit.network(OWNER), "a", 1, version=2))
+    assert R not in {who for who, _ in relayed.told()}
+    assert not relayed.directory.may_read(R, f"member/{ID}/{A}", now=kit.NOW)
+
+
+def test_what_a_relay_hears_is_told_to_members_and_owners(relayed: Ledger) -> None:  # REG-071
+    relayed.publish(kit.signed_sighting(kit.network(OWNER), "r", version=2))
+    assert relayed.told() == {(who, SIGHTING) for who in (A, B, OWNER.id)}
+    assert SIGHTING in keys(relayed, A)
+    for stranger in (kit.node("s").id, kit.tenant("x").id, OPERATOR.id):
+        assert not relayed.directory.may_read(stranger, SIGHTING, now=kit.NOW)
+        assert SIGHTING not in keys(relayed, stranger)
+
+
+def test_a_tenant_may_read_of_a_node_that_is_offered(relayed: Ledger) -> None:  # REG-072
+    may_read, other = relayed.directory.may_read, kit.tenant("x").id
+    s = kit.node("s").id
+    assert may_read(other, f"node/{R}", now=kit.NOW)
+    assert not may_read(other, f"node/{s}", now=kit.NOW)
+    assert not may_read(other, f"farm/{OPERATOR.id}", now=kit.NOW)
+    assert not may_read(kit.node("x").id, f"node/{R}", now=kit.NOW)
+    relayed.publish(kit.signed_farm(OPERATOR, "r", "s", version=2))
+    assert not may_read(other, f"node/{R}", now=kit.NOW)
+
+
+def test_a_farm_offers_only_nodes_that_belong_to_it(relayed: Ledger) -> None:  # REG-072
+    """Else whoever makes a farm could make any node readable."""
+    eve = kit.farm("eve")
+    relayed.publish(kit.signed_farm(eve, "s", relays=("s",)))
+    s = kit.node("s").id
+    assert not relayed.directory.may_read(kit.tenant("x").id, f"node/{s}", now=kit.NOW)
