@@ -324,9 +324,10 @@ def anonymous_file(content: bytes = b"") -> Iterator[int]:
     """A file in memory: a program's output is there when it ends, with no reader in between."""
     fd = os.memfd_create("netlab", os.MFD_CLOEXEC)
     try:
-        with open(fd, "r+b", closefd=False) as file:
-            file.write(content)
-        os.lseek(fd, 0, os.SEEK_SET)
+        if content:  # a file object costs as much as a wake-up
+            with open(fd, "r+b", closefd=False) as file:
+                file.write(content)
+            os.lseek(fd, 0, os.SEEK_SET)
         yield fd
     finally:
         os.close(fd)
@@ -339,6 +340,8 @@ def _opened_log(path: Path) -> Iterator[int]:
 
 
 def _read_all(fd: int) -> bytes:
+    if os.lseek(fd, 0, os.SEEK_END) == 0:
+        return b""
     with open(fd, "rb", closefd=False) as file:
         file.seek(0)
         return file.read()

@@ -113,9 +113,10 @@ class Owner:
     ) -> tuple[Any, list[int]]:
         answer = self._post(verb, arguments, fds)
         try:
-            return await asyncio.shield(answer)
+            return await answer
         except asyncio.CancelledError:
-            answer.add_done_callback(_abandon)
+            if not answer.cancelled() and not answer.exception():  # it came at the same moment
+                _abandon(answer.result()[1])
             raise
 
     def _post(
@@ -130,24 +131,30 @@ class Owner:
         except ValueError as exc:
             raise Rejected(f"{verb}: {exc}") from exc
         answer = self._answers[number] = self._loop.create_future()
-        # Duplicates, because the caller may close its own before the queue is empty.
-        self._unsent.append((encoded, tuple(os.dup(fd) for fd in fds)))
-        self._send()
+        if self._unsent or not self._is_sent(encoded, fds):
+            # Duplicates, because the caller may close its own before the queue is empty.
+            self._unsent.append((encoded, tuple(os.dup(fd) for fd in fds)))
+            self._loop.add_writer(self._channel, self._send)
         return answer
 
     def _send(self) -> None:
         while self._unsent:
             encoded, fds = self._unsent[0]
-            try:
-                control.send(self._channel, encoded, fds)
-            except BlockingIOError:
-                self._loop.add_writer(self._channel, self._send)
+            if not self._is_sent(encoded, fds):
                 return
-            except (BrokenPipeError, ConnectionResetError):
-                return  # the keeper is gone; its end is reported elsewhere
             self._unsent.popleft()
             _close(fds)
         self._loop.remove_writer(self._channel)
+
+    def _is_sent(self, encoded: bytes, fds: tuple[int, ...]) -> bool:
+        """False: later. What a keeper that is gone does not take counts as sent."""
+        try:
+            control.send(self._channel, encoded, fds)
+        except BlockingIOError:
+            return False
+        except (BrokenPipeError, ConnectionResetError):
+            return True  # its end is reported elsewhere
+        return True
 
     def _listen(self) -> None:
         self._receive()
@@ -175,7 +182,9 @@ class Owner:
             self._hear(outcome, content, fds)
             return
         answer = self._answers.pop(number)
-        if outcome:
+        if answer.cancelled():
+            _abandon(fds)
+        elif outcome:
             answer.set_result((content, fds))
         else:
             answer.set_exception(Unavailable(f"keeper: {content}"))
@@ -273,11 +282,9 @@ def _interpret(module: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-I", "-S", "-c", code, *arguments)
 
 
-def _abandon(answer: asyncio.Future[tuple[Any, list[int]]]) -> None:
+def _abandon(granted: list[int]) -> None:
     """Nobody waits any more for the process that was granted; all that is granted is processes."""
-    if answer.cancelled() or answer.exception() is not None:
-        return
-    for pidfd in answer.result()[1]:
+    for pidfd in granted:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         os.close(pidfd)

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_READ_BYTES = 1 << 20
+_WAKE_UPS_BYTES = 4096  # read at once; what is left wakes it again
+# Those that are not named are each asked for first, sixty system calls before a program begins.
+_SIGNALS = frozenset(range(1, signal.NSIG)) - {signal.SIGKILL, signal.SIGSTOP}
 DIFFERENCES_MAX = 20  # told; the first one is enough to see that something is wrong
 
 
@@ -67,7 +69,7 @@ class Keeper:
         while True:
             ready = {fd for fd, _ in poll.poll()}
             if child_ended in ready:
-                os.read(child_ended, _READ_BYTES)
+                os.read(child_ended, _WAKE_UPS_BYTES)
                 self._report_ended()
             if self._channel.fileno() in ready:
                 request = control.receive(self._channel)
@@ -293,7 +295,7 @@ class Keeper:
             file_actions=actions,
             setsid=True,
             setsigmask=(),
-            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
+            setsigdef=_SIGNALS,
         )
         self._processes.add(pid)
         return pid, [os.pidfd_open(pid)]
