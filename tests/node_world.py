@@ -17,6 +17,7 @@ from nacl.bindings import crypto_scalarmult_base
 from overlay import addressing
 from overlay.documents import schema, trust
 from overlay.documents.envelope import Envelope, encode_envelope, parse_envelope, sign
+from overlay.documents.relays import RelayOffer
 from overlay.documents.schema import (
     Capacity,
     Document,
@@ -69,8 +70,10 @@ OWNERS = Owners(threshold=1, keys=(ALICE.id,))
 class World:
     """Makes documents, signed by whoever the test wants."""
 
-    def farm(self, *nodes: Identity, version: int = 1) -> Envelope:
-        farm = Farm(FARMER.id, version, "basement", tuple(node.id for node in nodes))
+    def farm(
+        self, *nodes: Identity, version: int = 1, relays: tuple[RelayOffer, ...] = ()
+    ) -> Envelope:
+        farm = Farm(FARMER.id, version, "basement", tuple(node.id for node in nodes), relays)
         return signed(farm, FARMER)
 
     def network(

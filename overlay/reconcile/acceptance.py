@@ -28,6 +28,8 @@ from overlay.reconcile.journal import Journal
 from overlay.reconcile.keyring import Keyring
 from overlay.reconcile.networks import Networks
 from overlay.reconcile.publisher import Publisher
+from overlay.reconcile.relayed import select_offer
+from overlay.reconcile.relaying import Relaying
 from overlay.reconcile.resource import ResourceLoop
 from overlay.reconcile.settings import NodeSettings
 
@@ -49,6 +51,7 @@ class Acceptance:
         keys: Keyring,
         networks: Networks,
         publisher: Publisher,
+        relaying: Relaying,
         journal: Journal,
         clock: Clock,
         on_open: Callable[[ResourceLoop], None],
@@ -62,6 +65,7 @@ class Acceptance:
         self._networks = networks
         self._loops = networks.loops
         self._publisher = publisher
+        self._relaying = relaying
         self._journal = journal
         self._clock = clock
         self._on_open = on_open
@@ -98,7 +102,9 @@ class Acceptance:
                 del self._loops[opened.network]
             for network in self._touched.keys() & self._loops.keys():
                 self._reload(self._loops[network])
+            self._relaying.restore()
             raise
+        self._relaying.put_offer(select_offer(self._networks.farm, self._own))
         for opened in self._opened:
             self._on_open(opened)
         for network, more in self._touched.items():
@@ -138,14 +144,16 @@ class Acceptance:
                 self._accept_network(verified, network, raw)
             case Member() as member:
                 self._accept_member(verified, member, raw)
-            case Sighting() as sighting:
+            case Sighting() as sighting if sighting.node != self._own:
                 self._accept_sighting(verified, sighting, raw)
-            case Node() | Result() as own:
+            case (Node() | Result() | Sighting()) as own:
                 if own.node == self._own:
                     self._publisher.note_accepted(verified.key, verified.version)
 
     def _accept_network(self, verified: Verified, network: Network, raw: bytes) -> None:
         id_ = NetworkId(verified.key.partition("/")[2])
+        if self._relaying.put_network(verified, network, raw):
+            self._take_early(id_)
         loop = self._loops.get(id_)
         if loop is None:
             if network.deleted or all(m.node != self._own for m in network.members):
@@ -204,7 +212,10 @@ class Acceptance:
 
     def _accept_member(self, verified: Verified, member: Member, raw: bytes) -> None:
         loop = self._loops.get(NetworkId(member.network))
+        is_relayed = self._relaying.put_member(verified, member, raw)
         if loop is None:
+            if is_relayed:
+                return
             self._early[verified.key] = raw
             if len(self._early) > MAX_EARLY_MEMBERS:
                 self._early.popitem(last=False)
@@ -254,7 +265,9 @@ class Acceptance:
         match document:
             case Member(node=self._own) as member if loop := self._networks.get(member.network):
                 self._networks.publish_member(loop, member)
-            case (Node(node=self._own) | Result(node=self._own)) as said:
+            case Sighting(network=network) if not self._relaying.holds(NetworkId(network)):
+                pass  # of a network that does not name us any more
+            case (Node(node=self._own) | Result(node=self._own) | Sighting(node=self._own)) as said:
                 self._publisher.sign(said, self._identity)
 
     def _refresh_all(self) -> None:

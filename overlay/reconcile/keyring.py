@@ -12,6 +12,7 @@ from overlay.keys.wireguard import DeviceKey
 from overlay.model import NetworkId
 
 INVITATIONS = "invitations"
+RELAY_KEY_FILE = "relay.key"
 
 
 class Keyring:
@@ -24,6 +25,10 @@ class Keyring:
     def device(self, network: NetworkId) -> DeviceKey:
         """Made when the network is new to us. Raises Rejected when its file is damaged."""
         return store.load_or_create_device(self._directory, network)
+
+    def relay(self) -> DeviceKey:
+        """Made when our farm offers us as a relay first. Raises Rejected when it is damaged."""
+        return DeviceKey(store.load_or_create(self._directory / RELAY_KEY_FILE, Kind.WG))
 
     def keep_invitation(self, network: NetworkId, invitation: Identity) -> None:
         """Later versions of the member document are signed by the invitation as well."""

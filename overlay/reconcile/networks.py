@@ -6,7 +6,7 @@ import logging
 from collections import OrderedDict
 
 from overlay.documents import trust
-from overlay.documents.relays import relay_of
+from overlay.documents.relays import endpoints_of, relay_of
 from overlay.documents.schema import EndpointCandidate, Farm, Member, Network
 from overlay.errors import OverlayError, Refused
 from overlay.model import NetworkId, NodeId
@@ -17,6 +17,8 @@ from overlay.reconcile import membership
 from overlay.reconcile.journal import Journal
 from overlay.reconcile.keyring import Keyring
 from overlay.reconcile.machine import Machine
+from overlay.reconcile.relayed import select_offer
+from overlay.reconcile.relaying import Relaying
 from overlay.reconcile.resource import ResourceLoop
 from overlay.reconcile.results import Results
 from overlay.reconcile.settings import NodeSettings
@@ -37,6 +39,7 @@ class Networks:
         cache: Cache,
         keys: Keyring,
         machine: Machine,
+        relaying: Relaying,
         journal: Journal,
         results: Results,
     ) -> None:
@@ -51,6 +54,7 @@ class Networks:
         self._machine = machine
         self._clock = machine.clock
         self._publisher = machine.publisher
+        self._relaying = relaying
         self._journal = journal
         self._results = results
 
@@ -82,7 +86,9 @@ class Networks:
         if network in ports:
             return ports[network]
         first, last = self._settings.first_port, self._settings.last_port
-        port = lowest_free(ports.values(), first=first, last=last)
+        offer = select_offer(self.farm, self._own)
+        relayed = (endpoint.port for endpoint in endpoints_of(offer)) if offer else ()
+        port = lowest_free((*ports.values(), *relayed), first=first, last=last)
         if port is None:
             raise Refused(
                 f"no listen port from {first} to {last} is free",
@@ -153,9 +159,10 @@ class Networks:
         self._publisher.withdraw(f"member/{network}/{self._own}")
         del self.loops[network]
         with self._cache.batch():
-            self._cache.forget_below(f"member/{network}/")
-            self._cache.forget_below(f"sighting/{network}/")
-            self._cache.forget(f"network/{network}")
+            if not self._relaying.holds(network):
+                self._cache.forget_below(f"member/{network}/")
+                self._cache.forget_below(f"sighting/{network}/")
+                self._cache.forget(f"network/{network}")
             self._cache.free_port(network)
             self._cache.drop_attachments(network)
             self._cache.drop_setting(f"joined/{network}")

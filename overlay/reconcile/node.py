@@ -13,11 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from overlay.documents import trust
 from overlay.documents.relays import Sighting
-from overlay.documents.schema import Farm, Member, Network, Node, Result
+from overlay.documents.schema import Farm, Member, Network, Result
 from overlay.errors import Refused, Rejected, Unavailable
 from overlay.keys.identity import Identity
 from overlay.model import NetworkId, NodeId
@@ -31,6 +28,7 @@ from overlay.ports import Clock
 from overlay.reconcile import workloads
 from overlay.reconcile.acceptance import Acceptance
 from overlay.reconcile.backoff import Backoff
+from overlay.reconcile.description import Description
 from overlay.reconcile.feed import BATCH_DOCUMENTS, Batch, Feed
 from overlay.reconcile.heard import Heard
 from overlay.reconcile.intake import Intake
@@ -39,6 +37,8 @@ from overlay.reconcile.keyring import Keyring
 from overlay.reconcile.machine import LinkNotices, Machine, Notices
 from overlay.reconcile.networks import Networks
 from overlay.reconcile.publisher import Publisher
+from overlay.reconcile.relayed import select_offer
+from overlay.reconcile.relaying import Relaying
 from overlay.reconcile.resource import ResourceLoop
 from overlay.reconcile.results import Results
 from overlay.reconcile.schedule import NOTIFICATION
@@ -91,12 +91,24 @@ class NodeLoop:
         self.machine = Machine(
             configurator, shell, clock, random, self.publisher, self._note_outcome, Heard(cache)
         )
+        self.relaying = Relaying(
+            identity,
+            cache=cache,
+            intake=self.intake,
+            keys=self.keys,
+            publisher=self.publisher,
+            clock=clock,
+            random=random,
+            on_change=self._note_relaying,
+            ask_again=self._ask_again,
+        )
         self.networks = Networks(
             self.id,
             settings,
             cache=cache,
             keys=self.keys,
             machine=self.machine,
+            relaying=self.relaying,
             journal=self.journal,
             results=self.results,
         )
@@ -110,15 +122,25 @@ class NodeLoop:
             keys=self.keys,
             networks=self.networks,
             publisher=self.publisher,
+            relaying=self.relaying,
             journal=self.journal,
             clock=clock,
             on_open=self._start,
+        )
+        self.description = Description(
+            identity,
+            settings,
+            backend=shell.wireguard.name,
+            relaying=self.relaying,
+            intake=self.intake,
+            publisher=self.publisher,
         )
         self._group: asyncio.TaskGroup | None = None
         self._changed = asyncio.Event()
         self._client: RegistryClient | None = None
         self._has_client = asyncio.Event()
         self._resync = asyncio.Event()
+        self._asks_again = False  # for everything; until a snapshot comes no revision counts
 
     # Life.
 
@@ -129,15 +151,24 @@ class NodeLoop:
         for _, verified in self.documents.stored("farm/"):
             if isinstance(verified.document, Farm) and verified.document.farm == self.settings.farm:
                 self.networks.farm = verified.document
+        self.relaying.load(select_offer(self.farm, self.id))
+        ports = self._cache.ports()
         for key, verified in self.documents.stored("network/"):
-            if isinstance(verified.document, Network):
-                self._reopen(NetworkId(key.partition("/")[2]), verified.document)
+            if not isinstance(verified.document, Network):
+                continue
+            is_relayed = self.relaying.load_document(verified.document)
+            # A network that is ours has a port, from the transaction that brought it.
+            if (network := NetworkId(key.partition("/")[2])) in ports:
+                self._reopen(network, verified.document)
+            elif not is_relayed:
+                self._cache.forget(key)
+                self._cache.forget_below(f"member/{network}/")
         self._load_members()
         self._load_results()
         with self._cache.batch():
             for loop in self.loops.values():
                 self.networks.refresh(loop)
-            self._describe_node()
+            self.description.publish()
         for key in self._own_keys():
             self.publisher.offer(key)
 
@@ -152,10 +183,12 @@ class NodeLoop:
     def _load_members(self) -> None:
         for _, verified in self.documents.stored("member/"):
             member = verified.document
+            self.relaying.load_document(member)
             if isinstance(member, Member) and (loop := self.networks.get(member.network)):
                 loop.goals.put_member(member, now=self.clock.monotonic())
         for _, verified in self.documents.stored("sighting/"):
             said = verified.document
+            self.relaying.load_document(said)
             if isinstance(said, Sighting) and (loop := self.networks.get(said.network)):
                 loop.goals.put_sighting(said, now=self.clock.monotonic())
 
@@ -177,6 +210,7 @@ class NodeLoop:
                 ("publisher", self.publisher.run),
                 ("feed", self._follow),
                 ("links", self._watch_links),
+                ("relay", self.relaying.run),
                 ("notifications", self._watch_resources),
             ):
                 group.create_task(self._supervise(task, name), name=name)
@@ -257,6 +291,7 @@ class NodeLoop:
             case tuple():
                 self.documents.take(event)
             case Snapshot(revision=revision, documents=documents):
+                self._asks_again = False
                 for start in range(0, len(documents), BATCH_DOCUMENTS):
                     self.documents.take(documents[start : start + BATCH_DOCUMENTS])
                     await asyncio.sleep(0)
@@ -335,9 +370,14 @@ class NodeLoop:
         if self.refused:
             # There is room for a network that was turned away; ask for everything again.
             self.refused.clear()
-            self._cache.drop_setting(self._revision_name)
-            self._resync.set()
+            self._ask_again()
         self._bump()
+
+    def _ask_again(self) -> None:
+        """Have the registry send everything."""
+        self._cache.drop_setting(self._revision_name)
+        self._asks_again = True
+        self._resync.set()
 
     # What others hear of us.
 
@@ -352,21 +392,11 @@ class NodeLoop:
         if outcome.error is None or loop.failures > 1:  # one failure may be a moment's
             self.results.report(loop.network, outcome.document_version, outcome.error)
 
-    def _describe_node(self) -> None:
-        settings = self.settings
-        said = Node(
-            node=self.id,
-            version=1,
-            name=settings.name,
-            software=settings.software,
-            backend=self.machine.shell.wireguard.name,
-            capacity=settings.capacity,
-            farm=settings.farm,
-        )
-        key = trust.document_key(said)
-        held = next((v.document for k, v in self.documents.stored("node/") if k == key), None)
-        if not isinstance(held, Node) or msgspec.structs.replace(held, version=1) != said:
-            self.publisher.sign(said, self.identity)
+    def _note_relaying(self) -> None:
+        """What the relay does changed, perhaps also what we are to tenants."""
+        with suppress(Unavailable):  # it is tried again at the next change, and at the next start
+            self.description.publish()
+        self._bump()
 
     def _own_keys(self) -> set[str]:
         members = {
@@ -374,7 +404,7 @@ class NodeLoop:
             for loop in self.loops.values()
             if self.id in loop.goals.selection.members
         }
-        return {f"node/{self.id}", *members, *self.results.keys()}
+        return {f"node/{self.id}", *members, *self.results.keys(), *self.relaying.said}
 
     # Surroundings and small things.
 
@@ -403,7 +433,7 @@ class NodeLoop:
         return None if stored is None else int(stored)
 
     def _note_revision(self, revision: int) -> None:
-        if self._revision() != revision:
+        if self._revision() != revision and not self._asks_again:
             self._cache.set_setting(self._revision_name, str(revision))
 
     def now(self) -> int:

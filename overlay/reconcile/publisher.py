@@ -14,6 +14,7 @@ import msgspec
 
 from overlay.documents import trust
 from overlay.documents.envelope import sign
+from overlay.documents.relays import Sighting
 from overlay.documents.schema import Member, Node, Result, encode, kind_of, payload_type
 from overlay.documents.trust import Verified
 from overlay.errors import OverlayError, Unavailable
@@ -25,6 +26,8 @@ from overlay.reconcile.backoff import Backoff
 from overlay.reconcile.intake import Intake
 
 log = logging.getLogger(__name__)
+
+Own = Member | Node | Result | Sighting  # what a node says
 
 REFUSED_AGAIN_S = 60.0  # what the registry refuses is offered again after this time
 
@@ -58,13 +61,13 @@ class Publisher:
         self._backoff.reset()
         self._work.set()
 
-    def sign(self, document: Member | Node | Result, *signers: Signer) -> Verified:
+    def sign(self, document: Own, *signers: Signer) -> Verified:
         """The document as the next version of itself, on disk and on its way."""
         verified = self.store(document, *signers)
         self.offer(verified.key)
         return verified
 
-    def store(self, document: Member | Node | Result, *signers: Signer) -> Verified:
+    def store(self, document: Own, *signers: Signer) -> Verified:
         """The document as the next version of itself, on disk."""
         key = trust.document_key(document)
         numbered = msgspec.structs.replace(document, version=self._intake.next_version(key))

@@ -25,6 +25,7 @@ class Roster:
         self.members: dict[WgPublicKey, Member] = {}
         self.at: dict[Place, Member] = {}
         self.own: dict[int, tuple[Member, Registration]] = {}
+        self.moves = 0  # how often somebody came, went or is heard from elsewhere
         self._membership: Membership = {}
         self._networks: dict[WgPublicKey, set[str]] = {}
 
@@ -80,6 +81,7 @@ class Roster:
         """From now on a member is heard from `place`, and nobody else is."""
         if member.place == place:
             return
+        self.moves += 1
         if (former := self.at.get(place)) is not None:
             former.place = None
         if member.place is not None:
@@ -90,6 +92,7 @@ class Roster:
     def unregister(self, member: Member) -> None:
         """Nobody knows where it is; its key and its last timestamp are remembered."""
         if member.place is not None:
+            self.moves += 1
             del self.at[member.place]
             member.place = None
         for registration in list(member.registrations):

@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from overlay.errors import Rejected, Unavailable
@@ -40,11 +40,19 @@ _log = logging.getLogger(__name__)
 class Relay:
     """A relay that runs: who may use it can be replaced, and what it did can be looked at."""
 
-    def __init__(self, table: Table, sockets: Sequence[socket.socket], clock: Clock) -> None:
+    def __init__(
+        self,
+        table: Table,
+        sockets: Sequence[socket.socket],
+        clock: Clock,
+        on_moved: Callable[[], None],
+    ) -> None:
         self._table = table
         self._clock = clock
         self._sockets = {each.family: each for each in sockets}
         self._unsent = 0
+        self._on_moved = on_moved
+        self._moves = table.moves
 
     @property
     def unsent(self) -> int:
@@ -54,6 +62,7 @@ class Relay:
     def allow(self, membership: Membership) -> None:
         """From now on these may use it; the others stop at once."""
         self._table.allow(membership)
+        self._note_moves()
 
     def where(self, key: WgPublicKey) -> Place | None:
         """The address from which a registered member is heard."""
@@ -80,10 +89,17 @@ class Relay:
                     sendings.append(sending)
         for place, cars in trains.join(sendings):
             self._send(place, cars)
+        self._note_moves()
 
     def expire(self) -> None:
         """Forget what has had its time."""
         self._table.expire(self._clock.monotonic())
+        self._note_moves()
+
+    def _note_moves(self) -> None:
+        if self._table.moves != self._moves:
+            self._moves = self._table.moves
+            self._on_moved()
 
     def _send(self, place: Place, cars: list[bytes]) -> None:
         sock = self._sockets[socket.AF_INET if len(place) == 2 else socket.AF_INET6]
@@ -133,8 +149,12 @@ async def running(
     *,
     membership: Membership,
     bounds: Bounds | None = None,
+    on_moved: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Relay]:
-    """A relay serves on these sockets until the block ends; they are closed then."""
+    """A relay serves on these sockets until the block ends; they are closed then.
+
+    `on_moved` is told when a member is heard from elsewhere, or not any more.
+    """
     own_ports = frozenset(sock.getsockname()[1] for sock in sockets)
     table = Table(
         key,
@@ -144,7 +164,7 @@ async def running(
         bounds=bounds,
     )
     table.allow(membership)
-    relay = Relay(table, sockets, clock)
+    relay = Relay(table, sockets, clock, on_moved)
     loop = asyncio.get_running_loop()
     try:
         for sock in sockets:

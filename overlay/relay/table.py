@@ -95,6 +95,11 @@ class Table:
                     self._forget_route(member, index)
         self._forget_members(lambda member: not self._roster.may_use(member.key))
 
+    @property
+    def moves(self) -> int:
+        """Grows whenever a member is heard from another address than before, or not any more."""
+        return self._roster.moves
+
     def where(self, key: WgPublicKey) -> Place | None:
         """The address from which a registered member is heard."""
         member = self._roster.members.get(key)
