@@ -129,6 +129,45 @@ class RuleStatus(msgspec.Struct, frozen=True):
     ports: tuple[str, ...]  # "80", "8000-8100"; empty: all
 
 
+class NetworkRelayStatus(msgspec.Struct, frozen=True):
+    """A relay that the network names, as a member sees it."""
+
+    name: str
+    node: str
+    public_key: str  # base64
+    endpoints: tuple[str, ...]
+    hears_us_at: str | None  # from which endpoint it says that it hears this node
+
+
+class RelayedNetworkStatus(msgspec.Struct, frozen=True):
+    """A network that names this node as a relay."""
+
+    id: str
+    name: str
+    owners: tuple[str, ...]
+    version: int
+    members: int  # who may use the relay
+    heard: int  # of these, who has registered
+    message: str  # what is wrong, empty when nothing is
+    remedy: str
+
+
+class RelayStatus(msgspec.Struct, frozen=True):
+    """This node as a relay, while its farm offers it as one."""
+
+    state: Literal["serving", "starting", "failed"]
+    message: str
+    remedy: str
+    public_key: str | None  # base64
+    endpoints: tuple[str, ...]  # as the farm offers them
+    registered: int
+    sessions: int
+    forwarded_bytes: int
+    unsent: int
+    packets: dict[str, int]  # by what became of them, since the relay has started
+    networks: tuple[RelayedNetworkStatus, ...]
+
+
 class NetworkStatus(msgspec.Struct, frozen=True):
     id: str
     name: str
@@ -159,6 +198,7 @@ class NetworkStatus(msgspec.Struct, frozen=True):
     refusals: tuple[Refusal, ...]
     last_pass_at: datetime | None
     last_change_at: datetime | None
+    relays: tuple[NetworkRelayStatus, ...] = ()
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -173,6 +213,7 @@ class Status(msgspec.Struct, frozen=True):
     repairs: tuple[Repair, ...]  # newest last, bounded
     refusals: tuple[Refusal, ...]  # of documents that belong to no network of ours
     health: tuple[HealthItem, ...]
+    relay: RelayStatus | None = None
 
 
 class PlannedChange(msgspec.Struct, frozen=True):

@@ -24,6 +24,7 @@ from overlay.keys import identity, wireguard
 from overlay.keys.identity import Kind
 from overlay.model import Endpoint, WgPublicKey
 
+DEFAULT_RELAY_PORT = 51_819  # beside the ports that networks get unless a node says otherwise
 MAX_RELAY_OFFERS = 16  # of one farm
 MAX_RELAYS = 4  # of one network: a member registers with two, and two may be gone
 MAX_RELAY_ENDPOINTS = 2  # one of each family

@@ -65,6 +65,18 @@ def complete_nodes(_: click.Context, __: click.Parameter, incomplete: str) -> li
     return _starting({name for _, name, _ in farm_nodes(Home())}, incomplete)
 
 
+def complete_relays(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Names of relays in network files."""
+    from zos_core.cli.home import Home
+    from zos_core.files.network import parse_network_file
+
+    home, names = Home(), set[str]()
+    for network in home.file_names("networks"):
+        with suppress(OverlayError):
+            names |= parse_network_file(home.read_file("networks", network)).relays.keys()
+    return _starting(names, incomplete)
+
+
 def complete_peers(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Names of everybody in the node's networks."""
     names = {peer.name for network in _networks() for peer in network.peers}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from overlay.documents import schema
@@ -129,7 +131,7 @@ def show(farm_name: str, registry: str | None) -> None:
     directory = edit.directory()
     published = directory.fetch(f"farm/{edit.file.farm}", schema.Farm)
     listed = set(published.nodes) if published else set()
-    nodes = []
+    nodes: list[dict[str, Any]] = []
     for name, entry in sorted(edit.file.nodes.items()):
         node = directory.fetch(f"node/{entry.node}", schema.Node)
         nodes.append(
@@ -139,10 +141,19 @@ def show(farm_name: str, registry: str | None) -> None:
                 "published": entry.node in listed,
                 "software": node.software if node else None,
                 "backend": node.backend if node else None,
+                "relay": list(entry.relay),
+                "relay_key": node.relay_key if node else None,
             }
         )
     rows = (
-        (n["name"], n["software"] or "not seen yet", n["backend"] or "-", n["node"]) for n in nodes
+        (
+            n["name"],
+            n["software"] or "not seen yet",
+            n["backend"] or "-",
+            ",".join(entry for entry in n["relay"]) or "-",
+            n["node"],
+        )
+        for n in nodes
     )
     header = f"farm {edit.file.name}  {edit.file.farm}  version {edit.file.version}"
     value = {
@@ -152,7 +163,7 @@ def show(farm_name: str, registry: str | None) -> None:
         "published_version": published.version if published else None,
         "nodes": nodes,
     }
-    table = output.table(("NAME", "SOFTWARE", "WIREGUARD", "NODE"), map(_texts, rows))
+    table = output.table(("NAME", "SOFTWARE", "WIREGUARD", "RELAY", "NODE"), map(_texts, rows))
     output.show(value, header, *table)
 
 

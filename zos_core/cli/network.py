@@ -19,6 +19,7 @@ from zos_core.cli.names import choose_node
 from zos_core.cli.network_access import access
 from zos_core.cli.network_look import diff, list_, plan, show
 from zos_core.cli.network_publish import publish
+from zos_core.cli.network_relay import relay
 from zos_core.cli.publishing import NetworkEdit
 from zos_core.cli.types import DURATION
 from zos_core.files import network as network_files
@@ -209,7 +210,7 @@ def delete(net: str, yes: bool, registry: str | None) -> None:
     _finish(edit, False, f"{edit.file.name} is deleted")
 
 
-for _command in (access, diff, list_, plan, publish, show):
+for _command in (access, diff, list_, plan, publish, relay, show):
     network.add_command(_command)
 
 

@@ -215,6 +215,7 @@ def _view(network: Network, members: Sequence[Member], results: Sequence[Result]
             for i in network.invitations
         ],
         "policy": msgspec.to_builtins(network.policy),
+        "relays": msgspec.to_builtins(network.relays),
     }
 
 
@@ -284,6 +285,12 @@ def _lines(value: Mapping[str, Any]) -> Iterator[str]:
                 (i["name"], f"{i['used']} of {i['uses']}", i["expires"])
                 for i in value["invitations"]
             ),
+        )
+    if value["relays"]:
+        yield ""
+        yield from output.table(
+            ("RELAY", "ENDPOINTS", "NODE"),
+            ((r["name"], ",".join(r["endpoints"]), r["node"]) for r in value["relays"]),
         )
     if value["policy"]:
         yield ""

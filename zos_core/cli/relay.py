@@ -1,4 +1,4 @@
-"""`zos relay`: a relay that runs alone, for stock WireGuard on both sides."""
+"""`zos relay`: relays of a farm, and a relay that runs alone, for stock WireGuard."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING
 
 import click
 
+from overlay.documents.relays import DEFAULT_RELAY_PORT
 from overlay.errors import OverlayError, Unavailable
 from overlay.keys import store
 from overlay.keys.identity import Kind
 from overlay.keys.wireguard import DeviceKey, format_key
 from zos_core.cli import output
 from zos_core.cli.command import Group, group
+from zos_core.cli.relay_offer import offer, status, withdraw
 
 if TYPE_CHECKING:
     from overlay.model import Endpoint
     from overlay.relay.roster import Membership
     from overlay.relay.server import Relay
 
-DEFAULT_PORT = 51_821
-EVERYWHERE = (f"0.0.0.0:{DEFAULT_PORT}", f"[::]:{DEFAULT_PORT}")
+EVERYWHERE = (f"0.0.0.0:{DEFAULT_RELAY_PORT}", f"[::]:{DEFAULT_RELAY_PORT}")
 STATISTICS_EVERY_S = 60.0
 
 _log = logging.getLogger(__name__)
@@ -33,12 +34,17 @@ _file = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def relay() -> None:
     """Pass on packets between members of a network that do not reach each other.
 
-    A relay cannot read what it passes on. Members are stock WireGuard: the relay's public key is
-    one more peer of theirs, without allowed IPs and with PersistentKeepalive = 25, and peers behind
-    the relay have its address as their endpoint.
+    A relay cannot read what it passes on. An operator offers nodes of a farm; a tenant names them:
+    zos network relay add.
+
+    A relay may also run alone, for stock WireGuard: its public key is one more peer there, without
+    allowed IPs and with PersistentKeepalive = 25, and peers behind it have its address as their
+    endpoint.
 
     \b
     Examples:
+      zos relay offer basement n1 --endpoint 192.0.2.1
+      zos relay status
       zos relay key new ./relay.key
       zos relay serve --key ./relay.key --members ./members.toml
     """
@@ -119,7 +125,7 @@ def serve(
     \b
     Examples:
       zos relay serve --key ./relay.key --members ./members.toml
-      zos relay serve --key ./relay.key --members ./members.toml --listen 192.0.2.1:51821
+      zos relay serve --key ./relay.key --members ./members.toml --listen 192.0.2.1:51819
     """
     import asyncio
 
@@ -131,6 +137,10 @@ def serve(
     membership = _read(members)
     start_logging("json" if log_format == "json" else "text", log_level)
     asyncio.run(_serve(device, listening, members, membership))
+
+
+for _command in (offer, withdraw, status):
+    relay.add_command(_command)
 
 
 async def _serve(

@@ -12,6 +12,7 @@ from zos_core.cli import local, output
 from zos_core.cli.command import command
 from zos_core.cli.completion import complete_networks
 from zos_core.cli.exits import Exit
+from zos_core.cli.relay_offer import format_relay
 from zos_core.status import HealthItem, NetworkStatus, PeerStatus, Status
 
 WATCH_TIMEOUT_S = 60.0
@@ -51,7 +52,10 @@ def format_status(status: Status) -> Iterator[str]:
     for network in status.networks:
         yield ""
         yield from _network(network, status.at)
-    if not status.networks:
+    if status.relay is not None:
+        yield ""
+        yield from format_relay(status.relay)
+    if not status.networks and status.relay is None:
         yield ""
         yield "in no network; ask a tenant to name this node, or: zos join TOKEN"
     if status.repairs:
@@ -125,6 +129,9 @@ def _network(network: NetworkStatus, now: datetime) -> Iterator[str]:
                 for a in network.attachments
             ),
         )
+    for relay in network.relays:
+        heard = f"hears us at {relay.hears_us_at}" if relay.hears_us_at else "does not hear us"
+        yield f"  relay {relay.name} at {', '.join(relay.endpoints)}, {heard}"
     if network.last_change_at is not None:
         yield f"  last change {_seconds(network.last_change_at, now)} ago"
 

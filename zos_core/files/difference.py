@@ -16,7 +16,7 @@ from overlay.model import Prefix
 class Difference(msgspec.Struct, frozen=True):
     """One entry that is not the same; `before` or `after` is None when it comes or goes."""
 
-    section: Literal["members", "invitations", "access", "policy", "revoked", "network"]
+    section: Literal["members", "invitations", "access", "policy", "relays", "revoked", "network"]
     name: str
     before: Mapping[str, Any] | None
     after: Mapping[str, Any] | None
@@ -60,7 +60,7 @@ def subnets(network: Network, index: int) -> tuple[Prefix, Prefix]:
 
 def _entries(network: Network) -> dict[tuple[Any, str], Mapping[str, Any]]:
     entries: dict[tuple[Any, str], Mapping[str, Any]] = {}
-    for section in ("members", "invitations", "access"):
+    for section in ("members", "invitations", "access", "relays"):
         for entry in getattr(network, section):
             fields = msgspec.to_builtins(entry)
             entries[section, fields.pop("name")] = fields
@@ -94,6 +94,10 @@ def _consequence(difference: Difference, draft: Network) -> Iterator[str]:
             yield _joined(difference, draft)
         case "invitations":
             yield _invited(name, after)
+        case "relays" if after is None:
+            yield f"no member reaches another by way of {name} any more"
+        case "relays":
+            yield f"members that are hidden from each other register with {name}"
         case "policy":
             yield "every member loads its firewall anew"
         case "revoked":

@@ -9,7 +9,8 @@ import tomlkit
 from msgspec import Meta
 
 from overlay.documents import schema
-from overlay.documents.fields import MAX_VERSION, IdText, Label, Version
+from overlay.documents.fields import MAX_VERSION, EndpointText, IdText, Label, Version
+from overlay.documents.relays import MAX_RELAY_ENDPOINTS, RelayOffer
 from overlay.documents.schema import Farm
 from overlay.errors import Conflict, Rejected
 from zos_core.files.toml import parse_toml, set_version
@@ -19,6 +20,8 @@ class NodeEntry(msgspec.Struct, frozen=True):
     """A node of the farm, under the name that the operator gives it."""
 
     node: IdText
+    # Where tenants reach it as a relay, one endpoint of each family; none: it is no relay.
+    relay: Annotated[tuple[EndpointText, ...], Meta(max_length=MAX_RELAY_ENDPOINTS)] = ()
 
 
 class FarmFile(msgspec.Struct, frozen=True):
@@ -39,7 +42,14 @@ def parse_farm_file(text: str) -> FarmFile:
 def farm_document(file: FarmFile, version: Version) -> Farm:
     """The document that the file says, as every node will read it. Raises Rejected."""
     nodes = tuple(sorted(entry.node for entry in file.nodes.values()))
-    document = Farm(farm=file.farm, version=version, name=file.name, nodes=nodes)
+    offers = (RelayOffer(entry.node, entry.relay) for entry in file.nodes.values() if entry.relay)
+    document = Farm(
+        farm=file.farm,
+        version=version,
+        name=file.name,
+        nodes=nodes,
+        relays=tuple(sorted(offers, key=lambda offer: offer.node)),
+    )
     parsed = schema.parse_document(schema.encode(document), schema.payload_type("farm"))
     assert isinstance(parsed, Farm)  # noqa: S101 - what the payload type above says
     return parsed
@@ -74,16 +84,41 @@ def add_node(text: str, name: str, *, node: str) -> str:
 
 def remove_node(text: str, name: str) -> str:
     """The file without the node that has this name or id."""
-    file = parse_farm_file(text)
-    names = [known for known, entry in file.nodes.items() if name in (known, entry.node)]
-    if not names:
-        there = ", ".join(sorted(file.nodes)) or "none"
-        raise Rejected(f"{file.name} has no node {name!r}", field="nodes", remedy=f"nodes: {there}")
+    known = _name_of(parse_farm_file(text), name)
     tree = tomlkit.parse(text)
-    del tree["nodes"][names[0]]
+    del tree["nodes"][known]
+    return tomlkit.dumps(tree)
+
+
+def offer_relay(text: str, name: str, *, endpoints: tuple[str, ...]) -> str:
+    """The file with the node offered as a relay; the node is named, or given by its id."""
+    known = _name_of(parse_farm_file(text), name)
+    tree = tomlkit.parse(text)
+    tree["nodes"][known]["relay"] = list(endpoints)
+    return tomlkit.dumps(tree)
+
+
+def withdraw_relay(text: str, name: str) -> str:
+    """The file without the offer. Raises Rejected when the node is not offered."""
+    file = parse_farm_file(text)
+    known = _name_of(file, name)
+    if not file.nodes[known].relay:
+        there = ", ".join(sorted(n for n, entry in file.nodes.items() if entry.relay)) or "none"
+        raise Rejected(f"{known} is not offered", field="nodes", remedy=f"relays: {there}")
+    tree = tomlkit.parse(text)
+    del tree["nodes"][known]["relay"]
     return tomlkit.dumps(tree)
 
 
 def signed_as(text: str, version: int) -> str:
     """The file after its document was signed as `version`."""
     return set_version(text, version)
+
+
+def _name_of(file: FarmFile, name: str) -> str:
+    """What the file calls the node that has this name or id. Raises Rejected."""
+    names = [known for known, entry in file.nodes.items() if name in (known, entry.node)]
+    if not names:
+        there = ", ".join(sorted(file.nodes)) or "none"
+        raise Rejected(f"{file.name} has no node {name!r}", field="nodes", remedy=f"nodes: {there}")
+    return names[0]

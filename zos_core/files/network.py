@@ -17,6 +17,7 @@ from msgspec import Meta
 from overlay import addressing
 from overlay.documents import schema
 from overlay.documents.fields import MAX_VERSION, IdText, Index, Label, Version
+from overlay.documents.relays import Relay
 from overlay.documents.schema import Network
 from overlay.errors import Conflict, Rejected
 from zos_core.files.toml import parse_toml, set_version
@@ -55,6 +56,14 @@ class AccessEntry(msgspec.Struct, frozen=True):
     via: str
 
 
+class RelayEntry(msgspec.Struct, frozen=True):
+    """By way of whom members reach each other; the first in the file comes first."""
+
+    node: IdText
+    public_key: str
+    endpoints: tuple[str, ...]
+
+
 class PolicyEntry(msgspec.Struct, frozen=True, rename={"source": "from"}):
     """Traffic that is allowed; without any entry everything inside the network is."""
 
@@ -78,6 +87,7 @@ class NetworkFile(msgspec.Struct, frozen=True):
     invitations: dict[Label, InvitationEntry] = {}
     access: dict[Label, AccessEntry] = {}
     policy: tuple[PolicyEntry, ...] = ()
+    relays: dict[Label, RelayEntry] = {}
 
 
 def parse_network_file(text: str) -> NetworkFile:
@@ -109,6 +119,10 @@ def network_document(file: NetworkFile, version: Version) -> Network:
             for rule in file.policy
         ),
         revoked=tuple(sorted(file.revoked)),
+        relays=tuple(
+            Relay(name, entry.node, entry.public_key, entry.endpoints)
+            for name, entry in file.relays.items()
+        ),
         deleted=file.deleted,
     )
     parsed = schema.parse_document(schema.encode(document), schema.payload_type("network"))
@@ -176,7 +190,30 @@ def add_access(text: str, name: str, *, public_key: str, index: int, via: str) -
     return _add(text, "access", name, {"public_key": public_key, "index": index, "via": via})
 
 
-def remove_entry(text: str, section: Literal["members", "invitations", "access"], name: str) -> str:
+def add_relay(text: str, name: str, entry: RelayEntry) -> str:
+    """The file with one more relay. Raises Conflict when the name or the node is there."""
+    for known, there in parse_network_file(text).relays.items():
+        if name == known or entry.node == there.node:
+            raise Conflict(f"{known!r} is a relay already", field=f"relays.{known}")
+    return set_relay(text, name, entry)
+
+
+def set_relay(text: str, name: str, entry: RelayEntry) -> str:
+    """The file with this relay under this name."""
+
+    def change(tree: tomlkit.TOMLDocument) -> None:
+        if "relays" not in tree:
+            tree["relays"] = tomlkit.table(is_super_table=True)
+        if name not in tree["relays"]:
+            tree["relays"][name] = tomlkit.table()
+        tree["relays"][name].update(msgspec.to_builtins(entry))
+
+    return _edited(text, change)
+
+
+def remove_entry(
+    text: str, section: Literal["members", "invitations", "access", "relays"], name: str
+) -> str:
     """The file without the entry. Raises Rejected naming what is there instead."""
     tree = tomlkit.parse(text)
     known: Mapping[str, Any] = tree.get(section, {})

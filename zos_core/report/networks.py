@@ -18,6 +18,7 @@ from overlay.netns.state import Attachment
 from overlay.reconcile.resource import ResourceLoop
 from zos_core.report.peers import read_peers
 from zos_core.report.refusals import network_refusals
+from zos_core.report.relay import network_relays
 from zos_core.status import AttachmentStatus, NetworkState, NetworkStatus, RuleStatus
 
 DEVICE_PATIENCE_S = 2.0  # a person waits; a device of any size answers sooner
@@ -60,6 +61,7 @@ async def read_network(loop: ResourceLoop, *, now: datetime) -> NetworkStatus:
         refusals=network_refusals(loop, now=now),
         last_pass_at=loop.outcome.at if loop.outcome else None,
         last_change_at=loop.last_change_at,
+        relays=network_relays(loop),
     )
 
 

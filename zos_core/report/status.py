@@ -10,6 +10,7 @@ from zos_core.report.facts import Facts
 from zos_core.report.health import read_health
 from zos_core.report.networks import read_network, refused_network
 from zos_core.report.refusals import network_of, refusal_status
+from zos_core.report.relay import read_relay, relay_health
 from zos_core.status import SCHEMA, FarmState, NodeStatus, RegistryStatus, Repair, Status
 
 
@@ -21,7 +22,7 @@ async def read_status(node: NodeLoop, facts: Facts) -> Status:
         refused_network(id_, document, error) for id_, (document, error) in node.refused.items()
     ]
     networks.sort(key=lambda network: (network.name, network.id))
-    own, registry = _node(node, facts), _registry(node, facts)
+    own, registry, relay = _node(node, facts), _registry(node, facts), read_relay(node)
     return Status(
         schema=SCHEMA,
         generation=node.generation,
@@ -35,7 +36,8 @@ async def read_status(node: NodeLoop, facts: Facts) -> Status:
             for refusal in node.journal.refusals
             if network_of(refusal.key) not in node.loops
         ),
-        health=tuple(read_health(node, facts, own, registry, networks)),
+        health=(*read_health(node, facts, own, registry, networks), *relay_health(relay)),
+        relay=relay,
     )
 
 

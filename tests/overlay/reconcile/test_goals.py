@@ -192,6 +192,9 @@ def test_a_sighting_of_who_is_no_relay_is_nothing() -> None:  # DOC-064
     goals.put_sighting(sighting("r2", 1, other="203.0.113.9:4444"), now=NOW)
     goals.put_sighting(sighting("other", 1, other="203.0.113.9:4444"), now=NOW)
     assert candidates(goals) == []
+    # What it said then does not count when it is named later.
+    goals.put_network(relayed(*RELAYS, version=2), now=NOW)
+    assert candidates(goals) == []
 
 
 def test_a_relay_that_is_none_any_more_is_not_believed_any_more() -> None:  # DOC-064

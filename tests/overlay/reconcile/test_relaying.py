@@ -309,6 +309,20 @@ async def test_a_member_that_relays_keeps_what_either_needs(stage: Stage) -> Non
         await node.until(lambda: node.peers() == keys("n2"), "a peer")
 
 
+async def test_a_member_that_relays_no_longer_stays_a_member(stage: Stage) -> None:
+    # NODE-061
+    both, n2 = stage.named("own", "n2"), stage.world.member("n2", 2)
+    async with stage.running(stage.offer(), both, n2) as node:
+        await node.until(lambda: allowed(node) == {HOME: keys("n2")}, "a member")
+        await node.until(lambda: node.peers() == keys("n2"), "a peer")
+        stage.registry.send(stage.world.network("own", "n2", version=2))
+        await node.until(lambda: allowed(node) == {}, "no relay")
+        n2_key = f"member/{HOME}/{N2.id}"
+        assert {f"network/{HOME}", n2_key} <= on_disk(node)
+    async with stage.running(registry=None) as node:
+        await node.until(lambda: node.peers() == keys("n2"), "a peer")
+
+
 async def test_no_network_gets_the_relay_s_port(stage: Stage) -> None:
     # NODE-063
     first = stage.port

@@ -1,0 +1,141 @@
+"""`zos relay offer|withdraw|status`: an operator's nodes as relays for tenants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+import msgspec
+
+from overlay import addressing
+from overlay.documents.fields import check_endpoint
+from overlay.documents.relays import DEFAULT_RELAY_PORT
+from overlay.model import Endpoint
+from zos_core.cli import local, output
+from zos_core.cli.command import Command
+from zos_core.cli.completion import complete_farms, complete_nodes
+from zos_core.cli.directory import registry_option
+from zos_core.cli.exits import Exit
+from zos_core.cli.home import Home
+from zos_core.cli.publishing import FarmEdit
+from zos_core.files import farm as farm_files
+from zos_core.status import RelayStatus
+
+_FARM = click.argument("farm_name", metavar="FARM", shell_complete=complete_farms)
+_NODE = click.argument("node", shell_complete=complete_nodes)
+_no_publish = click.option("--no-publish", is_flag=True, help="Edit the file only.")
+
+
+@click.command("offer", cls=Command)
+@_FARM
+@_NODE
+@click.option(
+    "--endpoint",
+    "endpoints",
+    metavar="ADDRESS[:PORT]",
+    multiple=True,
+    required=True,
+    help=f"Where everybody reaches the relay; one of each family. Port {DEFAULT_RELAY_PORT}.",
+)
+@registry_option
+@_no_publish
+def offer(
+    farm_name: str, node: str, endpoints: tuple[str, ...], registry: str | None, no_publish: bool
+) -> None:
+    """Offer a node of the farm as a relay to any tenant who names it.
+
+    The node opens the port, makes a key and publishes both; nobody can use it before a tenant
+    names it in a network. Offering it again replaces the endpoints.
+
+    \b
+    Examples:
+      zos relay offer basement n1 --endpoint 192.0.2.1
+      zos relay offer basement n1 --endpoint 192.0.2.1:51819 --endpoint '[2001:db8::1]:51819'
+    """
+    found = tuple(str(_endpoint(text)) for text in endpoints)
+    edit = FarmEdit(Home(), farm_name, registry=registry)
+    edit.change(lambda text: farm_files.offer_relay(text, node, endpoints=found))
+    _finish(edit, no_publish=no_publish, done=f"{node} is offered as a relay at {', '.join(found)}")
+
+
+@click.command("withdraw", cls=Command)
+@_FARM
+@_NODE
+@registry_option
+@_no_publish
+def withdraw(farm_name: str, node: str, registry: str | None, no_publish: bool) -> None:
+    """Take an offer back. The node closes the port; its key stays, should it be offered again.
+
+    \b
+    Examples:
+      zos relay withdraw basement n1
+    """
+    edit = FarmEdit(Home(), farm_name, registry=registry)
+    edit.change(lambda text: farm_files.withdraw_relay(text, node))
+    _finish(edit, no_publish=no_publish, done=f"{node} is no relay any more")
+
+
+@click.command("status", cls=Command)
+@click.pass_context
+def status(ctx: click.Context) -> None:
+    """Show what the node of this machine does as a relay: for whom, and how much.
+
+    Exit code 1 when the node is no relay, or the relay does not run.
+
+    \b
+    Examples:
+      zos relay status
+      zos relay status --json
+    """
+    found = local.fetch_status().relay
+    if found is None:
+        output.show({"relay": None}, "this node is no relay")
+        output.say("its farm's operator runs: zos relay offer FARM NODE --endpoint ADDRESS")
+        ctx.exit(Exit.NOT_HEALTHY)
+    output.show({"relay": msgspec.to_builtins(found)}, *format_relay(found))
+    if found.state == "failed":
+        ctx.exit(Exit.NOT_HEALTHY)
+
+
+def format_relay(relay: RelayStatus) -> Iterator[str]:
+    """The role of a relay as lines."""
+    yield f"relay at {', '.join(relay.endpoints)}  {relay.public_key or 'no key'}  {relay.state}"
+    if relay.message:
+        yield f"  {relay.message} ({relay.remedy})"
+    yield (
+        f"  {relay.registered} members registered, {relay.sessions} sessions,"
+        f" {relay.forwarded_bytes} bytes forwarded"
+    )
+    dropped = {
+        fate: count
+        for fate, count in relay.packets.items()
+        if count and fate not in ("forwarded", "answered", "keepalive", "cookie")
+    }
+    if dropped:
+        yield "  dropped: " + ", ".join(f"{count} {fate}" for fate, count in dropped.items())
+    if relay.networks:
+        rows = (
+            (f"  {n.name}", f"{n.heard} of {n.members}", n.message or "-", n.id)
+            for n in relay.networks
+        )
+        yield from output.table(("  NETWORK", "HEARD", "TROUBLE", "ID"), rows)
+
+
+def _endpoint(text: str) -> Endpoint:
+    """An address, or an address with a port."""
+    if not (text.count(":") == 1 or "]:" in text):
+        bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+        address = addressing.parse_address(bare, field="--endpoint")
+        text = str(Endpoint(address, DEFAULT_RELAY_PORT))
+    return check_endpoint(text, "--endpoint")
+
+
+def _finish(edit: FarmEdit, *, no_publish: bool, done: str) -> None:
+    if no_publish:
+        edit.save()
+        output.say(f"not published; then run: zos farm publish {edit.named}")
+    else:
+        with output.progress("publishing"):
+            edit.publish()
+    value = {"farm": edit.file.farm, "version": edit.file.version, "published": not no_publish}
+    output.show({"name": edit.file.name, **value}, done)
