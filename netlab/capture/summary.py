@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 _IPV4, _IPV6, _ARP = 0x0800, 0x86DD, 0x0806
+_FRAGMENT = 44
+_EXTENSIONS = {0, 43, _FRAGMENT, 60}  # what stands between IPv6's header and what it carries
+_EXTENSION_BYTES = 8
 _PROTOCOLS = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 58: "icmp6"}
 _TCP_FLAGS = ((0x02, "syn"), (0x10, "ack"), (0x01, "fin"), (0x04, "rst"))
 _ICMP = {0: "echo reply", 3: "unreachable", 8: "echo request", 11: "time exceeded"}
@@ -16,6 +19,9 @@ _ICMPV6 = {
     3: "time exceeded",
     128: "echo request",
     129: "echo reply",
+    130: "multicast listener query",
+    131: "multicast listener report",
+    132: "multicast listener done",
     133: "router solicitation",
     134: "router advertisement",
     135: "neighbour solicitation",
@@ -69,7 +75,15 @@ def _ipv4(packet: bytes) -> Summary:
 def _ipv6(packet: bytes) -> Summary:
     ends = f"[{IPv6Address(packet[8:24])}]", f"[{IPv6Address(packet[24:40])}]"
     length = int.from_bytes(packet[4:6], "big") or len(packet) - 40
-    return _transport(packet[6], packet[40 : 40 + length], ends)
+    protocol, segment = packet[6], packet[40 : 40 + length]
+    while protocol in _EXTENSIONS and len(segment) >= _EXTENSION_BYTES:
+        following, size = segment[0], _EXTENSION_BYTES * (1 + segment[1])
+        if protocol == _FRAGMENT:
+            size = _EXTENSION_BYTES
+            if int.from_bytes(segment[2:4], "big") & 0xFFF8:
+                return Summary(_name(following), *ends, len(segment) - size, "fragment")
+        protocol, segment = following, segment[size:]
+    return _transport(protocol, segment, ends)
 
 
 def _transport(protocol: int, segment: bytes, ends: tuple[str, str]) -> Summary:

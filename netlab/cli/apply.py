@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from netlab.cli.complete import complete_files
 from netlab.cli.which import choose, lab_option
 from zos_core.cli import output
 from zos_core.cli.command import command
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 @command("plan")
 @lab_option
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument(
+    "file", metavar="FILE", type=click.Path(path_type=Path), shell_complete=complete_files
+)
 def plan(lab: str | None, file: Path) -> None:
     """Show what `zos lab apply FILE` would do to a lab that is up.
 
@@ -35,7 +38,9 @@ def plan(lab: str | None, file: Path) -> None:
 
 @command("apply")
 @lab_option
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument(
+    "file", metavar="FILE", type=click.Path(path_type=Path), shell_complete=complete_files
+)
 def apply(lab: str | None, file: Path) -> None:
     """Make a lab that is up what FILE says, touching the difference only.
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
 
 from overlay.errors import OverlayError
 
@@ -20,6 +21,25 @@ def complete_labs(_: click.Context, __: click.Parameter, incomplete: str) -> lis
     with suppress(OverlayError):
         return _starting((place.name for place in places.list_living()), incomplete)
     return []
+
+
+def complete_labs_and_files(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Labs that are up, and files."""
+    living = complete_labs(context, parameter, incomplete)
+    return [*map(CompletionItem, living), CompletionItem(incomplete, type="file")]
+
+
+def complete_files(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Labs that are shipped, by their names, and files."""
+    from netlab.labs.shelf import shipped_labs
+
+    shipped = [lab for lab in shipped_labs() if lab.name.startswith(incomplete)]
+    return [
+        *(CompletionItem(lab.name, help=lab.summary) for lab in shipped),
+        CompletionItem(incomplete, type="file"),
+    ]
 
 
 def complete_nodes(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netlab.cli.complete import complete_labs
+from netlab.cli.complete import complete_labs_and_files
 from netlab.cli.writing import write_new
 from zos_core.cli import output
 from zos_core.cli.command import command
@@ -20,7 +20,9 @@ FORMATS = {"svg": ".svg", "mermaid": ".mmd", "dot": ".dot"}
 
 
 @command("graph")
-@click.argument("what", metavar="[FILE|LAB]", required=False, shell_complete=complete_labs)
+@click.argument(
+    "what", metavar="[FILE|LAB]", required=False, shell_complete=complete_labs_and_files
+)
 @click.option("--format", "format_", type=click.Choice(list(FORMATS)), help="By default svg.")
 @click.option("-o", "--output", "path", metavar="FILE", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Write over a file that is there.")

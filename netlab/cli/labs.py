@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import click
 
+from netlab.cli.complete import complete_files
 from zos_core.cli import output
 from zos_core.cli.command import command
 
 
 @command("labs")
-@click.option("--show", metavar="LAB", help="Print its file, to read or to change.")
+@click.option(
+    "--show",
+    metavar="LAB",
+    shell_complete=complete_files,
+    help="Print its file, to read or to change.",
+)
 def labs(show: str | None) -> None:
     """List the labs that are shipped: each is a lesson, and `zos lab up` takes its name.
 
@@ -21,11 +27,12 @@ def labs(show: str | None) -> None:
     """
     from pathlib import Path
 
+    from netlab.files.reading import read_text
     from netlab.labs.shelf import find_lab, shipped_labs
 
     if show is not None:
         path = find_lab(Path(show))
-        text = path.read_text()
+        text = read_text(path)
         output.show({"name": show, "path": str(path), "text": text}, text.rstrip("\n"))
         return
     found = shipped_labs()

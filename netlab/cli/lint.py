@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from netlab.cli.complete import complete_files
 from zos_core.cli import output
 from zos_core.cli.command import command
 from zos_core.cli.exits import Exit
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 
 @command("lint")
 @click.argument(
-    "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+    "files",
+    metavar="FILE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
+    shell_complete=complete_files,
 )
 @click.pass_context
 def lint(context: click.Context, files: tuple[Path, ...]) -> None:

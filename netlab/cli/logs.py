@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +15,9 @@ from netlab.cli.which import choose, lab_option
 from overlay.errors import Rejected
 from zos_core.cli import output
 from zos_core.cli.command import command
+
+if TYPE_CHECKING:
+    from netlab.supervisor.places import Place
 
 POLL_S = 0.2
 LINES_MAX = 1_000_000
@@ -41,9 +46,8 @@ def logs(lab: str | None, follow: bool, lines: int, node: str | None) -> None:
     place = choose(lab)
     directory = place.workdir
     if node is not None:
+        _check_node(node, place)
         directory = place.workdir / node
-        if not directory.is_dir() or not _is_node(node, place.workdir):
-            raise _no_node(node, place.workdir)
     tail = _Tail(directory, lines)
     if not follow:
         found = [{"log": name, "line": line} for name, line in tail.read()]
@@ -85,20 +89,26 @@ class _Tail:
         return whole.decode(errors="replace").splitlines() if newline else []
 
 
-def _is_node(name: str, workdir: Path) -> bool:
-    return name in _nodes(workdir)
+def _check_node(name: str, place: Place) -> None:
+    """Raises Rejected when the lab has no such node.
+
+    The lab is asked about one that has written nothing yet, and only then: logs are there to be
+    read also when it does not answer.
+    """
+    from netlab.supervisor import asking
+    from netlab.supervisor.status import LabStatus
+
+    if name in (path.name for path in place.workdir.iterdir() if path.is_dir()):
+        return
+    nodes = [node.name for node in asking.get(place, "/v1/lab", LabStatus).nodes]
+    if name not in nodes:
+        raise _no_node(name, nodes)
 
 
-def _nodes(workdir: Path) -> list[str]:
-    return sorted(path.name for path in workdir.iterdir() if path.is_dir())
-
-
-def _no_node(name: str, workdir: Path) -> Rejected:
-    from zos_core.files.toml import nearest
-
-    guess = nearest(name, _nodes(workdir))
+def _no_node(name: str, nodes: list[str]) -> Rejected:
+    guess = difflib.get_close_matches(name, nodes, n=1, cutoff=0.0)
     return Rejected(
         f"there is no node {name!r}",
         field="NODE",
-        remedy=f"did you mean {guess!r}?" if guess else "see zos lab status",
+        remedy=f"did you mean {guess[0]!r}?" if guess else "see zos lab status",
     )

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 from itertools import islice
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
 
 from netlab.cli.complete import complete_places
 from netlab.cli.which import choose, lab_option
+from netlab.cli.writing import open_new
 from zos_core.cli import output
 from zos_core.cli.command import command
 
@@ -28,10 +30,16 @@ if TYPE_CHECKING:
 @lab_option
 @click.argument("name", metavar="LINK|NODE", shell_complete=complete_places)
 @click.option("-w", "--write", "path", metavar="FILE", help="As pcapng; - is standard output.")
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
 @click.option("--count", type=click.IntRange(min=1), help="Stop after so many packets.")
 @click.option("--duration", metavar="TIME", help="Stop after this time: 10s.")
 def pcap(
-    lab: str | None, name: str, path: str | None, count: int | None, duration: str | None
+    lab: str | None,
+    name: str,
+    path: str | None,
+    force: bool,
+    count: int | None,
+    duration: str | None,
 ) -> None:
     """Show what passes a link, at both ends, or all links of a node or router.
 
@@ -55,7 +63,7 @@ def pcap(
         if path is None:
             _print(tapped, heard)
         else:
-            _write(tapped, heard, path, about=name)
+            _write(tapped, heard, path, about=name, force=force)
 
 
 def _print(tapped: Tapped, heard: Iterator[Heard]) -> None:
@@ -83,11 +91,11 @@ def _show(tapped: Tapped, heard: Heard) -> None:
     output.show_line(f"{at:%H:%M:%S}.{micro:06d} {end} {heard.way:<3} {summary}")
 
 
-def _write(tapped: Tapped, heard: Iterator[Heard], path: str, *, about: str) -> None:
+def _write(tapped: Tapped, heard: Iterator[Heard], path: str, *, about: str, force: bool) -> None:
     from netlab.capture import pcapng
 
     received = [0] * len(tapped.taps)
-    with _opened(path) as file:
+    with _opened(path, force=force) as file:
         file.write(pcapng.section(comment=f"zos lab, {about}"))
         for tap in tapped.taps:
             file.write(pcapng.interface(tap.name, description=tap.about))
@@ -106,13 +114,13 @@ def _write(tapped: Tapped, heard: Iterator[Heard], path: str, *, about: str) -> 
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[IO[bytes]]:
+def _opened(path: str, *, force: bool) -> Iterator[IO[bytes]]:
     if path == "-":
         if sys.stdout.isatty():
             raise click.UsageError("a capture on a terminal: redirect it, or leave -w out")
         yield sys.stdout.buffer
     else:
-        with open(path, "wb") as file:  # noqa: PTH123 - a name that somebody typed
+        with open_new(Path(path), force=force) as file:
             yield file
 
 

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import click
 
+from netlab.cli.complete import complete_files
 from zos_core.cli import output
 from zos_core.cli.command import command
 
 
 @command("run")
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument(
+    "file", metavar="FILE", type=click.Path(path_type=Path), shell_complete=complete_files
+)
 @click.option("--name", metavar="NAME", help="What the lab is called, instead of the file's name.")
 @click.option("--keep-on-failure", is_flag=True, help="Leave the lab up when something fails.")
 @click.option(

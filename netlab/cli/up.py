@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from netlab.cli.complete import complete_files
 from zos_core.cli import output
 from zos_core.cli.command import command
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 
 @command("up")
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument(
+    "file", metavar="FILE", type=click.Path(path_type=Path), shell_complete=complete_files
+)
 @click.option("--name", metavar="NAME", help="What the lab is called, instead of the file's name.")
 @click.option("--foreground", is_flag=True, help="Stay; Ctrl-C ends the lab.")
 @click.option("--keep", is_flag=True, help="Keep logs, events and state when the lab ends.")

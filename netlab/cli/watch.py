@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import html
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -38,6 +43,20 @@ def watch(lab: str | None, port: int, opens: bool) -> None:
     asyncio.run(_serve(choose(lab), port, opens=opens))
 
 
+@contextmanager
+def _leading_to(address: str) -> Iterator[None]:
+    """The browser opens it, by way of a file: others on the machine can read its arguments.
+
+    The file is this user's alone and gone with the page.
+    """
+    with tempfile.TemporaryDirectory(prefix="zos-lab-") as directory:  # 0700
+        file = Path(directory) / "watch.html"
+        file.touch(0o600)
+        file.write_text(f'<meta http-equiv="refresh" content="0; url={html.escape(address)}">\n')
+        click.launch(str(file))
+        yield
+
+
 async def _serve(place: Place, port: int, *, opens: bool) -> None:
     from netlab.watch.server import Page, serving
     from netlab.watch.source import LivingLab
@@ -48,9 +67,8 @@ async def _serve(place: Place, port: int, *, opens: bool) -> None:
         async with serving(page, port=port) as address:
             output.show({"url": address, "lab": place.name}, address)
             output.say(f"watching {place.name}; Ctrl-C ends it")
-            if opens:
-                click.launch(address)
-            await page.run()
+            with _leading_to(address) if opens else nullcontext():
+                await page.run()
     except OSError as exc:
         raise Unavailable(
             f"port {port}: {exc.strerror}", field="--port", remedy="give another one, or 0"

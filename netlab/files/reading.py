@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from overlay.errors import Rejected, Unavailable
 FILE_BYTES_MAX = 256 * 1024
 FAULTS_MAX = 100
 SUFFIX = ".lab.toml"
+
+_KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
 class FileFault(Rejected):
@@ -48,8 +52,27 @@ class FileFault(Rejected):
         return f"{self.source}:{self.line}: {rest}"
 
 
+class FileFaults(FileFault):
+    """Several things wrong in one file; its place and words are those of the first."""
+
+    def __init__(self, faults: Sequence[FileFault]) -> None:
+        first = faults[0]
+        super().__init__(
+            first.reason,
+            source=first.source,
+            line=first.line,
+            field=first.field,
+            remedy=first.remedy,
+        )
+        self.faults = tuple(faults)
+        self.message = "\n".join([first.message, *map(str, faults[1:])])
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.faults))
+
+
 def read_lab(path: Path) -> Topology:
-    """The lab of a file. Raises FileFault for the first thing that is wrong with it.
+    """The lab of a file. Raises FileFault for what is wrong with it, all of it.
 
     Raises Unavailable when there is no such file or it cannot be read.
     """
@@ -57,10 +80,24 @@ def read_lab(path: Path) -> Topology:
 
 
 def read_text(path: Path) -> str:
-    """The text of a lab file, unread beyond its bound. Raises FileFault or Unavailable."""
+    """The text of a lab file, unread beyond its bound. Raises FileFault or Unavailable.
+
+    Of a file alone: whoever writes into a pipe may never begin.
+    """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
+            kind = stat.S_IFMT(os.fstat(file.fileno()).st_mode)
+            if kind != stat.S_IFREG:
+                raise Rejected(
+                    f"{path} is {_KINDS.get(kind, 'a device')}, not a file",
+                    field="FILE",
+                    remedy=f"give a file, NAME{SUFFIX}",
+                )
             raw = file.read(FILE_BYTES_MAX + 1)
+    except IsADirectoryError as exc:
+        raise Rejected(
+            f"{path} is a directory, not a file", field="FILE", remedy=f"give a file, NAME{SUFFIX}"
+        ) from exc
     except OSError as exc:
         raise Unavailable(f"{path}: {exc.strerror}") from exc
     if len(raw) > FILE_BYTES_MAX:
@@ -78,16 +115,17 @@ def read_text(path: Path) -> str:
 
 
 def parse_lab(text: str, *, source: str = "lab") -> Topology:
-    """The lab of a text. Raises FileFault for the first thing that is wrong with it."""
+    """The lab of a text. Raises FileFault for what is wrong with it, all of it."""
     tree, fault = _tree(text, source)
     if fault is None:
         assembly = _assembly(tree)
-        if isinstance(assembly, Assembly) and not assembly.faults:
+        if isinstance(assembly, Assembly) and _has_places(tree) and not assembly.faults:
             try:
                 return Topology(**assembly.parts)
             except Rejected:
                 pass  # said again below, with its line
-    raise next(_faults(text, source))
+    faults = lint_lab(text, source=source)
+    raise faults[0] if len(faults) == 1 else FileFaults(faults)
 
 
 def lint_lab(text: str, *, source: str = "lab") -> list[FileFault]:
@@ -126,10 +164,18 @@ def _faults(text: str, source: str) -> Iterator[FileFault]:
     yield from (placed(path, fault) for path, fault in assembly.faults)
     if assembly.faults:
         return
-    for wrong in find_faults(Draft(**assembly.parts)):
+    wrongs = list(find_faults(Draft(**assembly.parts)))
+    if not wrongs and not _has_places(tree):
+        yield FileFault("has no nodes", source=source, line=1, remedy="add [node.NAME]")
+    for wrong in wrongs:
         field = wrong.field or ""
         path = locate(field, tree, assembly.origins)
         yield placed(path, wrong, _stands_for(field, path, assembly.origins))
+
+
+def _has_places(tree: dict[str, Any]) -> bool:
+    """What only routes is enough of a lab: its nodes may be yet to come."""
+    return any(tree.get(section) for section in ("node", "router", "lan", "core"))
 
 
 def _assembly(tree: dict[str, Any]) -> Assembly | list[checking.Fault]:
@@ -176,6 +222,10 @@ def _stands_for(field: str, path: checking.Path, origins: Origins) -> str:
             if field == name or (rest != field and rest[:1] in ("", ".", "[")):
                 return name
     return ""
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _too_long(source: str) -> FileFault:

@@ -222,6 +222,14 @@ def test_packets_of_a_link_are_shown_and_kept(five: Lab, tmp_path: Path) -> None
     content = kept.read_bytes()
     assert content.startswith(b"\x0a\x0d\x0d\x0a")
     assert content.count(b"alice:eth0") == 1
+    again = five("pcap", "alice", "--duration", "100ms", "-w", str(kept))
+    assert (again.returncode, again.stderr) == (
+        Exit.CONFLICT,
+        f"zos: {kept} is there already (add --force, or choose another)\n",
+    )
+    assert kept.read_bytes() == content
+    assert five("pcap", "bob", "--duration", "100ms", "--force", "-w", str(kept)).returncode == 0
+    assert kept.read_bytes().count(b"bob:eth0") == 1
 
     refused = five("pcap", "alise-home")
     assert (refused.returncode, "alice-home" in refused.stderr) == (2, True)

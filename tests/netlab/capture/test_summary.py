@@ -62,6 +62,18 @@ def test_datagrams_have_ends_length_and_wireguard_type(content, line):  # LAB-27
         (ipv4(6, tcp(0x10, b"abc")), "198.18.1.1:1000 > 198.18.1.2:2000 tcp 3 ack"),
         (ipv4(1, b"\x08\0" + bytes(6)), "198.18.1.1 > 198.18.1.2 icmp 8 echo request"),
         (ipv6(58, b"\x87\0" + bytes(6)), "[2001:db8::1] > [2001:db8::2] icmp6 8"),
+        (
+            ipv6(0, b"\x3a\0\5\2\0\0\1\0" + b"\x8f\0" + bytes(6)),
+            "[2001:db8::1] > [2001:db8::2] icmp6 8 multicast listener report",
+        ),
+        (
+            ipv6(60, b"\x2c\0" + bytes(6) + b"\x11\0\0\1" + bytes(4) + udp(b"abc")),
+            "[2001:db8::1]:1000 > [2001:db8::2]:2000 udp 3",
+        ),
+        (
+            ipv6(44, b"\x11\0\0\x08" + bytes(4) + b"abc"),
+            "[2001:db8::1] > [2001:db8::2] udp 3 fragment",
+        ),
         (ipv4(47, b"abc"), "198.18.1.1 > 198.18.1.2 ip-47 3"),
         (MACS + b"\x88\xcc" + bytes(5), "02:6c:00:00:00:01 > 02:6c:00:00:00:02 0x88cc 5"),
         (
@@ -80,3 +92,8 @@ def test_other_frames_are_named_as_far_as_they_are_known(frame, line):  # LAB-27
 def test_summary_of_anything_is_some_summary(frame):  # LAB-271
     for start in (b"", MACS + b"\x08\x00", MACS + b"\x86\xdd", MACS + b"\x08\x06"):
         assert str(summarize(start + frame))
+
+
+@given(st.integers(0, 255), st.binary(max_size=90))
+def test_summary_of_any_chain_of_headers_is_some_summary(protocol, segment):  # LAB-271
+    assert str(summarize(ipv6(protocol, segment)))

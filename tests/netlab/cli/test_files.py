@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -69,6 +70,47 @@ def test_up_names_the_line(lab: Lab, tmp_path: Path) -> None:  # LAB-285
     assert ran.code == Exit.USAGE
     assert ran.json["error"]["message"] == f"{wrong}:3: there is no 'hots'"
     assert ran.json["error"]["field"] == "node.a.role"
+
+
+@pytest.mark.parametrize("command", ["up", "run"])
+def test_what_builds_a_lab_says_everything_that_is_wrong(  # LAB-285
+    lab: Lab, tmp_path: Path, command: str
+) -> None:
+    wrong = tmp_path / "wrong.lab.toml"
+    wrong.write_text('[node.a]\nrole = "hots"\n[node.b]\nlink = 7\n')
+
+    said = lab("lint", str(wrong)).out.splitlines()
+    ran = lab(command, str(wrong))
+
+    assert ran.code == Exit.USAGE
+    assert len(said) == 2
+    assert ran.err.splitlines() == [f"zos: {said[0]}", said[1]]
+    error = lab(command, str(wrong), "--json").json["error"]
+    assert (error["field"], error["message"].count("\n")) == ("node.a.role", 1)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", 'name = "x"\n'])
+def test_a_lab_without_nodes_is_wrong(lab: Lab, tmp_path: Path, text: str) -> None:  # LAB-285
+    empty = tmp_path / "empty.lab.toml"
+    empty.write_text(text)
+    for command in ("lint", "up"):
+        ran = lab(command, str(empty))
+        assert ran.code == Exit.USAGE
+        assert f"{empty}:1: has no nodes (add [node.NAME])" in ran.out + ran.err
+
+
+@pytest.mark.parametrize(
+    "command", [["lint"], ["up"], ["run"], ["plan"], ["graph"], ["labs", "--show"]]
+)
+def test_only_a_file_is_read(lab: Lab, tmp_path: Path, command: list[str]) -> None:  # LAB-285
+    """Of a pipe nobody knows whether there will be anything."""
+    directory, pipe = tmp_path / "directory.lab.toml", tmp_path / "pipe.lab.toml"
+    directory.mkdir()
+    os.mkfifo(pipe)
+    for path, kind in ((directory, "a directory"), (pipe, "a pipe")):
+        ran = lab(*command, str(path))
+        assert ran.code == Exit.USAGE
+        assert f"{path} is {kind}, not a file" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,7 @@ def test_of_two_labs_one_must_be_named(lab: Lab) -> None:  # LAB-241
         (["link", "set", "alice-home", "--delay", "20"], Exit.USAGE, "20ms"),
         (["link", "set", "alice-home", "--up"], Exit.UNAVAILABLE, "two-homes is building"),
         (["logs", "alcie"], Exit.USAGE, "did you mean 'alice'?"),
+        (["logs", "zed"], Exit.USAGE, "did you mean 'alice'?"),
         (["logs", "../two-homes"], Exit.USAGE, "there is no node"),
         (["partition", "alice", "bobb"], Exit.UNAVAILABLE, "two-homes is building"),
         (["statsu"], Exit.USAGE, "did you mean status?"),
@@ -150,6 +151,26 @@ def test_names_of_what_lives_complete(  # LAB-241
         monkeypatch.setenv("COMP_WORDS", typed)
         monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
         assert completed in lab().out, typed
+
+
+@pytest.mark.parametrize(
+    "typed", ["up 03", "run 03", "lint 03", "plan 03", "apply 03", "labs --show 03"]
+)
+def test_names_of_shipped_labs_complete(  # LAB-241
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    words = ["zos", "lab", *typed.split()]
+    monkeypatch.setenv("_ZOS_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", " ".join(words))
+    monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+    # Files as well, which the shell knows.
+    assert lab().out.splitlines() == ["plain,03-home-nat", "file,03"]
+
+
+@pytest.mark.usefixtures("two_homes")
+def test_a_node_that_has_said_nothing_yet_has_empty_logs(lab: Lab) -> None:  # LAB-247
+    ran = lab("logs", "bob")
+    assert (ran.code, ran.out) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from itertools import takewhile
 from pathlib import Path
 from urllib.request import urlopen
@@ -35,6 +37,34 @@ def test_watch_serves_until_ctrl_c(two_homes):  # LAB-340
             process.kill()
         assert process.returncode == Exit.INTERRUPTED
         assert "interrupted" in words
+
+
+def test_watch_opens_the_page_without_telling_its_secret(two_homes, tmp_path):  # LAB-340
+    """What a browser is started with, anybody on the machine can read."""
+    opened, copied = tmp_path / "opened", tmp_path / "copied.html"
+    browser = tmp_path / "xdg-open"
+    browser.write_text(
+        f'#!/bin/sh\ncp "$1" {copied}\n'
+        f'stat -c "%a %n" "$1" >{opened}.new\nmv {opened}.new {opened}\n'
+    )
+    browser.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with subprocess.Popen(
+        [ZOS, "lab", "watch", "--open"], stdout=subprocess.PIPE, env=environment, text=True
+    ) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        while not opened.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        mode, file = opened.read_text().split()
+        process.send_signal(signal.SIGINT)
+    secret = address.rpartition("/")[2] or address.split("/")[-2]
+    assert len(secret) > 16
+    assert mode == "600"
+    assert secret not in file
+    assert f'content="0; url={address}"' in copied.read_text()
+    assert not Path(file).exists()
 
 
 def test_watch_refuses_a_port_that_is_taken(lab, two_homes):

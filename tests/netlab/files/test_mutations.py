@@ -47,6 +47,6 @@ def judge(text: str) -> None:
     if faults:
         with pytest.raises(FileFault) as caught:
             parse_lab(text, source="f")
-        assert str(caught.value) in [str(each) for each in faults]
+        assert str(caught.value) == "\n".join(map(str, faults))
     else:
         assert isinstance(parse_lab(text, source="f"), Topology)

@@ -186,8 +186,15 @@ def test_file_says_a_whole_lab():  # LAB-280
     )
 
 
-def test_empty_file_is_a_lab_without_anything():
-    assert parse_lab("") == Topology(())
+@pytest.mark.parametrize("text", ["", "seed = 7\n", "node = {}\n"])
+def test_file_without_anything_to_build_is_wrong(text):  # LAB-285
+    with pytest.raises(FileFault, match="has no nodes"):
+        parse_lab(text)
+    assert [str(fault) for fault in lint_lab(text)] == ["lab:1: has no nodes (add [node.NAME])"]
+
+
+def test_file_whose_nodes_are_yet_to_come_is_a_lab():
+    assert parse_lab("[router.home]\n").routers == (Router("home"),)
 
 
 def test_count_makes_as_many_with_their_number_in_every_text():  # LAB-283
@@ -272,8 +279,9 @@ def test_file_on_disk_is_read_and_its_faults_bear_its_name(tmp_path):  # LAB-285
 
 def test_file_beyond_the_bound_is_refused_unread(tmp_path):  # LAB-286
     path = tmp_path / "x.lab.toml"
-    path.write_text("#" * reading.FILE_BYTES_MAX)
-    assert read_lab(path) == Topology(())
+    node = "[node.a]\n"
+    path.write_text(node + "#" * (reading.FILE_BYTES_MAX - len(node)))
+    assert read_lab(path) == Topology((Node("a"),))
 
     path.write_text("#" * (reading.FILE_BYTES_MAX + 1))
     with pytest.raises(FileFault, match="longer"):
