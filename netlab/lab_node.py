@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import difflib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from typing import Any, Literal
 
 from netlab.keeper import linux
 from netlab.keeper.machine import STATE_DIRECTORY
-from netlab.owner import Owner
+from netlab.not_started import NotStarted
+from netlab.owner import NONE, Owner
 from netlab.process import CommandFailed, Completed, LabProcess
 from netlab.wiring.wiring import Station
 from overlay.errors import Rejected, Unavailable
@@ -254,19 +256,37 @@ class LabNode:
         """Start a program on these descriptors, which stay the caller's, and leave it running.
 
         With `terminal` the first one is a terminal that nobody controls yet; the program does then.
+        Raises NotStarted, and Rejected for a netns that the node has not got.
         """
         self._refuse_when_dead()
         if self._state == "paused":
             raise Unavailable(f"{self.name} is paused", remedy="resume it")
+        self._check_netns(netns)
         environment = {**os.environ, **(env or {})}
-        number, pidfd = await self._owner.request_fd(
+        answer, pidfd = await self._owner.request_fd(
             "spawn", self.name, netns, argv, environment, cwd, terminal, fds=stdio
         )
+        if pidfd == NONE:
+            code, why = answer
+            raise NotStarted(f"{self.name}: {argv[0]}: {why}", code=code)
+        number = answer
         return LabProcess(self._owner, argv=argv, number=number, pidfd=pidfd, log=log)
 
     def _refuse_when_dead(self) -> None:
         if self._state == "dead":
             raise Unavailable(f"{self.name} is dead", remedy="restart it")
+
+    def _check_netns(self, netns: str) -> None:
+        """Raises Rejected, naming the nearest one."""
+        if netns in self._netns:
+            return
+        known = [name for name in self._netns if name]
+        nearest = difflib.get_close_matches(netns, known, n=1, cutoff=0.0)
+        raise Rejected(
+            f"{self.name} has no netns {netns!r}",
+            field="netns",
+            remedy=f"did you mean {nearest[0]!r}?" if nearest else "it has none of its own",
+        )
 
     def _is_dead(self) -> None:
         self._state = "dead"

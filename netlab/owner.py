@@ -26,6 +26,7 @@ from overlay.errors import Rejected, Unavailable
 
 _PACKAGES = str(Path(__file__).resolve().parent.parent)
 _UNKNOWN = -1
+NONE = -1  # instead of a descriptor
 
 
 class Owner:
@@ -63,10 +64,12 @@ class Owner:
     async def request_fd(self, verb: str, *arguments: Any, fds: tuple[int, ...]) -> tuple[Any, int]:
         """For a verb that starts a process and answers with its pidfd, the caller's to close.
 
+        NONE when there is no process; the answer says why.
+
         A caller that is cancelled has no process: it is killed as soon as it is there.
         """
         answer, granted = await self._exchange(verb, arguments, fds)
-        return answer, granted[0]
+        return answer, granted[0] if granted else NONE
 
     def call_at_end(self, close: Callable[[], None]) -> None:
         """Call it once the keeper has ended, at once when it has."""

@@ -35,6 +35,8 @@ def exec_(
 ) -> None:
     """Run a command in a node. It has these standard streams, and its exit code is passed on.
 
+    It is 127 when the node has no such program, and 126 when nobody may run it.
+
     Signals reach it; it does not outlive this command. With --json it writes to standard error,
     and standard output has its exit code.
 
@@ -43,14 +45,22 @@ def exec_(
       zos lab exec alice -- ip addr
       zos lab exec --netns red-home-web n1 -- ping -c 1 10.1.2.2
     """
+    from netlab.not_started import NotStarted
     from netlab.supervisor.asking import Started
 
     stdout = 2 if output.asked_for_json() else 1
     wish = wish_to_start(node, argv, netns=netns)
     place = choose(lab)
-    with _signals_passed_on() as adopt, closing(Started(place, wish, (0, stdout, 2))) as program:
-        adopt(program)
-        code = exit_code_of(program.wait())
+    try:
+        with (
+            _signals_passed_on() as adopt,
+            closing(Started(place, wish, (0, stdout, 2))) as program,
+        ):
+            adopt(program)
+            code = exit_code_of(program.wait())
+    except NotStarted as exc:
+        output.say(f"zos: {exc}")
+        code = exc.code
     if output.asked_for_json():
         output.show({"node": node, "exit_code": code})
     ctx.exit(code)

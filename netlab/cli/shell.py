@@ -41,6 +41,7 @@ def shell(ctx: click.Context, lab: str | None, netns: str, node: str) -> None:
       zos lab shell alice
       zos lab shell --netns red-home-web n1
     """
+    from netlab.not_started import NotStarted
     from netlab.supervisor.asking import Started
 
     argv = (os.environ.get("SHELL") or "/bin/sh",)
@@ -53,6 +54,9 @@ def shell(ctx: click.Context, lab: str | None, netns: str, node: str) -> None:
         with closing(started) as program, _raw_terminal(), _resizing(ours):
             _carry(program, ours)
             code = exit_code_of(program.wait())
+    except NotStarted as exc:
+        output.say(f"zos: {exc}")
+        code = exc.code
     finally:
         os.close(ours)
     if output.asked_for_json():

@@ -24,6 +24,9 @@ HELLO = "hello"  # the first message; with the keeper's own pidfd
 EXIT = "exit"  # of a process that was started by request: its number and its exit code
 OFF = "off"  # of a machine: its name
 
+# Why a program does not start, as the exit code that a shell has for it.
+NOT_EXECUTABLE, NOT_FOUND = 126, 127
+
 # One datagram; a Linux socket takes 212 992 bytes by default.
 MESSAGE_BYTES_MAX = 128 * 1024
 FDS_MAX = 8

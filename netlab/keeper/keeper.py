@@ -7,6 +7,7 @@ from namespace to namespace, and nothing else may be looking. It decides nothing
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import select
@@ -282,21 +283,33 @@ class Keeper:
         terminal: bool,
         *standard: int,
     ) -> tuple[object, list[int]]:
-        """`standard`: input, output, error. Answers with the pid and a pidfd."""
+        """`standard`: input, output, error. Answers with the pid and a pidfd.
+
+        What the node has not got, or does not let anybody run, is an answer too: (code, why), as a
+        shell would end.
+        """
         running = self._machine(name)
         # A terminal's name is found in /proc, and the node's does not show the keeper.
         actions = _take_terminal(standard) if terminal else _take_over(standard)
         machine.enter(running, workload=workload)
-        os.chdir(cwd)
-        pid = os.posix_spawn(
-            _find_program(argv[0], env),
-            argv,
-            env,
-            file_actions=actions,
-            setsid=True,
-            setsigmask=(),
-            setsigdef=_SIGNALS,
-        )
+        try:
+            os.chdir(cwd)
+        except OSError as exc:
+            return (control.NOT_EXECUTABLE, f"its directory would be {cwd}: {exc.strerror}"), []
+        try:
+            pid = os.posix_spawn(
+                _find_program(argv[0], env),
+                argv,
+                env,
+                file_actions=actions,
+                setsid=True,
+                setsigmask=(),
+                setsigdef=_SIGNALS,
+            )
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            return (control.NOT_FOUND, exc.strerror), []
+        except OSError as exc:
+            return (control.NOT_EXECUTABLE, exc.strerror), []
         self._processes.add(pid)
         return pid, [os.pidfd_open(pid)]
 
@@ -365,11 +378,16 @@ def _find_program(name: str, env: dict[str, str]) -> str:
     """As execvp would, but with the node's files and the program's own PATH."""
     if "/" in name:
         return name
+    forbidden = ""
     for directory in env.get("PATH", os.defpath).split(os.pathsep):
         candidate = f"{directory}/{name}"
-        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
-            return candidate
-    raise FileNotFoundError(f"no program {name!r} in PATH")
+        if os.path.isfile(candidate):
+            if os.access(candidate, os.X_OK):
+                return candidate
+            forbidden = forbidden or candidate
+    if forbidden:
+        raise PermissionError(errno.EACCES, "not executable", forbidden)
+    raise FileNotFoundError(errno.ENOENT, "not found")
 
 
 def _read_all(fd: int) -> bytes:

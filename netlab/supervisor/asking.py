@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from netlab.not_started import NotStarted
 from netlab.supervisor.places import Place
 from netlab.supervisor.status import StartRequest
 from overlay.errors import OverlayError, Unavailable
@@ -134,7 +135,7 @@ class Started:
     """A program in a node on descriptors of this process. Closing it kills the program."""
 
     def __init__(self, place: Place, wish: StartRequest, stdio: Sequence[int]) -> None:
-        """Raises NotRunning, or what the supervisor answers instead."""
+        """Raises NotRunning, NotStarted, or what the supervisor answers instead."""
         self._channel = connect(place, place.starting, socket.SOCK_SEQPACKET)
         self._name = place.name
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", stdio))
@@ -166,6 +167,8 @@ class Started:
         if not raw:
             raise Unavailable(f"{self._name} has ended")
         word: dict[str, Any] = msgspec.json.decode(raw)
+        if "not_started" in word:
+            raise NotStarted(str(word["why"]), code=int(word["not_started"]))
         if "error" in word:
             raise raised(msgspec.convert(word["error"], ErrorBody))
         return int(word[key])

@@ -1,7 +1,8 @@
 """Programs in nodes on the asker's own terminal: descriptors come with the wish, over a socket.
 
 A conversation: one StartRequest with three descriptors, then numbers of signals as long as the
-program runs. Answers are {"pid": n} and at last {"exit_code": n}, or {"error": ...}. Whoever hangs
+program runs. Answers are {"pid": n} and at last {"exit_code": n}, or {"not_started": a shell's exit
+code, "why": ...}, or {"error": ...}. Whoever hangs
 up ends the program: it does not outlive the command that it was started with.
 """
 
@@ -20,6 +21,7 @@ import msgspec
 
 from netlab.capture.taps import open_taps
 from netlab.lab import Lab
+from netlab.not_started import NotStarted
 from netlab.process import LabProcess
 from netlab.supervisor.status import StartRequest, TapRequest
 from overlay.errors import OverlayError, Rejected
@@ -57,6 +59,8 @@ async def _converse(asker: socket.socket, lab: Callable[[], Lab]) -> None:
                 for fd in fds:
                     os.close(fd)
             await _until_end(asker, process)
+        except NotStarted as exc:
+            _send(asker, {"not_started": exc.code, "why": exc.message})
         except OverlayError as exc:
             _, body = error_of(exc)
             _send(asker, {"error": msgspec.to_builtins(body)})

@@ -300,7 +300,53 @@ def test_a_command_has_our_streams_and_its_exit_code_is_ours(five: Lab) -> None:
     wrong = five("exec", "bobb", "--", "true")
     assert wrong.returncode == Exit.USAGE
     assert "did you mean 'bob'?" in wrong.stderr
-    assert "nonesuch" in five("exec", "bob", "--", "nonesuch").stderr
+
+
+def test_exec_ends_as_a_shell_does_when_nothing_starts(five: Lab, tmp_path: Path) -> None:
+    """LAB-248: 127 for what is not there, 126 for what nobody may run; the words are a person's."""
+    locked, script = tmp_path / "locked", tmp_path / "script"
+    locked.write_text("#!/bin/true\n")
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    for program, code, words in (
+        ("nonesuch", 127, "not found"),
+        ("/no/such", 127, "No such file or directory"),
+        (str(script), 127, "No such file or directory"),
+        (str(locked), 126, "Permission denied"),
+        ("/usr", 126, "Permission denied"),
+    ):
+        done = five("exec", "bob", "--", program)
+        assert (done.returncode, done.stdout) == (code, ""), program
+        assert done.stderr == f"zos: bob: {program}: {words}\n"
+    assert json.loads(five("exec", "--json", "bob", "--", "nonesuch").stdout)["exit_code"] == 127
+    in_path = subprocess.run(
+        [ZOS, "lab", "exec", "bob", "--", "locked"],
+        env={**os.environ, "PATH": f"{tmp_path}:/usr/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (in_path.returncode, in_path.stderr) == (126, "zos: bob: locked: not executable\n")
+    shell = subprocess.run(
+        [ZOS, "lab", "shell", "bob"],
+        env={**os.environ, "SHELL": "/no/shell"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (shell.returncode, shell.stdout) == (127, "")
+    assert shell.stderr == "zos: bob: /no/shell: No such file or directory\n"
+
+
+def test_exec_in_a_netns_that_is_not_there_says_so(five: Lab) -> None:  # LAB-241
+    for command in (
+        ["exec", "--netns", "x", "bob", "--", "true"],
+        ["shell", "--netns", "x", "bob"],
+    ):
+        done = five(*command)
+        assert done.returncode == Exit.USAGE
+        assert done.stderr == "zos: netns: bob has no netns 'x' (it has none of its own)\n"
 
 
 def test_signals_reach_a_command_that_does_not_outlive_us(five: Lab) -> None:  # LAB-248

@@ -18,6 +18,7 @@ from netlab.lab import Lab
 from netlab.lab_node import LabNode
 from netlab.leaks import observe_footprint
 from netlab.nat import NATS
+from netlab.not_started import NotStarted
 from netlab.process import CommandFailed
 from netlab.topology import Lan, Link, Node, Router, Topology
 from overlay.errors import Rejected, Unavailable
@@ -304,7 +305,7 @@ async def test_run_gives_back_what_the_program_did(lab):  # LAB-010
         await n1.run("sh", "-c", "echo why >&2; exit 3")
     assert "why" in str(caught.value)
     assert caught.value.completed.returncode == 3
-    with pytest.raises(Unavailable, match="no program 'no-such-thing'"):
+    with pytest.raises(NotStarted, match="n1: no-such-thing: not found"):
         await n1.run("no-such-thing")
     with pytest.raises(Unavailable, match="No such file"):
         await n1.run("true", cwd="/no/such")
