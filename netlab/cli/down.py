@@ -38,9 +38,10 @@ def down(lab: str | None, every: bool, keep: bool) -> None:
 
 
 def _end(place: Place, *, keep: bool) -> None:
-    from netlab.supervisor import asking, places
+    from netlab.supervisor import asking, leftovers, places
     from netlab.supervisor.status import Done, EndRequest
 
+    leftovers.wake_supervisor(place)
     asking.post(place, "/v1/end", EndRequest(keep=keep), Done)
     with output.progress(f"waiting for {place.name} to end"):
         if not places.wait_free(place, within_s=PATIENCE_S):

@@ -18,6 +18,7 @@ from netlab.supervisor.places import Place
 from overlay.errors import Conflict
 
 MODULE = "netlab.supervisor"
+_ARGUMENTS = 5  # PYTHON -m MODULE NAME LOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +55,55 @@ def _collect(place: Place) -> Iterator[Leftover]:
 
 
 def _collect_supervisors() -> Iterator[Leftover]:
-    """Those whose lab nobody can reach or end any more: its directory is gone.
+    """Those whose lab nobody can reach or end any more: its directory is gone, or another lab's.
 
     One whose lab has ended, and who is removing it, has no keeper any more.
     """
-    for pid, name in list_supervisors():
-        is_lost = places.root() == _root_of(pid) and not places.is_alive(places.place_of(name))
-        if is_lost and _has_child(pid):
+    for each in list_supervisors():
+        if not each.holds_its_place and _has_child(each.pid):
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-                yield Leftover(name, "supervisor", f"process {pid}")
+                os.kill(each.pid, signal.SIGKILL)
+                yield Leftover(each.lab, "supervisor", f"process {each.pid}")
 
 
-def list_supervisors() -> Iterator[tuple[int, str]]:
-    """Of this user: process and lab."""
+def wake_supervisor(place: Place) -> None:
+    """One that somebody has stopped goes on: it could neither answer nor end its lab."""
+    for each in list_supervisors():
+        if each.lab == place.name and each.holds_its_place:
+            with suppress(ProcessLookupError):
+                os.kill(each.pid, signal.SIGCONT)
+
+
+@dataclass(frozen=True, slots=True)
+class Supervisor:
+    """A process of this user and root, by what it was started with."""
+
+    pid: int
+    lab: str
+    lock: int  # the descriptor of its lock
+
+    @property
+    def holds_its_place(self) -> bool:
+        """Whether its lock is the one that others find under the name of its lab."""
+        try:
+            held = Path(f"/proc/{self.pid}/fd/{self.lock}").stat()
+            found = places.place_of(self.lab).lock.stat()
+        except OSError:
+            return False
+        return (held.st_dev, held.st_ino) == (found.st_dev, found.st_ino)
+
+
+def list_supervisors() -> Iterator[Supervisor]:
     for directory in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, UnicodeDecodeError):
             if directory.stat().st_uid != os.geteuid():
                 continue
             argv = (directory / "cmdline").read_bytes().decode().split("\0")
-            if argv[1:3] == ["-m", MODULE] and len(argv) > 3:
-                yield int(directory.name), argv[3]
+            if argv[1:3] != ["-m", MODULE] or len(argv) < _ARGUMENTS:
+                continue
+            pid = int(directory.name)
+            if _root_of(pid) == places.root():
+                yield Supervisor(pid, argv[3], int(argv[4]))
 
 
 def _has_child(pid: int) -> bool:

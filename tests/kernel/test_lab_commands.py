@@ -462,6 +462,30 @@ def test_a_supervisor_that_nobody_can_reach_is_found(five: Lab, root: Path) -> N
     until(lambda: not processes_of(root), "processes are left")
 
 
+def test_a_supervisor_is_found_also_when_its_name_is_another_lab_s(  # LAB-246
+    five: Lab, root: Path, file: Path
+) -> None:
+    lost = answer("status")["pid"]
+    shutil.rmtree(root / "five")
+    assert five("up", str(file)).returncode == 0
+    heir = answer("status")["pid"]
+
+    found = answer("gc")
+
+    assert [each["what"] for each in found["removed"]] == [f"process {lost}"]
+    assert found["up"] == ["five"]
+    until(lambda: is_gone(lost), "the lost one is left")
+    assert answer("status")["pid"] == heir
+
+
+def test_a_supervisor_that_was_stopped_is_woken_to_end_its_lab(  # LAB-242
+    five: Lab, root: Path
+) -> None:
+    os.kill(answer("status")["pid"], signal.SIGSTOP)
+    assert five("down").returncode == 0
+    until(lambda: not processes_of(root), "processes are left")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_end_of_up_is_the_end_of_what_it_builds(
     root: Path, file: Path, number: signal.Signals
