@@ -24,7 +24,7 @@ from netlab.keeper import rtnetlink
 from netlab.lab_node import LabNode, Rebuilt, granted_socket, inside
 from netlab.owner import Owner
 from netlab.topology import Router, Topology
-from netlab.wiring.changes import Impair, RemoveCable, places_of
+from netlab.wiring.changes import Impair, RemoveCable, SetMtu, places_of
 from netlab.wiring.facts import Fact, program
 from netlab.wiring.partition import heal, partition
 from netlab.wiring.plan import Plan, plan
@@ -48,6 +48,7 @@ class Lab:
         self._impairments = Impairments(owner, lab_seed=self.topology.seed)
         self._held: dict[str, int] = {}
         self._cut: dict[Cable, str] = {}  # where an end is down for it
+        self._mtus: dict[tuple[End, End], int] = {}  # as they were set by hand
         self._reboots: Counter[str] = Counter()
         self._parts: tuple[Sequence[str], ...] = ()
         self._construction = Construction(owner, workdir=workdir)
@@ -143,6 +144,7 @@ class Lab:
         for end in (cable.near, cable.far):
             message = rtnetlink.link_mtu(end.ifindex, mtu_bytes=mtu_bytes)
             await self._owner.request("program", end.netns, message, ())
+        self._mtus[cable.near, cable.far] = mtu_bytes
 
     async def impair(self, link: str, both: Both) -> None:
         """From now on the link does this to its packets, and nothing else (see Impairments)."""
@@ -283,6 +285,9 @@ class Lab:
         self._facts = {each.name: each.facts for each in plan.build.namespaces}
         self.topology, self._wiring = plan.wiring.topology, plan.wiring
         lasting = {(cable.near, cable.far): cable for cable in plan.wiring.cables}
+        anew = [each.cable for each in plan.changes if isinstance(each, SetMtu)]
+        for ends in (self._mtus.keys() - lasting) | {(each.near, each.far) for each in anew}:
+            self._mtus.pop(ends, None)
         self._cut = {
             lasting[cable.near, cable.far]: netns
             for cable, netns in self._cut.items()
@@ -328,8 +333,17 @@ class Lab:
         # An end that is down because its cable was pulled stays down.
         pulled = {end.ifindex for cable, end in ends.items() if self._cut.get(cable) == name}
         carried = [cable for cable in cables if self._carries(cable)]
+        # Before addresses: a link of less than 1 280 bytes takes none of IPv6.
+        mtus = b"".join(
+            rtnetlink.link_mtu(
+                end.ifindex,
+                mtu_bytes=self._mtus.get((cable.near, cable.far), cable.mtu_bytes),
+            )
+            for cable, end in ends.items()
+        )
+        facts = program(each for each in self._facts[name] if each.ifindex not in pulled)
         return Rebuilt(
-            program=program(each for each in self._facts[name] if each.ifindex not in pulled),
+            program=mtus + facts,
             sysctls=next(each.sysctls for each in build.namespaces if each.name == name),
             links=tuple(
                 link for cable in carried for link in links_carried_by(cable, self._wiring)

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -227,6 +228,24 @@ async def test_cable_that_is_cut_stays_cut_through_a_restart(lab):  # LAB-223
     await n1.restart()
     await arrives(n1, n2, socket.AF_INET)
     await arrives(n2, n1, socket.AF_INET6)
+
+
+async def test_restarted_node_has_the_mtu_of_its_cable(lab):  # LAB-223
+    """That of the file or, set since, that one; not what a program in the node made of it."""
+    running = await lab(PAIR)
+    n1 = running.node("n1")
+
+    async def restarted() -> tuple[str, bool]:
+        await n1.run("ip", "link", "set", "eth0", "mtu", "900")
+        await n1.restart()
+        mtu = (await n1.run("cat", "/sys/class/net/eth0/mtu")).text.strip()
+        return mtu, str(n1.ipv6) in (await n1.run("ip", "-6", "address")).text
+
+    assert await restarted() == ("1500", True)
+    await running.set_mtu("n1:eth0", 1300)
+    assert await restarted() == ("1300", True)
+    await running.apply(replace(PAIR, nodes=(Node("n1", (Link(mtu_bytes=1400),)), PAIR.nodes[1])))
+    assert await restarted() == ("1400", True)
 
 
 async def test_partition_outlives_a_restart(lab):  # LAB-223
