@@ -87,6 +87,10 @@ class Lab:
         """Call it once the keeper has ended: for sockets of the owner that keep a netns alive."""
         self._owner.call_at_end(close)
 
+    def call_when_pump_replaced(self, tell: Callable[[int], None]) -> None:
+        """Call it, with how often so far, when what holds packets back has ended and begun anew."""
+        self._owner.call_when_pump_replaced(tell)
+
     def node(self, name: str) -> LabNode:
         if name not in self._nodes:
             raise _unknown(name, self._nodes, what="node")

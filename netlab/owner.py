@@ -40,6 +40,7 @@ class Owner:
         self._answers: dict[int, asyncio.Future[tuple[Any, list[int]]]] = {}
         self._exits: dict[int, asyncio.Future[int]] = {}
         self._when_dead: dict[str, Callable[[], None]] = {}
+        self._when_pump_replaced: Callable[[int], None] = lambda _: None
         self._unsent: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._channel, theirs = control.pair()
         self._channel.setblocking(False)
@@ -81,6 +82,10 @@ class Owner:
 
     def forget(self, pid: int) -> None:
         self._exits.pop(pid, None)
+
+    def call_when_pump_replaced(self, tell: Callable[[int], None]) -> None:
+        """Call it whenever the pump of the impaired links has ended and been replaced."""
+        self._when_pump_replaced = tell
 
     def call_when_dead(self, name: str, tell: Callable[[], None]) -> None:
         """Call it whenever this node's machine has ended, with everything that ran in it."""
@@ -202,6 +207,8 @@ class Owner:
             self.exit_code(pid).set_result(code)
         elif kind == control.OFF:
             self._when_dead[content]()
+        elif kind == control.PUMP:
+            self._when_pump_replaced(content)
 
     def _miss(self) -> None:
         """The keeper has ended and, with PID 1, every process of the lab."""

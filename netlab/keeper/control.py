@@ -23,6 +23,7 @@ KEEPER_FD = 3  # the keeper's end of the channel, in the keeper
 HELLO = "hello"  # the first message; with the keeper's own pidfd
 EXIT = "exit"  # of a process that was started by request: its number and its exit code
 OFF = "off"  # of a machine: its name
+PUMP = "pump"  # it had ended, and another one has its place: how often so far
 
 # Why a program does not start, as the exit code that a shell has for it.
 NOT_EXECUTABLE, NOT_FOUND = 126, 127

@@ -20,6 +20,7 @@ from netlab.keeper import conntrack, control, linux, machine, nftables, readback
 from netlab.keeper import rtnetlink as nl
 from netlab.keeper import sysctls as settings
 from netlab.keeper.pump_house import PumpHouse
+from netlab.keeper.suppress import suppress
 from netlab.keeper.sweep import sweep
 
 TYPE_CHECKING = False  # as typing has it, without the price of importing typing
@@ -42,6 +43,7 @@ class Keeper:
         self._cells: dict[str, cells.Cell] = {}
         self._processes: set[int] = set()
         self._pump_house = PumpHouse()
+        self._pumps_reported = 0
         self._inits: dict[int, str] = {}
         self._verbs: dict[str, Callable[..., tuple[object, list[int]]]] = {
             "build": self._build,
@@ -93,6 +95,7 @@ class Keeper:
         control.send(self._channel, message, tuple(granted))
         for fd in granted:
             os.close(fd)
+        self._report_pump()
 
     def _build(self, specification: int) -> tuple[object, list[int]]:
         """Namespaces, then cables, then what is inside. Answers with the new descriptors' numbers.
@@ -127,7 +130,9 @@ class Keeper:
             cell = self._cells[name]
             cell.ends = tuple(each for each in cell.ends if each != ifindex)
         for name in names:
-            cells.close(self._cells.pop(name))
+            cell = self._cells.pop(name)
+            self._pump_house.forget(cell)
+            cells.close(cell)
         return None, []
 
     def _compare(self, specification: int) -> tuple[object, list[int]]:
@@ -325,9 +330,24 @@ class Keeper:
             if pid in self._processes:
                 self._processes.discard(pid)
                 self._report(control.EXIT, (pid, os.waitstatus_to_exitcode(status)))
+            elif pid == self._pump_house.pid:
+                self._replace_pump()
             elif pid in self._inits:
                 # The kernel gives the first process up last, so all others are reported.
                 self._report_off(self._inits.pop(pid))
+
+    def _replace_pump(self) -> None:
+        # Whoever asks for it hears that there is none any more.
+        with suppress(OSError):
+            self._pump_house.replace()
+        self._home.enter()
+        self._report_pump()
+
+    def _report_pump(self) -> None:
+        """For the packets that the one that ended held are lost."""
+        if self._pumps_reported != self._pump_house.replaced:
+            self._pumps_reported = self._pump_house.replaced
+            self._report(control.PUMP, self._pumps_reported)
 
     def _report_off(self, name: str) -> None:
         machine.switched_off(self._cells[name])

@@ -19,6 +19,7 @@ from netlab.keeper import bare_socket as socket
 from netlab.keeper import control, linux, packets
 from netlab.keeper.flow import flow_of
 from netlab.keeper.marks import NUMBER_MASK
+from netlab.keeper.priority import Priority
 from netlab.keeper.schedule import NS_PER_S, Schedule, Terms
 from netlab.keeper.suppress import suppress
 
@@ -36,8 +37,9 @@ _PR_SET_TIMERSLACK = 29
 _TIMER = struct.Struct("@qqqq")
 _NO_FLOW = (b"", b"")
 # Before all that is not in real time: a busy machine would make the pump, and with it packets, wait
-# for whole time slices. The kernel keeps a share back for the others.
+# for whole time slices. With too much to do it is one among others, though the first of them.
 _PRIORITY = 1
+_NICE = -10
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -69,6 +71,7 @@ class Pump:
         self._batch = packets.Batch()
         self._timer = _libc.timerfd_create(_CLOCK_MONOTONIC, _TFD_NONBLOCK | _TFD_CLOEXEC)
         self._armed_ns = 0
+        self._priority = Priority(time.monotonic_ns(), time.thread_time_ns())
 
     def serve(self) -> None:
         """Until the keeper closes its end."""
@@ -86,6 +89,12 @@ class Pump:
                     return
             self._emit()
             self._arm()
+            self._leave_room()
+
+    def _leave_room(self) -> None:
+        now_ns = time.monotonic_ns()
+        if self._priority.is_due(now_ns) and self._priority.step(now_ns, time.thread_time_ns()):
+            _set_priority(is_real_time=self._priority.is_real_time)
 
     def _obey(self) -> bool:
         request = control.receive(self._channel)
@@ -183,13 +192,19 @@ class Pump:
         _libc.timerfd_settime(self._timer, _TFD_TIMER_ABSTIME, when, None)
 
 
+def _set_priority(*, is_real_time: bool) -> None:
+    policy = os.SCHED_RR if is_real_time else os.SCHED_OTHER
+    with suppress(PermissionError):  # as it happens to be, without privileges
+        os.sched_setscheduler(0, policy, os.sched_param(_PRIORITY if is_real_time else 0))
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+
+
 def main() -> None:
     """Become the pump of the keeper that started this process."""
     linux.die_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
-    with suppress(PermissionError):  # as it happens to be, without privileges
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
+    _set_priority(is_real_time=True)
     os.set_inheritable(control.KEEPER_FD, False)
     try:
         Pump(socket.socket(fileno=control.KEEPER_FD)).serve()

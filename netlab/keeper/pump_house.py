@@ -12,10 +12,13 @@ from netlab.keeper import bare_socket as socket
 from netlab.keeper import cell as cells
 from netlab.keeper import control, linux, marks, packets
 from netlab.keeper import rtnetlink as nl
+from netlab.keeper.suppress import suppress
 
 TYPE_CHECKING = False  # as typing has it, without the price of importing typing
 if TYPE_CHECKING:
     from typing import Any
+
+REPLACED_MAX = 20  # one that cannot live here must not keep the keeper busy for ever
 
 _PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # -I and -S: nothing of the environment, and none of the time that site-packages would take.
@@ -27,13 +30,33 @@ _PUMP = (
 )
 
 
+class _Carried:
+    """What the pump was told of a direction, to be told again to the one that takes its place."""
+
+    __slots__ = ("cell", "is_up", "link", "seed", "terms")
+
+    def __init__(
+        self, *, seed: int, terms: dict[str, Any], is_up: bool, cell: cells.Cell, link: str
+    ) -> None:
+        self.seed = seed
+        self.terms = terms
+        self.is_up = is_up
+        self.cell = cell
+        self.link = link
+
+
 class PumpHouse:
-    """Ends in whatever namespace it was last in."""
+    """Ends in whatever namespace it was last in. A pump that ends is replaced, REPLACED_MAX times.
+
+    What the one that ended held is lost, and packets are counted from nothing.
+    """
 
     def __init__(self) -> None:
         self.pid = 0
+        self.replaced = 0
         self._channel: socket.socket | None = None
-        self._listening: set[tuple[str, str]] = set()
+        self._listening: dict[tuple[str, str], cells.Cell] = {}
+        self._carried: dict[int, _Carried] = {}
 
     def listen(self, name: str, cell: cells.Cell, link: str) -> None:
         """What comes in on this link of a namespace goes to the pump, if its mark says so.
@@ -44,10 +67,9 @@ class PumpHouse:
             return
         if link == marks.CUT_END:
             nl.send(cell.route_socket, _cut_pair(cell.netns))
-        linux.setns(cell.netns, linux.CLONE_NEWNET)
-        with packets.open_reader(link, mark=marks.TO_PUMP) as reader:
+        with _reader(cell, link) as reader:
             self._ask(("read",), reader.fileno())
-        self._listening.add((name, link))
+        self._listening[name, link] = cell
 
     def carry(
         self,
@@ -60,23 +82,62 @@ class PumpHouse:
     ) -> None:
         """`cell` and `link`: where packets of this direction go on; None when the pump knows."""
         if cell is None:
+            self._carried[number].terms = terms
             self._ask(("carry", number, seed, terms, is_up))
             return
-        linux.setns(cell.netns, linux.CLONE_NEWNET)
-        with packets.open_writer(link, mark=0 if is_up else marks.FROM_PUMP) as writer:
+        carried = _Carried(seed=seed, terms=terms, is_up=is_up, cell=cell, link=link)
+        with _writer(carried) as writer:
             self._ask(("carry", number, seed, terms, is_up), writer.fileno())
+        self._carried[number] = carried
 
     def counts(self, *numbers: int) -> Any:
         """See pump.Pump; nothing at all before the first link."""
         return self._ask(("counts", *numbers)) if self._channel is not None else (0, {})
 
+    def forget(self, cell: cells.Cell) -> None:
+        """It is about to be closed."""
+        self._listening = {key: each for key, each in self._listening.items() if each is not cell}
+        self._carried = {
+            number: each for number, each in self._carried.items() if each.cell is not cell
+        }
+
+    def replace(self) -> None:
+        """The pump has ended: another one does what it did. Raises ConnectionResetError."""
+        while self.replaced < REPLACED_MAX:
+            self.replaced += 1
+            self.close()
+            if self._is_told_again(self._start()):
+                return
+        raise ConnectionResetError(
+            f"the pump of the impaired links has ended {self.replaced} times"
+        )
+
+    def close(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def _is_told_again(self, channel: socket.socket) -> bool:
+        """Whether the pump has lived to hear it all. What is on no link any more is left out."""
+        for (_, link), cell in self._listening.items():
+            with suppress(OSError), _reader(cell, link) as reader:
+                if _exchange(channel, ("read",), reader.fileno()) is None:
+                    return False
+        for number, each in self._carried.items():
+            request = ("carry", number, each.seed, each.terms, each.is_up)
+            with suppress(OSError), _writer(each) as writer:
+                if _exchange(channel, request, writer.fileno()) is None:
+                    return False
+        return True
+
     def _ask(self, request: control.Message, *fds: int) -> Any:
-        channel = self._channel or self._start()
-        control.send(channel, control.encode(request), fds)
-        answer = control.receive(channel)
+        answer = _exchange(self._channel or self._start(), request, *fds)
+        if answer is None:
+            self.replace()
+            answer = _exchange(self._channel, request, *fds) if self._channel else None
         if answer is None:
             raise ConnectionResetError("the pump of the impaired links has ended")
-        return answer[0][0]
+        return answer[0]
 
     def _start(self) -> socket.socket:
         ours, theirs = control.pair()
@@ -91,6 +152,28 @@ class PumpHouse:
             )
         self._channel = ours
         return ours
+
+
+def _exchange(
+    channel: socket.socket, request: control.Message, *fds: int
+) -> control.Message | None:
+    """The pump's answer; None when it has ended."""
+    try:
+        control.send(channel, control.encode(request), fds)
+        answer = control.receive(channel)
+    except (BrokenPipeError, ConnectionResetError):
+        return None
+    return answer[0] if answer is not None else None
+
+
+def _reader(cell: cells.Cell, link: str) -> socket.socket:
+    linux.setns(cell.netns, linux.CLONE_NEWNET)
+    return packets.open_reader(link, mark=marks.TO_PUMP)
+
+
+def _writer(carried: _Carried) -> socket.socket:
+    linux.setns(carried.cell.netns, linux.CLONE_NEWNET)
+    return packets.open_writer(carried.link, mark=0 if carried.is_up else marks.FROM_PUMP)
 
 
 def _cut_pair(netns_fd: int) -> bytes:

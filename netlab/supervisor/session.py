@@ -102,9 +102,14 @@ class Session:
         """Its namespaces are there."""
         self._lab = lab
         self._counters = LinkCounters(lab)
+        lab.call_when_pump_replaced(self._note_pump)
         for cable in self._wiring.cables:
             if cable.impaired:
                 await self._note_impairment(cable)
+
+    def _note_pump(self, times: int) -> None:
+        text = "the pump of the impaired links has ended and was replaced; what it held is lost"
+        self.journal.tell("impairment", "", text, times=times)
 
     def note_ready(self, crew: Crew) -> None:
         self._crew = crew

@@ -10,13 +10,15 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from netlab.impairment import Both, Drop, Impairment
+from netlab.keeper import pump_house
 from netlab.keeper.schedule import Schedule, Terms
 from netlab.lab import Lab
 from netlab.lab_node import LabNode
@@ -374,11 +376,60 @@ async def test_topology_impairs_its_links_from_the_start(lab):  # LAB-267
     assert (await running.impaired(LINK)).both == impaired
 
 
-async def test_pump_that_is_killed_is_missed_and_not_held_by_the_lab(lab):  # LAB-267
+@FAMILIES
+async def test_pump_that_is_killed_is_replaced(lab, family):  # LAB-267
+    running = with_pump(await lab(PAIR))
+    told: asyncio.Queue[int] = asyncio.Queue()
+    running.call_when_pump_replaced(told.put_nowait)
+    both = Both(up=Impairment(delay_s=0.01, duplicate=1), down=Impairment(delay_s=0.03))
+    await running.impair(LINK, Both(up=Impairment(delay_s=0.01), down=Impairment(delay_s=0.03)))
+    await running.impair(LINK, both)
+    for times in (1, 2):
+        first = pump_of(running.keeper_pid)
+        os.kill(first, signal.SIGKILL)
+        if times == 2:  # it is missed sooner by whoever asks than by its parent, or later
+            await running.impaired(LINK)
+        async with asyncio.timeout(PATIENCE_S):
+            assert await told.get() == times
+        assert pump_of(running.keeper_pid) != first
+        with joined(running, family) as (here, there):
+            before = time.monotonic()
+            here.send(b"up")
+            assert await receive(there, 2) == [b"up"] * 2
+            assert time.monotonic() - before >= 0.01
+            there.connect(here.getsockname()[:2])
+            before = time.monotonic()
+            there.send(b"down")
+            assert await receive(here, 1) == [b"down"]
+            assert time.monotonic() - before >= 0.03
+        assert (await running.impaired(LINK)).both == both
+        assert (await running.impaired(LINK)).up.counts.duplicated >= 1
+
+
+async def test_pump_is_replaced_without_what_has_left_the_lab(lab):  # LAB-267
+    slow = Both(up=Impairment(delay_s=0.01), down=Impairment(delay_s=0.01))
+    nodes = tuple(Node(name, (Link("lan", impaired=slow),)) for name in ("n1", "n2", "n3"))
+    topology = Topology(nodes=nodes, lans=(Lan("lan"),))
+    running = with_pump(await lab(topology))
+    await running.apply(replace(topology, nodes=nodes[:2]))
+    told: asyncio.Queue[int] = asyncio.Queue()
+    running.call_when_pump_replaced(told.put_nowait)
+    os.kill(pump_of(running.keeper_pid), signal.SIGKILL)
+    async with asyncio.timeout(PATIENCE_S):
+        assert await told.get() == 1
+    with joined(running, socket.AF_INET6) as (here, there):
+        here.send(b"still")
+        assert await receive(there, 1) == [b"still"]
+
+
+async def test_pump_that_cannot_live_is_given_up(lab, monkeypatch):  # LAB-267
     running = with_pump(await lab(PAIR))
     await running.impair(LINK, Both(up=Impairment(delay_s=0.01)))
+    for _ in range(pump_house.REPLACED_MAX):
+        os.kill(pump_of(running.keeper_pid), signal.SIGKILL)
+        await running.impaired(LINK)
     os.kill(pump_of(running.keeper_pid), signal.SIGKILL)
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match="has ended"):
         await running.impaired(LINK)
     assert (await running.node("n1").run("true")).returncode == 0
 
@@ -388,3 +439,25 @@ def pump_of(keeper: int) -> int:
     arguments = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
     (pump,) = [pid for pid, text in arguments.items() if "keeper.pump" in text]
     return pump
+
+
+async def test_pump_with_too_much_to_do_lets_others_run(lab):  # LAB-268
+    running = with_pump(await lab(PAIR))
+    await running.impair(LINK, Both(up=Impairment(delay_s=0.001)))
+    pump = pump_of(running.keeper_pid)
+    assert os.sched_getscheduler(pump) == os.SCHED_RR
+    with joined(running, socket.AF_INET) as (here, _):
+        flood_until(here, lambda: os.sched_getscheduler(pump) == os.SCHED_OTHER)
+    async with asyncio.timeout(PATIENCE_S):
+        while os.sched_getscheduler(pump) != os.SCHED_RR:
+            await running.impaired(LINK)
+            await asyncio.sleep(0.05)
+
+
+def flood_until(here: socket.socket, is_true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_true():
+        assert time.monotonic() < deadline
+        for _ in range(1000):
+            with suppress(BlockingIOError):
+                here.send(b"x")
