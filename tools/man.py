@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from click_man.core import write_man_pages
 
-from zos_core.cli.main import root
+from zos_core.cli.root import root
 
 
 def main() -> None:

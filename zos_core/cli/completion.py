@@ -34,7 +34,7 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from zos_core.cli.main import root
+    from zos_core.cli.root import root
 
     maker = get_completion_class(shell)
     if maker is None:

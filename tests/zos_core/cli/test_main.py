@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,10 +12,11 @@ import pytest
 
 from overlay.errors import Conflict, Diverged, Refused, Rejected, Unavailable
 from tests.zos_core.cli.conftest import FakeNode, Zos
-from zos_core.cli import main as command_line
+from zos_core.cli import root as command_line
 from zos_core.cli.command import Lazy
 from zos_core.cli.exits import MEANING, Exit, NotConverged, NotRunning, exit_of
-from zos_core.cli.main import COMMANDS, main, root
+from zos_core.cli.main import main
+from zos_core.cli.root import COMMANDS, root
 
 
 def every_command() -> Iterator[tuple[str, click.Command]]:
@@ -212,3 +215,44 @@ def test_man_pages_cover_every_command(tmp_path: Path) -> None:
     pages = {page.stem for page in tmp_path.iterdir()}
     assert {f"zos-{path.replace(' ', '-')}" for path in ALL} <= pages
     assert "3 not converged" in (tmp_path / "zos.1").read_text()  # CLI-011
+
+
+@pytest.mark.parametrize(
+    ("argv", "module"),
+    [
+        (("--version",), "click.types"),
+        (("--version",), "click.core"),
+        (("lab", "ls"), "zos_core.cli.command"),
+        (("lab", "up", "01-first-lab"), "msgspec"),
+        (("lab", "up", "01-first-lab"), "netlab.topology"),
+        (("registry", "serve"), "asyncio.events"),
+    ],
+)
+def test_ctrl_c_while_it_imports_ends_it_with_one_line(  # CLI-012
+    argv: tuple[str, ...], module: str, tmp_path: Path
+) -> None:
+    """At the moment when it says that a module is there, and others are still to come."""
+    environment = {
+        **os.environ,
+        "PYTHONPROFILEIMPORTTIME": "1",
+        "ZOS_LAB_DIR": str(tmp_path),
+        "HOME": str(tmp_path),
+    }
+    with subprocess.Popen(
+        [str(Path(sys.executable).parent / "zos"), *argv],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+        bufsize=1,
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.rpartition("|")[2].strip() == module:
+                break
+        else:
+            pytest.fail(f"{module} was not imported")
+        process.send_signal(signal.SIGINT)
+        said = [line for line in process.stderr if not line.startswith(("import time:", "\n"))]
+    assert said == ["zos: interrupted\n"]
+    assert process.returncode == Exit.INTERRUPTED
