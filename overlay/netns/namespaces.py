@@ -14,6 +14,7 @@ import os
 import re
 import select
 import socket
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -132,13 +133,15 @@ def open_pinned(name: str) -> int | None:
 
 def list_pinned() -> tuple[str, ...]:
     """Names of all pinned netns, sorted, whoever made them."""
-    try:
-        names = sorted(
-            filter(NAME_PATTERN.fullmatch, (entry.name for entry in os.scandir(PIN_DIR)))
-        )
-    except FileNotFoundError:
-        return ()
-    return tuple(name for name in names if _is_pinned(name))
+    return tuple(sorted(name for name in _names() if _is_pinned(name)))
+
+
+def list_unfinished() -> tuple[str, ...]:
+    """Names under which there is the empty file of a pin and no netns, sorted.
+
+    So ends what was killed between the two steps of pinning or unpinning.
+    """
+    return tuple(sorted(name for name in _names() if _is_unfinished(name)))
 
 
 def pin_path(name: str) -> str:
@@ -255,6 +258,23 @@ def _give_up(exc: OSError) -> NoReturn:
     sys.stderr.write(f"zos: a thread cannot leave a netns: {exc.strerror}\n")
     sys.stderr.flush()
     os._exit(EXIT_LOST)
+
+
+def _names() -> list[str]:
+    try:
+        with os.scandir(PIN_DIR) as entries:
+            return [entry.name for entry in entries if NAME_PATTERN.fullmatch(entry.name)]
+    except FileNotFoundError:
+        return []
+
+
+def _is_unfinished(name: str) -> bool:
+    try:
+        found = os.lstat(pin_path(name))
+    except FileNotFoundError:
+        return False
+    # A pinned netns is an empty regular file as well, of another file system.
+    return stat.S_ISREG(found.st_mode) and found.st_size == 0 and not _is_pinned(name)
 
 
 def _is_pinned(name: str) -> bool:

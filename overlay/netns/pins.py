@@ -64,8 +64,9 @@ class TenantPins:
             os.close(fd)
 
     def names(self) -> tuple[str, ...]:
-        pinned = namespaces.list_pinned()
-        return tuple(name for name in pinned if name.startswith(NETNS_PREFIX))
+        """Those included of which only the file is left."""
+        found = {*namespaces.list_pinned(), *namespaces.list_unfinished()}
+        return tuple(sorted(name for name in found if name.startswith(NETNS_PREFIX)))
 
     def _hold(self, name: str) -> int | None:
         if name not in self._held and (fd := namespaces.open_pinned(name)) is not None:
