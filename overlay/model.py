@@ -55,6 +55,7 @@ class CandidateKind(StrEnum):
     DECLARED = "declared"  # an operator says so: reachable from the underlay
     LOCAL = "local"  # an address of one of its own links: reachable from the same LAN
     OBSERVED = "observed"  # how a public peer or relay sees it
+    RELAY = "relay"  # a relay at which it is registered; never offered by a member itself
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):

@@ -25,7 +25,9 @@ NetworkState = Literal[
     "removing",
 ]
 PeerState = Literal["active", "idle", "connecting", "silent"]
-PathKind = Literal["declared", "local", "observed", "roamed", "none"]
+# How packets to a peer go: over a LAN that both are on, to where it can be reached, through NATs or
+# firewalls that both have opened, by a relay, or not at all yet.
+PathKind = Literal["lan", "direct", "punched", "relay", "none"]
 
 
 class HealthItem(msgspec.Struct, frozen=True):
@@ -85,6 +87,17 @@ class PeerStatus(msgspec.Struct, frozen=True):
     rx_bytes: int
     tx_bytes: int
     keepalive_s: int
+    relay: str | None = None  # by whose way, as the network calls it
+
+    @property
+    def way(self) -> str:
+        """The path in words: "direct lan", "direct", "punched", "via relay r1"."""
+        match self.path:
+            case "lan":
+                return "direct lan"
+            case "relay":
+                return f"via relay {self.relay}"
+        return self.path
 
 
 class AttachmentStatus(msgspec.Struct, frozen=True):

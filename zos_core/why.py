@@ -215,7 +215,7 @@ def _path(inputs: WhyInputs, far: Party) -> Iterator[Step]:
 
 def _endpoint(peer: PeerStatus) -> Step:
     if peer.endpoint is not None:
-        return Step("endpoint", "ok", f"{peer.name} is at {peer.endpoint} ({peer.path})")
+        return Step("endpoint", "ok", f"{peer.name} is at {peer.endpoint} ({peer.way})")
     if peer.kind == "access":
         return Step(
             "endpoint", "unknown", f"{peer.name} has not connected yet", "wg-quick up on it"

@@ -1,7 +1,8 @@
 """Which endpoint leads to a peer, as a state machine with `now` as an argument (NODE-040 .. 049).
 
 Switching changes the endpoint only, so sessions go on. What a peer's member document offers is a
-proposal; what WireGuard has proven by a handshake stays until it fails.
+proposal; what WireGuard has proven by a handshake stays until it fails. How a pair that meets at a
+relay finds a better way is `upgrade`, how it notices that its way broke is `liveness`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from overlay.model import Address, Candidate, CandidateKind, Endpoint, Family, P
 HANDSHAKE_FRESH_S = 180  # REJECT_AFTER_TIME: no session is older (WireGuard paper, section 6.1)
 PATH_TRY_S = 5.0  # REKEY_TIMEOUT: WireGuard sends one handshake initiation in this time
 PATH_TRY_MAX_S = 320.0
+RELAY_TRY_S = 2.0  # who is registered there answers at once, and is greeted every second
 SILENCE_S = 15.0  # KEEPALIVE_TIMEOUT + REKEY_TIMEOUT: who gets data has answered by then
 UNANSWERED_BYTES = 64  # two keepalives, which nobody answers; data, or an initiation, is more
 KEEPALIVE_S = 25  # below the 30 s after which a NAT may forget a UDP mapping (RFC 4787 REQ-5)
@@ -48,6 +50,7 @@ class Path(msgspec.Struct, frozen=True, gc=False):
     asked_at: float = -1.0  # monotonic, since when packets go into a silence that is in doubt
     alive: bool = False  # a handshake was fresh at the last look
     doubtful: bool = False  # that handshake may be another endpoint's
+    trial: Endpoint | None = None  # written to the device to see whether anything comes back
     failures: int = 0  # endpoints that led nowhere since the last handshake
 
     @property
@@ -64,17 +67,36 @@ class Path(msgspec.Struct, frozen=True, gc=False):
         """How we know `endpoint`: a candidate's kind, "roamed", or "none"."""
         if endpoint is None:
             return "none"
-        for candidate in self.candidates:
-            if candidate.endpoint == endpoint:
-                return candidate.kind.value
-        return "roamed"
+        kind = self.known_as(endpoint)
+        return "roamed" if kind is None else kind.value
+
+    def known_as(self, endpoint: Endpoint) -> CandidateKind | None:
+        """The kind of the candidate that `endpoint` is; None for one that nobody offers."""
+        return next((c.kind for c in self.candidates if c.endpoint == endpoint), None)
+
+    @property
+    def has_relay(self) -> bool:
+        """Both of us seem hidden, and may meet at a relay."""
+        return any(candidate.kind is CandidateKind.RELAY for candidate in self.candidates)
+
+    @property
+    def is_relayed(self) -> bool:
+        return self.proven is None and self.kind_of(self.endpoint) == CandidateKind.RELAY
+
+    @property
+    def better_than_relay(self) -> tuple[Endpoint, ...]:
+        """What would be better than to meet at a relay, best first."""
+        kinds = [candidate.kind for candidate in self.candidates]
+        if CandidateKind.RELAY not in kinds:
+            return ()
+        return tuple(c.endpoint for c in self.candidates[: kinds.index(CandidateKind.RELAY)])
 
 
 def select_candidates(offered: Iterable[Candidate], *, underlay: Underlay) -> tuple[Candidate, ...]:
-    """What we can use of a peer's candidates: declared, same LAN, observed, then other local ones,
-    those that mean the same everywhere first.
+    """What we can use of a peer's candidates, in the order in which we would have them: declared,
+    same LAN, observed, other local ones that mean the same everywhere, relays, and the rest.
 
-    The order inside a kind is the peer's own. A relay will be one more kind at the end.
+    The order inside a kind is the peer's own.
     """
     usable = [c for c in offered if underlay.reaches(c.endpoint.address)]
     return tuple(sorted(usable, key=lambda candidate: _preference(candidate, underlay)))
@@ -91,6 +113,7 @@ def begin_path(
     return Path(
         candidates=candidates,
         keepalive_s=_keepalive_s(offered, underlay),
+        position=_start(candidates),
         proven=heard if usable else None,
         since=now,
     )
@@ -104,17 +127,20 @@ def with_candidates(
     An endpoint in use that is still offered stays in use; a proven one stays until it fails.
     """
     begun = begin_path(offered, underlay=underlay, now=now)
-    if begun.candidates == path.candidates and begun.keepalive_s == path.keepalive_s:
+    keepalive_s = path.keepalive_s if begun.has_relay else begun.keepalive_s
+    if begun.candidates == path.candidates and keepalive_s == path.keepalive_s:
         return path
     kept = [c.endpoint for c in begun.candidates]
     if path.proven is None and path.endpoint in kept and path.failures == 0:
         position, since = kept.index(path.endpoint), path.since
     else:
-        position, since = 0, now
+        position, since = begun.position, now
     return msgspec.structs.replace(
         begun,
         position=position,
+        keepalive_s=keepalive_s,
         proven=path.proven,
+        trial=path.trial,
         alive=path.alive,
         since=since,
         sent_bytes=path.sent_bytes,
@@ -147,6 +173,8 @@ def step(
     nothing follows.
     """
     if wall - latest_handshake < HANDSHAKE_FRESH_S:
+        if path.trial is not None and endpoint == path.trial:
+            return path  # written there, and nothing has come from there yet
         chosen_at = wall - (now - path.since)
         is_later = latest_handshake > chosen_at
         if (path.alive and not path.doubtful) or _proves(
@@ -214,12 +242,31 @@ def _proven(path: Path, endpoint: Endpoint | None) -> Path:
     )
 
 
+def with_endpoint(path: Path, endpoint: Endpoint) -> Path:
+    """The path that a trial has proven, or that a peer in its turn came by."""
+    return _proven(msgspec.structs.replace(path, trial=None), endpoint)
+
+
+def given_up(path: Path, *, now: float) -> Path:
+    """The path after the way in use turned out to be dead: the next relay, for it works at once."""
+    relays = [n for n, c in enumerate(path.candidates) if c.kind is CandidateKind.RELAY]
+    later = [n for n in relays if path.is_relayed and n > path.position]
+    return _at(path, (later or relays)[0], now=now, sent_bytes=0)
+
+
 def _next(path: Path, *, now: float, sent_bytes: int) -> Path:
-    position = 0 if path.proven is not None else (path.position + 1) % len(path.candidates)
+    if path.proven is not None:
+        return _at(path, _start(path.candidates), now=now, sent_bytes=sent_bytes)
+    position = (path.position + 1) % len(path.candidates)
+    return _at(path, position, now=now, sent_bytes=sent_bytes)
+
+
+def _at(path: Path, position: int, *, now: float, sent_bytes: int) -> Path:
     return msgspec.structs.replace(
         path,
         position=position,
         proven=None,
+        trial=None,
         since=now,
         sent_bytes=sent_bytes,
         alive=False,
@@ -233,7 +280,15 @@ def _next(path: Path, *, now: float, sent_bytes: int) -> Path:
 def _patience_s(path: Path) -> float:
     """Every candidate gets one try, then every round takes twice as long."""
     rounds = path.failures // max(1, len(path.candidates))
-    return min(PATH_TRY_S * 2.0 ** min(rounds, 16), PATH_TRY_MAX_S)
+    once_s = RELAY_TRY_S if path.has_relay else PATH_TRY_S
+    return min(once_s * 2.0 ** min(rounds, 16), PATH_TRY_MAX_S)
+
+
+def _start(candidates: tuple[Candidate, ...]) -> int:
+    """Where a pair begins that knows nothing yet: at a relay when there is one, which works at
+    once; what is better is tried from there.
+    """
+    return next((n for n, c in enumerate(candidates) if c.kind is CandidateKind.RELAY), 0)
 
 
 def _preference(candidate: Candidate, underlay: Underlay) -> int:
@@ -246,8 +301,10 @@ def _preference(candidate: Candidate, underlay: Underlay) -> int:
             return 2
         case CandidateKind.LOCAL if not addressing.is_private(candidate.endpoint.address):
             return 3  # behind a firewall at most, which opens when both sides send
+        case CandidateKind.RELAY:
+            return 4
     # Of another LAN: routed between sites, or nowhere. Worth a packet when nothing else is left.
-    return 4
+    return 5
 
 
 def _keepalive_s(offered: tuple[Candidate, ...], underlay: Underlay) -> int:

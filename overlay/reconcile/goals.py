@@ -6,13 +6,14 @@ thousand costs one peer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from types import MappingProxyType
 
 import msgspec
 
 from overlay.documents import relays, schema
-from overlay.documents.relays import Sighting
+from overlay.documents.relays import Relay, Sighting
 from overlay.documents.schema import Member, Network
 from overlay.model import (
     Candidate,
@@ -28,6 +29,8 @@ from overlay.peers import paths
 from overlay.peers.paths import Path, Underlay
 from overlay.peers.selection import PeerDelta, Selection
 
+RELAYS_IN_USE = 2  # of a network's: one may be gone
+
 
 class PeerGoals:
     """Desired peers of one network resource, endpoints and keepalives included."""
@@ -41,13 +44,14 @@ class PeerGoals:
         heard: Mapping[WgPublicKey, Endpoint] = MappingProxyType({}),
     ) -> None:
         self.selection = Selection(own, own_key=own_key)
-        self._own_key = own_key
+        self._own, self._own_key = own, own_key
         self._heard = heard  # where peers were in an earlier life of ours
         self._underlay = underlay
         self._peers: dict[WgPublicKey, WgPeer] = {}
         self._paths: dict[WgPublicKey, Path] = {}
         self._unwritten: dict[WgPublicKey, WgPeer | None] = {}
         self._sightings: dict[str, Mapping[WgPublicKey, Endpoint]] = {}  # by the relay's node
+        self._relays: dict[WgPublicKey, Relay] = {}  # where we register, in the tenant's order
 
     @property
     def peers(self) -> Mapping[WgPublicKey, WgPeer]:
@@ -62,12 +66,16 @@ class PeerGoals:
 
     def put_network(self, network: Network, *, now: float) -> None:
         before = self.selection.relays
-        self._take(self.selection.put_network(network), now=now)
-        if self.selection.relays != before:
-            known = {relay.node for relay in self.selection.relays}
-            said = self._sightings
-            self._sightings = {node: said[node] for node in said.keys() & known}
-            self._offer_anew({key for places in said.values() for key in places}, now=now)
+        delta = self.selection.put_network(network)
+        if self.selection.relays == before:
+            self._take(delta, now=now)
+            return
+        known = {relay.node for relay in self.selection.relays}
+        said = self._sightings
+        self._sightings = {node: said[node] for node in said.keys() & known}
+        self._register(now=now)
+        self._take(delta, now=now)
+        self._offer_anew(tuple(self._peers), now=now)
 
     def put_member(self, member: Member, *, now: float) -> None:
         """A member joined or changed, perhaps only its endpoints. Raises Refused."""
@@ -100,7 +108,8 @@ class PeerGoals:
         if underlay == self._underlay:
             return
         self._underlay = underlay
-        self._offer_anew(self._peers, now=now)
+        self._register(now=now)
+        self._offer_anew(tuple(self._peers), now=now)
 
     def look(
         self,
@@ -126,14 +135,77 @@ class PeerGoals:
             )
             if stepped is not path:
                 self._set_path(key, stepped, learnt=stepped.alive)
+                if key in self._relays and stepped.endpoint != path.endpoint:
+                    self._offer_anew(tuple(self._peers), now=now)
 
     def is_in_question(self, key: WgPublicKey) -> bool:
         """Whether it matters how much was sent and heard: there is another endpoint to try."""
         path = self._paths.get(key)
         return path is not None and path.has_choice and (path.doubtful or not path.alive)
 
+    # Relays.
+
+    @property
+    def relays(self) -> Mapping[WgPublicKey, Relay]:
+        """Where we register, because we seem hidden."""
+        return MappingProxyType(self._relays)
+
+    @property
+    def is_relayed(self) -> bool:
+        """Whether we may meet others at relays."""
+        return bool(self._relays)
+
+    def relayed(self) -> Iterator[tuple[WgPublicKey, Path]]:
+        """The peers that we may meet at a relay."""
+        if self._relays:
+            yield from ((key, path) for key, path in self._paths.items() if path.has_relay)
+
+    def relay_at(self, endpoint: Endpoint | None) -> WgPublicKey | None:
+        """The relay at which a peer with this endpoint is met."""
+        for key in self._relays:
+            if endpoint is not None and self._paths[key].endpoint == endpoint:
+                return key
+        return None
+
+    def relay_met(self, endpoint: Endpoint | None) -> Relay | None:
+        """The relay at this endpoint, as the network names it."""
+        key = self.relay_at(endpoint)
+        return None if key is None else self._relays[key]
+
+    def is_neighbour(self, endpoint: Endpoint) -> bool:
+        """Whether it is on a LAN of ours."""
+        return self._underlay.is_neighbour(endpoint.address)
+
+    def set_path(self, key: WgPublicKey, path: Path, *, learnt: bool) -> None:
+        """What a trial or a silence led to. `learnt`: the device has it, nothing is to write."""
+        self._set_path(key, path, learnt=learnt)
+
+    def _register(self, *, now: float) -> None:
+        """Be a peer of the first relays, unless an operator says that we can be reached."""
+        named = () if self._underlay.declared else self.selection.relays
+        others = (relay for relay in named if relay.node != self._own)
+        wanted = {relays.key_of(relay): relay for relay in islice(others, RELAYS_IN_USE)}
+        before, self._relays = self._relays, wanted
+        for key in before.keys() - wanted.keys():
+            self._forget(key)
+        for key, relay in wanted.items():
+            if before.get(key) != relay or key not in self._paths:
+                offered = [
+                    Candidate(CandidateKind.DECLARED, endpoint)
+                    for endpoint in relays.endpoints_of(relay)
+                ]
+                self._paths[key] = paths.begin_path(offered, underlay=self._underlay, now=now)
+                self._set_peer(WgPeer(key, ()))
+
+    def _forget(self, key: WgPublicKey) -> None:
+        self._peers.pop(key, None)
+        self._paths.pop(key, None)
+        self._unwritten[key] = None
+
     def goes_first(self, key: WgPublicKey) -> bool:
         """Whether it is ours to begin with this peer; the peer comes to the other answer."""
+        if key in self._relays:
+            return True
         offered = self._offered(key)
         if offered is None:
             return False  # an access device calls us
@@ -160,9 +232,8 @@ class PeerGoals:
 
     def _take(self, delta: PeerDelta, *, now: float) -> None:
         for key in delta.drop:
-            self._peers.pop(key, None)
-            self._paths.pop(key, None)
-            self._unwritten[key] = None
+            if key not in self._relays:  # a relay may have the key of who is no member for it
+                self._forget(key)
         for peer in delta.put:
             key = peer.public_key
             if key not in self._paths and (offered := self._offered(key)) is not None:
@@ -179,7 +250,16 @@ class PeerGoals:
         offered = schema.candidates(member)
         known = {candidate.endpoint for candidate in offered}
         seen = dict.fromkeys(e for e in self.observed(key).values() if e not in known)
-        return (*offered, *(Candidate(CandidateKind.OBSERVED, endpoint) for endpoint in seen))
+        observed = (Candidate(CandidateKind.OBSERVED, endpoint) for endpoint in seen)
+        return (*offered, *observed, *self._meeting_places(offered))
+
+    def _meeting_places(self, offered: Iterable[Candidate]) -> Iterator[Candidate]:
+        """The relays at which we are met by a peer that seems hidden as well."""
+        if any(candidate.kind is CandidateKind.DECLARED for candidate in offered):
+            return
+        for key in self._relays:
+            if (endpoint := self._paths[key].endpoint) is not None:
+                yield Candidate(CandidateKind.RELAY, endpoint)
 
     def _offer_anew(self, keys: Iterable[WgPublicKey], *, now: float) -> None:
         for key in keys:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from overlay.errors import Unavailable
-from overlay.model import Address
 from overlay.netns.converge import Configurator
-from overlay.netns.namespaces import hop
 from overlay.netns.ports import Shell
 from overlay.ports import Clock
 from overlay.reconcile.heard import Heard
@@ -21,10 +16,6 @@ from overlay.reconcile.publisher import Publisher
 
 if TYPE_CHECKING:
     from overlay.reconcile.resource import ResourceLoop
-
-log = logging.getLogger(__name__)
-
-DISCARD_PORT = 9  # RFC 863
 
 # Calls back, as long as the block runs, when our own links change.
 LinkNotices = Callable[[Callable[[], None]], AbstractContextManager[None]]
@@ -56,27 +47,3 @@ class Machine:
     publisher: Publisher
     on_outcome: Callable[[ResourceLoop], None]
     heard: Heard
-
-
-def poke(netns: str, addresses: Iterable[Address]) -> None:
-    """One empty datagram to each address, from inside the netns: a handshake begins.
-
-    Whether it arrives matters to nobody.
-    """
-    targets = tuple(addresses)
-    if not targets:
-        return
-    try:
-        with hop(netns), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            sender.setblocking(False)
-            for address in targets:
-                _send(sender, address)
-    except (OSError, Unavailable) as exc:
-        log.debug("no poke", extra={"reason": str(exc)})
-
-
-def _send(sender: socket.socket, address: Address) -> None:
-    try:
-        sender.sendto(b"", (address, DISCARD_PORT))
-    except OSError as exc:
-        log.debug("no poke", extra={"reason": str(exc)})

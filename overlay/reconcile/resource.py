@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 
@@ -21,7 +21,15 @@ from overlay.documents import trust
 from overlay.documents.schema import Network
 from overlay.errors import Diverged, OverlayError, Refused, Unavailable
 from overlay.keys.wireguard import DeviceKey
-from overlay.model import NetworkId, NetworkResource, NodeId, PeerTraffic, WgDevice, WgPublicKey
+from overlay.model import (
+    Address,
+    NetworkId,
+    NetworkResource,
+    NodeId,
+    PeerTraffic,
+    WgDevice,
+    WgPublicKey,
+)
 from overlay.netns import resource
 from overlay.netns.changes import Change, CreateDevice, DropPeer, PutPeer
 from overlay.netns.observe import device_ref
@@ -35,8 +43,10 @@ from overlay.reconcile.goals import PeerGoals
 from overlay.reconcile.greeting import GREETING_S, Greetings
 from overlay.reconcile.heard import MAX_HEARD, RECORD_EVERY_S
 from overlay.reconcile.journal import Journal, Repair
-from overlay.reconcile.machine import Machine, poke
+from overlay.reconcile.machine import Machine
 from overlay.reconcile.membership import Gate
+from overlay.reconcile.packets import ask, open_ways, poke
+from overlay.reconcile.reach import Moves, Reach
 from overlay.reconcile.schedule import DOCUMENTS, POLL, Schedule, most_telling
 
 NOTHING = PeerTraffic(rx_bytes=0, tx_bytes=0)
@@ -98,6 +108,7 @@ class ResourceLoop:
         self._announced: set[WgPublicKey] = set()  # peers that documents changed, not yet written
         self._backoff = Backoff(machine.random)
         self._greetings = Greetings(self._goes_first)
+        self.reach = Reach(device_key.public_key)
 
     # What the node's loop says.
 
@@ -346,7 +357,9 @@ class ResourceLoop:
             return
         traffic = (
             await shell.wireguard.read_traffic(ref)
-            if self._greetings.due is not None or any(map(self.goals.is_in_question, device.peers))
+            if self._greetings.due is not None
+            or self.goals.is_relayed
+            or any(map(self.goals.is_in_question, device.peers))
             else {}
         )
         wall = clock.now().timestamp()
@@ -357,9 +370,11 @@ class ResourceLoop:
             now=clock.monotonic(),
         )
         self._record_heard()
+        moves = self.reach.look(self.goals, device, traffic, wall=wall, now=clock.monotonic())
         await self._greet_again(device, traffic)
         # Greetings wait for their turn: all looks and what they do stay within their share.
         self.schedule.looked(cost_s=time.process_time() - started)
+        await self._move(moves)
         if self.goals.has_unwritten:
             await self._write_peers()
         elif self._has_drifted(device, wall=int(wall)):
@@ -397,6 +412,20 @@ class ResourceLoop:
         await self._put_anew(again.anew)
         self._send_pokes(again.poke)
 
+    async def _move(self, moves: Moves) -> None:
+        """Do what a look at pairs that meet at relays led to, and look again when it may tell."""
+        if moves:
+            open_ways(self.listen_port, (e for targets in moves.opens.values() for e in targets))
+            if moves.writes:
+                await self._machine.configurator.apply_peers(self.netns, put=moves.writes)
+            await self._put_anew(tuple(moves.renews))
+            self._greetings.add(moves.renews)
+            self._greet()
+            self._send_pokes(moves.renews)
+            self._send_inside(ask, moves.asks)
+        if self.reach.due is not None:
+            self.schedule.look_by(self.reach.due)
+
     async def _put_anew(self, keys: tuple[WgPublicKey, ...]) -> None:
         if not keys:
             return
@@ -422,6 +451,12 @@ class ResourceLoop:
         self._send_pokes(self._greetings.begin(peers=len(self.goals.peers), now=self._now))
 
     def _send_pokes(self, keys: Iterable[WgPublicKey]) -> None:
+        self._send_inside(poke, keys)
+
+    def _send_inside(
+        self, send: Callable[[str, Iterable[Address]], None], keys: Iterable[WgPublicKey]
+    ) -> None:
+        """A packet to the gateway of each peer, by way of the tenant netns."""
         nr, path = self.network_resource, self._machine.shell.pins.path(self.netns)
         if nr is None or path is None:
             return
@@ -436,7 +471,7 @@ class ResourceLoop:
             and peer.endpoint is not None
             and (member := self.goals.selection.member_at(key)) is not None
         ]
-        poke(path, gateways)
+        send(path, gateways)
 
     # Keeping record.
 

@@ -47,6 +47,7 @@ SHELL = frozenset(
         "overlay.reconcile.machine",
         "overlay.reconcile.networks",
         "overlay.reconcile.node",
+        "overlay.reconcile.packets",
         "overlay.reconcile.preview",
         "overlay.reconcile.publisher",
         "overlay.reconcile.relaying",

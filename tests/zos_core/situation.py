@@ -40,7 +40,7 @@ def peer(name: str, index: int, **changes: Any) -> PeerStatus:
         gateway_v4=f"10.1.{index}.1",
         gateway_v6=f"{V6}:{index:x}::1",
         state="active",
-        path="declared",
+        path="direct",
         endpoint=f"192.0.2.{index}:51820",
         candidates=(f"declared 192.0.2.{index}:51820",),
         latest_handshake=NOW,

@@ -119,7 +119,7 @@ def _path(network: str, party: Party) -> str:
     if peer is None or peer.endpoint is None:
         return "no endpoint"
     through = "" if peer.index == party.member.index else f" through {peer.name}"
-    return f"{peer.endpoint} direct{through}"
+    return f"{peer.endpoint} {peer.way}{through}"
 
 
 def _line(party: Party, target: Address, pong: Pong, path: str) -> str:

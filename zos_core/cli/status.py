@@ -81,7 +81,7 @@ def format_peer_state(peer: PeerStatus) -> str:
     traffic = f", tx {peer.tx_bytes} rx {peer.rx_bytes}"
     match peer.state:
         case "active":
-            return f"active; direct {peer.endpoint}{traffic}"
+            return f"active; {peer.way} {peer.endpoint}{traffic}"
         case "idle":
             return f"idle{_age(peer)}"
         case "connecting":

@@ -8,8 +8,15 @@ from datetime import UTC, datetime
 
 from overlay import addressing
 from overlay.documents import schema
-from overlay.model import NetworkResource, PeerTraffic, WgDevice, WgPeer, WgPublicKey
-from overlay.peers.paths import HANDSHAKE_FRESH_S
+from overlay.model import (
+    Endpoint,
+    NetworkResource,
+    PeerTraffic,
+    WgDevice,
+    WgPeer,
+    WgPublicKey,
+)
+from overlay.peers.paths import HANDSHAKE_FRESH_S, Path
 from overlay.reconcile.resource import ResourceLoop
 from zos_core.status import PathKind, PeerState, PeerStatus
 
@@ -26,6 +33,7 @@ def read_peers(
     peers = (
         _peer(loop, peer, seen.get(key), traffic.get(key), names, nr, now=now)
         for key, peer in loop.goals.peers.items()
+        if key not in loop.goals.relays
     )
     return tuple(sorted(peers, key=lambda peer: peer.index))
 
@@ -46,8 +54,10 @@ def _peer(
     index = member.index if member else access.index if access else 0
     gateway_v4, gateway_v6 = _gateways(nr, index)
     endpoint = seen.endpoint if seen else None
+    if path is not None and path.trial is not None and path.trial == endpoint:
+        endpoint = path.endpoint  # what is tried for half a second is no path yet
     latest = seen.latest_handshake if seen else 0
-    kind = path.kind_of(endpoint) if path else "roamed" if endpoint else "none"
+    relay = loop.goals.relay_met(endpoint)
     return PeerStatus(
         name=names.get(member.node, member.name) if member else access.name if access else "",
         kind="node" if member else "access",
@@ -58,7 +68,7 @@ def _peer(
         gateway_v4=gateway_v4,
         gateway_v6=gateway_v6,
         state=_peer_state(latest, traffic, now=now),
-        path=_path_kind(kind),
+        path=_path_kind(loop, path, endpoint),
         endpoint=str(endpoint) if endpoint else None,
         candidates=tuple(f"{c.kind} {c.endpoint}" for c in path.candidates) if path else (),
         latest_handshake=datetime.fromtimestamp(latest, UTC) if latest else None,
@@ -66,17 +76,18 @@ def _peer(
         rx_bytes=traffic.rx_bytes if traffic else 0,
         tx_bytes=traffic.tx_bytes if traffic else 0,
         keepalive_s=peer.keepalive_s,
+        relay=relay.name if relay is not None else None,
     )
 
 
-def _path_kind(kind: str) -> PathKind:
-    kinds: dict[str, PathKind] = {
-        "declared": "declared",
-        "local": "local",
-        "observed": "observed",
-        "roamed": "roamed",
-    }
-    return kinds.get(kind, "none")
+def _path_kind(loop: ResourceLoop, path: Path | None, endpoint: Endpoint | None) -> PathKind:
+    if endpoint is None:
+        return "none"
+    if loop.goals.relay_at(endpoint) is not None:
+        return "relay"
+    if loop.goals.is_neighbour(endpoint):
+        return "lan"
+    return "punched" if path is not None and path.has_relay else "direct"
 
 
 def _peer_state(latest: int, traffic: PeerTraffic | None, *, now: datetime) -> PeerState:

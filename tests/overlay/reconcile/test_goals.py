@@ -30,7 +30,7 @@ from overlay.model import (
     WgPeer,
     WgPublicKey,
 )
-from overlay.peers.paths import Underlay
+from overlay.peers.paths import KEEPALIVE_S, Underlay
 from overlay.reconcile.goals import PeerGoals
 
 WALL, NOW = 1_000_000.0, 50.0
@@ -153,7 +153,11 @@ def with_relays(*relays: Relay) -> PeerGoals:
 def candidates(goals: PeerGoals) -> list[tuple[str, str]]:
     path = goals.path(OTHER.public_key)
     assert path is not None
-    return [(c.kind.value, str(c.endpoint)) for c in path.candidates]
+    return [
+        (c.kind.value, str(c.endpoint))
+        for c in path.candidates
+        if c.kind is not CandidateKind.RELAY
+    ]
 
 
 def test_relays_are_those_of_the_latest_version() -> None:  # DOC-062
@@ -170,7 +174,6 @@ def test_where_a_relay_hears_a_peer_is_a_candidate() -> None:  # DOC-065
     goals = with_relays(*RELAYS)
     goals.put_sighting(sighting("r1", 1, other="203.0.113.9:4444"), now=NOW)
     assert candidates(goals) == [("observed", "203.0.113.9:4444")]
-    assert written(goals)[OTHER.public_key].endpoint == Endpoint(Address("203.0.113.9"), 4444)
     goals.put_sighting(sighting("r1", 2, other="203.0.113.9:5555"), now=NOW)
     assert candidates(goals) == [("observed", "203.0.113.9:5555")]
     goals.put_sighting(sighting("r1", 3), now=NOW)
@@ -226,8 +229,12 @@ def test_one_s_own_place_is_known_by_relay() -> None:
 def test_a_member_with_a_relay_s_key_is_no_peer() -> None:  # DOC-066
     relay = msgspec.structs.replace(RELAYS[0], public_key=OTHER_KEY)
     goals = with_relays(relay)
-    assert OTHER.public_key not in goals.peers
+    assert OTHER.public_key not in goals.selection.peers
+    assert goals.peers[OTHER.public_key].allowed_ips == ()
     refused = goals.selection.refusals[node("other")]
     assert refused.field == "device"
     goals.put_network(relayed(version=2), now=NOW)
-    assert OTHER.public_key in goals.peers
+    assert goals.peers[OTHER.public_key].allowed_ips
+    goals.put_network(relayed(relay, version=3), now=NOW)
+    assert goals.peers[OTHER.public_key].allowed_ips == ()
+    assert written(goals)[OTHER.public_key].keepalive_s == KEEPALIVE_S

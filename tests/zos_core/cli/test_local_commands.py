@@ -31,7 +31,7 @@ def test_why_prints_every_step_and_the_verdict(zos: Zos, node: FakeNode) -> None
         "ok  membership  a is in the network (index 1)\n"
         "ok  membership  b is in the network (index 2)\n"
         "ok  peer        b may send from 10.1.2.0/24, fd00:1:2:2::/64\n"
-        "ok  endpoint    b is at 192.0.2.2:51820 (declared)\n"
+        "ok  endpoint    b is at 192.0.2.2:51820 (direct)\n"
         "ok  handshake   5 s ago; 88 B in, 120 B out\n"
         "ok  firewall    loaded, and the kernel holds all that it should\n"
         "ok  workload    the gateway of b answers by itself\n"
