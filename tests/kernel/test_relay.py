@@ -7,8 +7,6 @@ machine has are run.
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import signal
 import socket
 import sys
@@ -28,88 +26,30 @@ from netlab.topology import Link, Node, Router, Topology
 from overlay.keys.store import generate_wireguard_key
 from overlay.keys.wireguard import WireGuardKey, format_key, parse_public_key
 from overlay.model import WgPublicKey
-from overlay.netns import backend
-from overlay.netns.wg_kernel import why_unavailable
 from overlay.relay import registrar
 from overlay.relay.fate import Fate
 from overlay.relay.limits import Allowance
 from overlay.relay.server import Relay, running
+from tests.stock_device import OVERLAY, PATIENCE_S, Site, backends
 from zos_core.clock import SystemClock
 
 pytestmark = [pytest.mark.kernel, pytest.mark.blocking]
 
-PATIENCE_S = 90.0  # some handshakes that are tried again every 5 s
 PORT = 51_821
 ZOS = str(Path(sys.executable).parent / "zos")
 PATTERN = b"what only the two of them may read"
 STREAM = bytes(range(256)) * 16_384  # 4 MiB
-OVERLAY = {"a": ("10.9.0.1", "fd09::1"), "b": ("10.9.0.2", "fd09::2")}
 HIDDEN = Topology(
     nodes=(Node("relay"), Node("a", (Link(to="home-a"),)), Node("b", (Link(to="home-b"),))),
     routers=tuple(
         Router(f"home-{name}", nat=NATS["symmetric"], firewall="stateful") for name in "ab"
     ),
 )
-QUIET = {"LOG_LEVEL": "error", "WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD": "1"}
-
-
-def backends() -> list[str]:
-    wanted = os.environ.get("ZOS_TEST_BACKEND")
-    named = os.environ.get(backend.BINARY_SETTING) or shutil.which("wireguard-go")
-    userspace = [named or "wireguard-go is missing"]
-    if wanted == "kernel":
-        return ["kernel"]
-    if wanted == "wireguard-go":
-        return userspace
-    return ["kernel"] if why_unavailable() is None else userspace
 
 
 @pytest.fixture(params=backends(), ids=lambda named: Path(named).name)
 def named(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@dataclass
-class Site:
-    """A stock device in a lab node: only `wg` and `ip` have touched it."""
-
-    node: LabNode
-    key: WireGuardKey
-
-    @property
-    def public(self) -> WgPublicKey:
-        return self.key.public_key
-
-    async def start(self, named: str, *, relay: WgPublicKey, endpoint: str, peer: Site) -> None:
-        conf = (
-            f"[Interface]\nPrivateKey = {format_key(self.key.reveal())}\n"
-            f"[Peer]\nPublicKey = {format_key(relay)}\nEndpoint = {endpoint}\n"
-            "PersistentKeepalive = 1\n"
-            f"[Peer]\nPublicKey = {format_key(peer.public)}\nEndpoint = {endpoint}\n"
-            f"AllowedIPs = {', '.join(OVERLAY[peer.node.name])}\n"
-        )
-        if named == "kernel":
-            await self.node.run("ip", "link", "add", "wg0", "type", "wireguard")
-        else:
-            await self.node.run(named, "wg0", env=QUIET)
-        await self.node.run("wg", "setconf", "wg0", "/dev/stdin", input=conf.encode())
-        v4, v6 = OVERLAY[self.node.name]
-        lines = (
-            f"address add {v4}/24 dev wg0",
-            f"address add {v6}/64 dev wg0 nodad",
-            "link set wg0 up",
-        )
-        await self.node.run("ip", "-batch", "-", input="\n".join(lines).encode())
-
-    async def reaches(self, address: str) -> bool:
-        family = "-6" if ":" in address else "-4"
-        argv = ("ping", family, "-c", "1", "-W", "2", address)
-        return (await self.node.run(*argv, check=False, timeout_s=PATIENCE_S)).returncode == 0
-
-    async def until_reached(self, address: str) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            while not await self.reaches(address):  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(0.2)
 
 
 @dataclass
