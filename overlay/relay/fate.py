@@ -15,6 +15,7 @@ class Fate(StrEnum):
     ANSWERED = "answered"  # a handshake of a member with the relay
     KEEPALIVE = "keepalive"
     COOKIE = "cookie"  # the relay is busy and asked for a cookie
+    HELD = "held"  # an initiation for somebody who is not there yet; it may be forwarded soon
     NO_MESSAGE = "no-message"
     UNKNOWN_SOURCE = "unknown-source"
     UNKNOWN_INDEX = "unknown-index"

@@ -44,6 +44,16 @@ class Roster:
         """Whether two keys are in one network."""
         return not self._networks.get(one, set()).isdisjoint(self._networks.get(other, ()))
 
+    def has_absent(self, key: WgPublicKey) -> bool:
+        """Whether somebody who shares a network with `key` may still register."""
+        return any(
+            len(self._membership[network]) > self._present(network)
+            for network in self._networks.get(key, ())
+        )
+
+    def _present(self, network: str) -> int:
+        return sum(each.key in self._membership[network] for each in self.at.values())
+
     def meet(self, key: WgPublicKey, now: float) -> Member | None:
         """The member with this key, remembered from now on; None when there is no room."""
         member = self.members.get(key)

@@ -87,6 +87,7 @@ class Relay:
                 sending = step(now, source, packet)
                 if sending is not None:
                     sendings.append(sending)
+        sendings += self._table.take_due()
         for place, cars in trains.join(sendings):
             self._send(place, cars)
         self._note_moves()

@@ -1,7 +1,8 @@
 """Who is where, and which packet goes to whom: the decisions of a relay, without sockets.
 
-`step` takes one datagram and gives at most one to send. Everything in it comes from outside: it is
-answered, passed on or dropped and counted, never an error. Time and entropy come in.
+`step` takes one datagram and gives at most one to send; `take_due` gives what was held for a member
+that came just now. Everything in it comes from outside: it is answered, passed on or dropped and
+counted, never an error. Time and entropy come in.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from overlay.relay.messages import DATA, DATA_MAX_BYTES, DATA_MIN_BYTES
 from overlay.relay.noise import StaticKey
 from overlay.relay.registrar import Registrar
 from overlay.relay.roster import Membership, Roster
+from overlay.relay.waiting import Waiting
 
 MAX_MEMBERS = 4_096
 MAX_ROUTES = 131_072
@@ -82,6 +84,8 @@ class Table:
             is_own=is_own,
         )
         self._at = self._roster.at
+        self._waiting = Waiting()
+        self._due: list[Sending] = []
         self._routes = 0
         self._forwarded = 0
         self._forwarded_bytes = 0
@@ -113,7 +117,11 @@ class Table:
                 route = member.routes.get(int.from_bytes(packet[4:8], "little"))
                 if route is not None:
                     return self._forward(now, route, packet)
-            return self._registrar.hear(now, source, member, packet)
+            moves = self._roster.moves
+            answer = self._registrar.hear(now, source, member, packet)
+            if self._roster.moves != moves and (came := self._at.get(source)) is not None:
+                self._send_on(now, came)
+            return answer
         match messages.kind_of(packet):
             case 0:
                 return self._fates.drop(Fate.NO_MESSAGE)
@@ -123,11 +131,17 @@ class Table:
                 return self._between(now, kind, member, packet)
         return self._fates.drop(Fate.UNKNOWN_SOURCE)
 
+    def take_due(self) -> list[Sending]:
+        """What else is to be sent because of the datagrams before: what was held for a member."""
+        due, self._due = self._due, []
+        return due
+
     def expire(self, now: float) -> None:
         """Nothing is left of what has been silent or in use for too long; call it now and then.
 
         Of silent members the last timestamp is remembered, until there is no room for new ones.
         """
+        self._waiting.expire(now)
         for member in self._roster.members.values():
             if member.place is not None and now - member.heard_s > SILENT_S:
                 self._roster.unregister(member)
@@ -176,8 +190,23 @@ class Table:
                 break
         member.budget.charge(hashes / HASHES_PER_TOKEN)
         if target is None:
-            return self._fates.drop(Fate.UNKNOWN_RECEIVER)
+            if not self._roster.has_absent(member.key):
+                return self._fates.drop(Fate.UNKNOWN_RECEIVER)
+            self._waiting.put(now, member.key, packet)
+            return self._fates.drop(Fate.HELD)
         return self._lead(now, packet, sender=member, receiver=target)
+
+    def _send_on(self, now: float, member: Member) -> None:
+        """Who has just come is sent what others began to say before."""
+        for held in self._waiting.take(now, member.mac1_key) if self._waiting else ():
+            sender = self._roster.members.get(held.sender)
+            if sender is None or sender.place is None or sender is member:
+                continue
+            if not self._roster.share(sender.key, member.key):
+                continue
+            sending = self._lead(now, held.packet, sender=sender, receiver=member)
+            if sending is not None:
+                self._due.append(sending)
 
     def _lead(
         self, now: float, packet: bytes, *, sender: Member, receiver: Member

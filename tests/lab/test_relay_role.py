@@ -162,7 +162,7 @@ async def test_hidden_members_meet_at_a_node_that_is_offered_and_named(
 
     # Who is taken out by the tenant is out.
     await stage.alice.zos("network", "remove-node", "home", "b")
-    await stage.until_relay(members=1, heard=1)
+    await stage.until_relay(members=1, registered=1)
     assert not await a.reaches(OVERLAY["b"][0])
     await until(_hears(stage, 1), "the owner is told")
 

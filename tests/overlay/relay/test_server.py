@@ -63,3 +63,39 @@ async def test_a_member_is_answered_until_the_block_ends_and_never_at_the_relays
                     await asyncio.sleep(0.01)
             assert relay.where(MEMBER.public_key) == member.getsockname()
     assert sock.fileno() == -1
+
+
+async def test_who_registers_is_sent_what_was_held_and_who_looks_on_is_told():  # REL-024
+    (sock,) = server.open_sockets([LOOPBACK])
+    place, loop, moved = sock.getsockname(), asyncio.get_running_loop(), asyncio.Event()
+    keys = (MEMBER, WireGuardKey(bytes(range(64, 96))))
+    members = {"home": frozenset(key.public_key for key in keys)}
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+    ):
+        async with (
+            asyncio.timeout(PATIENCE_S),
+            server.running(
+                RELAY, [sock], SystemClock(), membership=members, on_moved=moved.set
+            ) as relay,
+        ):
+            held = Initiator(keys[0], keys[1].public_key).initiation(1.0, index=9)
+            for member, key in ((one, keys[0]), (other, keys[1])):
+                member.setblocking(False)
+                member.connect(place)
+                asking = Initiator(key, RELAY.public_key)
+                await loop.sock_sendall(member, asking.initiation(1.0, index=1))
+                asking.finish(await loop.sock_recv(member, 1_000))
+                moved.clear()
+                await loop.sock_sendall(member, asking.data())
+                await moved.wait()
+                assert relay.where(key.public_key) == member.getsockname()
+                if member is one:
+                    await loop.sock_sendall(one, held)
+                    while not relay.statistics().packets.get(Fate.HELD):  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+            assert await loop.sock_recv(other, 1_000) == held
+            moved.clear()
+            relay.allow({})
+            await moved.wait()
