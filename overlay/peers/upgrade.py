@@ -70,6 +70,7 @@ def look(
     upgrade: Upgrade,
     *,
     seen: Endpoint | None,
+    by_relay: bool,
     heard_bytes: int,
     begins: bool,
     offset: int,
@@ -78,8 +79,9 @@ def look(
 ) -> tuple[Upgrade, Act]:
     """The upgrade after a look at a pair that has traffic.
 
-    `seen` is WireGuard's endpoint of the peer; `begins`: it is ours to begin with this peer;
-    `offset`: a number that both sides know, so that pairs do not all wake at the same time.
+    `seen` is WireGuard's endpoint of the peer, `by_relay` whether that is a relay; `begins`: it is
+    ours to begin with this peer; `offset`: a number that both sides know, so that pairs do not all
+    wake at the same time.
     """
     match upgrade.phase:
         case Phase.WAITING if now >= upgrade.due and upgrade.targets:
@@ -91,7 +93,13 @@ def look(
             return _open_or_try(upgrade, begins=begins, now=now)
         case Phase.TRYING:
             return _tried(
-                upgrade, seen=seen, heard_bytes=heard_bytes, offset=offset, wall=wall, now=now
+                upgrade,
+                seen=seen,
+                by_relay=by_relay,
+                heard_bytes=heard_bytes,
+                offset=offset,
+                wall=wall,
+                now=now,
             )
     return upgrade, NOTHING
 
@@ -117,12 +125,16 @@ def _tried(
     upgrade: Upgrade,
     *,
     seen: Endpoint | None,
+    by_relay: bool,
     heard_bytes: int,
     offset: int,
     wall: float,
     now: float,
 ) -> tuple[Upgrade, Act]:
     target = upgrade.targets[upgrade.at]
+    if seen != target and not by_relay:
+        # It answers from another port than a relay hears it at: its NAT maps by destination.
+        return begin_upgrade((), now=now), Act(proven=seen)
     # What came before the target was written says nothing, so it is counted from the look after.
     if seen == target and 0 <= upgrade.heard_bytes < heard_bytes:
         return begin_upgrade((), now=now), Act(proven=target)

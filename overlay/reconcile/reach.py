@@ -179,6 +179,7 @@ class Reach:
         state, act = upgrade.look(
             state,
             seen=seen.endpoint,
+            by_relay=goals.relay_at(seen.endpoint) is not None,
             heard_bytes=counted.rx_bytes,
             begins=self._begins(key),
             offset=self._offset(key),

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
+from contextlib import suppress
 
 import pytest
 
+from netlab.fleet.fleet import Fleet
 from netlab.nat import NATS
-from tests.lab.meeting import asking, behind, meeting, until_way
+from tests.lab.meeting import ANSWERER, ASKER, asking, behind, meeting, until_way
 from tests.lab.scene import measured
 
 pytestmark = [pytest.mark.lab, pytest.mark.blocking, pytest.mark.timeout(240)]
 
 RELAYED = ("via relay r1", "via relay r2")
+ETH_P_ALL = 0x0003  # linux/if_ether.h
+DISCARD_PORT = 9  # RFC 863
+WORDS = b"nobody but the two of us may read this " * 8
 CONE, SYMMETRIC = NATS["port-restricted"], NATS["symmetric"]
 
 
@@ -37,7 +43,7 @@ async def test_a_pair_leaves_its_relay_and_comes_back_to_it(lab):
 
 
 async def test_who_cannot_open_the_way_stays_at_the_relay_and_goes_to_the_next(lab):
-    # NODE-070, NODE-074, NODE-075
+    # NODE-070, NODE-074, NODE-075, REL-036
     topology = behind(SYMMETRIC, SYMMETRIC)
     async with meeting(await lab(topology)) as fleet, asking(fleet) as questions:
         await questions.until_answered()
@@ -46,11 +52,33 @@ async def test_who_cannot_open_the_way_stays_at_the_relay_and_goes_to_the_next(l
         await asyncio.sleep(6)  # both sides have tried
         assert await until_way(fleet, *RELAYED) == used
         lost = questions.lost_since(begun)
+        assert await seen_at(fleet, used.split()[-1], "") == (True, False)
+        assert await seen_at(fleet, "a", fleet.inside[ASKER].netns) == (True, True)
         await fleet.lab.node(used.split()[-1]).kill()
         killed = time.monotonic()
         await questions.until_answered()
         assert await until_way(fleet, *RELAYED) != used
         measured(lost_by_trying=lost, by_the_next_relay_s=round(questions.gap_since(killed), 2))
+
+
+async def seen_at(fleet: Fleet, node: str, netns: str) -> tuple[bool, bool]:
+    """Whether packets pass there, and whether any of them holds a tenant's words."""
+    web, db = fleet.inside[ASKER], fleet.inside[ANSWERER]
+    at = fleet.lab.node(node)
+    with at.in_netns(netns):
+        tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+    with fleet.lab.node("a").in_netns(web.netns):
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with tap, udp:
+        tap.setblocking(False)
+        frames: list[bytes] = []
+        for _ in range(50):
+            udp.sendto(WORDS, (db.v4, DISCARD_PORT))
+            await asyncio.sleep(0.01)
+            with suppress(BlockingIOError):
+                while True:
+                    frames.append(tap.recv(2_048))
+        return len(frames) >= 50, any(WORDS in frame for frame in frames)
 
 
 async def test_neighbours_behind_one_router_meet_on_their_lan(lab):

@@ -31,7 +31,14 @@ def look(
     state: Upgrade, *, now: float, seen: Endpoint = RELAY, heard: int = 0, begins: bool = True
 ) -> tuple[Upgrade, Act]:
     return upgrade.look(
-        state, seen=seen, heard_bytes=heard, begins=begins, offset=7, wall=WALL + now, now=now
+        state,
+        seen=seen,
+        by_relay=seen == RELAY,
+        heard_bytes=heard,
+        begins=begins,
+        offset=7,
+        wall=WALL + now,
+        now=now,
     )
 
 
@@ -76,6 +83,12 @@ def test_what_came_by_the_relay_proves_nothing_and_it_is_written_again() -> None
         assert act == Act(go=NEAR)
     state, act = look(state, now=now, seen=RELAY, heard=9_999)
     assert act == Act()
+
+
+def test_an_answer_from_another_port_of_the_peer_is_proof() -> None:
+    state, now = trying(NEAR)
+    state, act = look(state, now=now, seen=FAR, heard=500)
+    assert (act, state.phase) == (Act(proven=FAR), Phase.WAITING)
 
 
 def test_without_an_answer_the_next_is_tried_and_then_the_relay_is_back() -> None:
