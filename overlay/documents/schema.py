@@ -16,6 +16,13 @@ from msgspec import Meta
 
 from overlay import addressing
 from overlay.documents import envelope
+from overlay.documents.exits import (
+    MAX_EXIT_OFFERS,
+    ExitOffer,
+    ExitService,
+    check_exit_offers,
+    check_exit_service,
+)
 from overlay.documents.fields import (
     MAX_VERSION,
     EndpointText,
@@ -132,6 +139,7 @@ class Farm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Label
     nodes: Annotated[tuple[IdText, ...], Meta(max_length=MAX_FARM_NODES)] = ()
     relays: Annotated[tuple[RelayOffer, ...], Meta(max_length=MAX_RELAY_OFFERS)] = ()
+    exits: Annotated[tuple[ExitOffer, ...], Meta(max_length=MAX_EXIT_OFFERS)] = ()
 
 
 class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -191,6 +199,7 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     joined: UnixTime  # of the first version; an invitation's expiry is compared with this
     endpoints: Annotated[tuple[EndpointCandidate, ...], Meta(max_length=MAX_CANDIDATES)] = ()
     invitation: IdText | None = None
+    exit: ExitService | None = None  # while it is an exit of the network, and stands
 
 
 class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -278,6 +287,7 @@ def _check_farm(farm: Farm) -> None:
         check_id(Kind.NODE, node, f"nodes[{n}]")
     check_distinct(farm.nodes, "nodes")
     check_offers(farm.relays, nodes=farm.nodes)
+    check_exit_offers(farm.exits, nodes=farm.nodes)
 
 
 def _check_node(node: Node) -> None:
@@ -300,6 +310,8 @@ def _check_member(member: Member) -> None:
     for n, candidate in enumerate(member.endpoints):
         check_endpoint(candidate.endpoint, f"endpoints[{n}].endpoint")
     check_distinct(((c.kind, c.endpoint) for c in member.endpoints), "endpoints")
+    if member.exit is not None:
+        check_exit_service(member.exit)
 
 
 def _check_result(result: Result) -> None:

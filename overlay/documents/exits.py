@@ -1,0 +1,183 @@
+"""Exit nodes in documents: what a farm offers, what an exit tells peers (EXIT-001 .. EXIT-008)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from overlay import addressing
+from overlay.documents.fields import IdText, UnixTime, check_distinct, check_id
+from overlay.errors import Rejected
+from overlay.keys.identity import Kind
+from overlay.model import InterfaceAddress, Prefix
+
+MAX_EXIT_OFFERS = 64  # of one farm
+MAX_BEACONS = 8
+MAX_RESOLVERS = 4
+MAX_GUARD_PREFIXES = 64  # of each list
+MAX_UPLINK_ADDRESSES = 8
+MAX_GATEWAYS = 2  # one of each family
+MAX_CONNECTIONS = 1 << 20
+MAX_CONNECTIONS_PER_S = 100_000
+MAX_RATE_MBIT = 100_000
+DEFAULT_CONNECTIONS = 16_384
+DEFAULT_CONNECTIONS_PER_S = 500
+
+# What the kernel takes as a link name, and no path or pattern (dev_valid_name, net/core/dev.c).
+LINK_PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,14}$(?!\n)"
+
+LinkName = Annotated[str, Meta(pattern=LINK_PATTERN, max_length=15)]
+AddressText = Annotated[str, Meta(max_length=45)]
+PrefixText = Annotated[str, Meta(max_length=49)]
+Beacons = Annotated[tuple[AddressText, ...], Meta(min_length=1, max_length=MAX_BEACONS)]
+Resolvers = Annotated[tuple[AddressText, ...], Meta(max_length=MAX_RESOLVERS)]
+Guards = Annotated[tuple[PrefixText, ...], Meta(max_length=MAX_GUARD_PREFIXES)]
+
+
+class Uplink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How an exit is connected: by the node's own `link`, or by one of its own made on `link`."""
+
+    kind: Literal["interface", "macvlan", "vlan", "bridge"]
+    link: LinkName
+    vlan: Annotated[int, Meta(ge=1, le=4_094)] | None = None
+    addresses: Annotated[tuple[PrefixText, ...], Meta(max_length=MAX_UPLINK_ADDRESSES)] = ()
+    gateways: Annotated[tuple[AddressText, ...], Meta(max_length=MAX_GATEWAYS)] = ()
+    slaac: bool = False  # IPv6 addresses and route by router advertisements (RFC 4862)
+
+
+class ExitOffer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """In a farm: this node lets the traffic of tenants who name it out, within these limits.
+
+    The limits are those of one tenant network. What the guards refuse, `refuse` adds to and
+    `allow` takes from.
+    """
+
+    node: IdText
+    uplink: Uplink
+    beacons: Beacons  # answer ping while the internet can be reached
+    resolvers: Resolvers = ()
+    refuse: Guards = ()
+    allow: Guards = ()
+    smtp: bool = False
+    connections: Annotated[int, Meta(ge=1, le=MAX_CONNECTIONS)] = DEFAULT_CONNECTIONS
+    connections_per_s: Annotated[int, Meta(ge=1, le=MAX_CONNECTIONS_PER_S)] = (
+        DEFAULT_CONNECTIONS_PER_S
+    )
+    rate_mbit: Annotated[int, Meta(ge=0, le=MAX_RATE_MBIT)] = 0  # 0: no limit
+    draining_until: UnixTime | None = None
+
+
+class ExitService(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """In a member: this node is an exit of the network, and has what it needs to be one."""
+
+    beacons: Beacons
+    families: Annotated[tuple[Literal[4, 6], ...], Meta(min_length=1, max_length=2)]
+    resolvers: Resolvers = ()
+    draining_until: UnixTime | None = None
+
+
+def check_exit_offers(offers: tuple[ExitOffer, ...], *, nodes: Iterable[str]) -> None:
+    """Raise Rejected unless each offer is of one of the farm's nodes, and of another one."""
+    known = frozenset(nodes)
+    for n, offer in enumerate(offers):
+        field = f"exits[{n}]"
+        check_id(Kind.NODE, offer.node, f"{field}.node")
+        if offer.node not in known:
+            raise Rejected(
+                f"{offer.node[:90]} is no node of this farm",
+                field=f"{field}.node",
+                remedy="add the node to the farm first",
+            )
+        _check_uplink(offer.uplink, f"{field}.uplink")
+        _check_addresses(offer.beacons, f"{field}.beacons")
+        _check_addresses(offer.resolvers, f"{field}.resolvers")
+        _check_guards(offer, field)
+    check_distinct((offer.node for offer in offers), "exits")
+
+
+def check_exit_service(service: ExitService) -> None:
+    """Raise Rejected, naming the field, unless it is consistent in itself."""
+    _check_addresses(service.beacons, "exit.beacons")
+    _check_addresses(service.resolvers, "exit.resolvers")
+    if list(service.families) != sorted(set(service.families)):
+        raise Rejected("families are not sorted and distinct", field="exit.families")
+
+
+def _check_uplink(uplink: Uplink, field: str) -> None:
+    if (uplink.kind == "vlan") != (uplink.vlan is not None):
+        raise Rejected("a VLAN has a number, and nothing else has one", field=f"{field}.vlan")
+    for n, text in enumerate(uplink.addresses):
+        _check_interface_address(text, f"{field}.addresses[{n}]")
+    check_distinct(uplink.addresses, f"{field}.addresses")
+    _check_addresses(uplink.gateways, f"{field}.gateways", local=True)
+    check_distinct((f"IPv{_family(text)}" for text in uplink.gateways), f"{field}.gateways")
+    if uplink.kind == "interface":
+        if uplink.addresses or uplink.gateways or uplink.slaac:
+            raise Rejected(
+                "an existing interface has its addresses and routes from the node",
+                field=field,
+                remedy="leave addresses, gateways and slaac out, or use macvlan",
+            )
+        return
+    if not (uplink.addresses or uplink.slaac):
+        raise Rejected(
+            "nothing gives it an address",
+            field=f"{field}.addresses",
+            remedy="give addresses, or set slaac",
+        )
+    _check_reached(uplink, field)
+
+
+def _check_reached(uplink: Uplink, field: str) -> None:
+    """Each gateway is a neighbour by one of the addresses, and none of them."""
+    for n, gateway in enumerate(uplink.gateways):
+        address = addressing.parse_address(gateway)
+        near = [
+            text
+            for text in map(InterfaceAddress, uplink.addresses)
+            if addressing.contains(addressing.prefix_of(text), address)
+        ]
+        is_neighbour = near or (_family(gateway) == 6 and addressing.is_link_local(address))
+        if not is_neighbour or any(addressing.address_of(text) == address for text in near):
+            raise Rejected(
+                f"{gateway} is no neighbour by any of the addresses",
+                field=f"{field}.gateways[{n}]",
+            )
+
+
+def _check_interface_address(text: str, field: str) -> None:
+    """An address another machine may reach, with a prefix length, in canonical text."""
+    address, slash, length = text.partition("/")
+    parsed = addressing.parse_address(address, field=field)
+    addressing.refuse_local(parsed, field=field)
+    bits = 128 if ":" in address else 32
+    canonical = length.isascii() and length.isdigit() and str(int(length)) == length
+    if not slash or not canonical or not 1 <= int(length) <= bits:
+        raise Rejected(f"{text!r} has no prefix length", field=field, remedy="write 192.0.2.2/24")
+
+
+def _check_guards(offer: ExitOffer, field: str) -> None:
+    for name, prefixes in (("refuse", offer.refuse), ("allow", offer.allow)):
+        for n, text in enumerate(prefixes):
+            addressing.parse_prefix(text, field=f"{field}.{name}[{n}]")
+        check_distinct(prefixes, f"{field}.{name}")
+        # The kernel's sets of intervals take none that overlap.
+        if clash := addressing.overlaps(map(Prefix, prefixes)):
+            raise Rejected(f"{clash[0]} and {clash[1]} overlap", field=f"{field}.{name}")
+    if both := set(offer.refuse) & set(offer.allow):
+        raise Rejected(f"{min(both)} is refused and allowed", field=f"{field}.allow")
+
+
+def _check_addresses(texts: tuple[str, ...], field: str, *, local: bool = False) -> None:
+    for n, text in enumerate(texts):
+        address = addressing.parse_address(text, field=f"{field}[{n}]")
+        if not (local and addressing.is_link_local(address) and _family(text) == 6):
+            addressing.refuse_local(address, field=f"{field}[{n}]")
+    check_distinct(texts, field)
+
+
+def _family(text: str) -> int:
+    return 6 if ":" in text else 4
