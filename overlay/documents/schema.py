@@ -36,6 +36,7 @@ from overlay.documents.fields import (
     check_endpoint,
     check_id,
 )
+from overlay.documents.names import Workloads, check_workloads
 from overlay.documents.relays import (
     MAX_RELAY_ENDPOINTS,
     MAX_RELAY_OFFERS,
@@ -80,7 +81,7 @@ MAX_BYTES = {
     "farm": 1 << 20,
     "node": 4_096,
     "network": 2 << 20,
-    "member": 4_096,
+    "member": 32 << 10,
     "result": 4_096,
     "sighting": 768 << 10,
 }
@@ -200,6 +201,7 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     endpoints: Annotated[tuple[EndpointCandidate, ...], Meta(max_length=MAX_CANDIDATES)] = ()
     invitation: IdText | None = None
     exit: ExitService | None = None  # while it is an exit of the network, and stands
+    workloads: Workloads = ()  # what is attached here, in order of address
 
 
 class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -312,6 +314,7 @@ def _check_member(member: Member) -> None:
     check_distinct(((c.kind, c.endpoint) for c in member.endpoints), "endpoints")
     if member.exit is not None:
         check_exit_service(member.exit)
+    check_workloads(member.workloads)
 
 
 def _check_result(result: Result) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
+from overlay.documents.names import WorkloadName
 from overlay.documents.schema import (
     EndpointCandidate,
     Farm,
@@ -61,12 +64,13 @@ def own_member(
     endpoints: tuple[EndpointCandidate, ...],
     before: Member | None,
     now: int,
+    workloads: Iterable[WorkloadName] = (),
 ) -> Member | None:
     """The member document this node should have published; None when it is not a member.
 
     The version is the one of `before`: whoever signs gives it the next.
     """
-    named = roster.named(own)
+    named, called = roster.named(own), tuple(sorted(workloads, key=lambda each: each.host))
     if named is not None:
         return Member(
             network=roster.id,
@@ -77,10 +81,11 @@ def own_member(
             device=device,
             joined=before.joined if before else now,
             endpoints=endpoints,
+            workloads=called,
         )
     if before is None or before.invitation is None or not _is_admitted(roster, before):
         return None
-    return msgspec.structs.replace(before, device=device, endpoints=endpoints)
+    return msgspec.structs.replace(before, device=device, endpoints=endpoints, workloads=called)
 
 
 def invited_member(

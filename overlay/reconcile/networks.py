@@ -6,6 +6,7 @@ import logging
 from collections import OrderedDict
 
 from overlay.documents import trust
+from overlay.documents.names import WorkloadName
 from overlay.documents.relays import endpoints_of, relay_of
 from overlay.documents.schema import EndpointCandidate, Farm, Member, Network
 from overlay.errors import OverlayError, Refused
@@ -119,6 +120,7 @@ class Networks:
             endpoints=self.own_endpoints(loop.listen_port),
             before=before,
             now=int(self._clock.now().timestamp()),
+            workloads=(WorkloadName(stored.name, stored.host) for stored in loop.attachments),
         )
         if member is not None and not membership.says_the_same(before, member):
             self.publish_member(loop, member)

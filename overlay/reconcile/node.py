@@ -35,6 +35,7 @@ from overlay.reconcile.intake import Intake
 from overlay.reconcile.journal import Journal
 from overlay.reconcile.keyring import Keyring
 from overlay.reconcile.machine import LinkNotices, Machine, Notices
+from overlay.reconcile.naming import Naming
 from overlay.reconcile.networks import Networks
 from overlay.reconcile.publisher import Publisher
 from overlay.reconcile.relayed import select_offer
@@ -137,6 +138,7 @@ class NodeLoop:
         )
         self._group: asyncio.TaskGroup | None = None
         self._changed = asyncio.Event()
+        self._naming = Naming(self.networks)
         self._client: RegistryClient | None = None
         self._has_client = asyncio.Event()
         self._resync = asyncio.Event()
@@ -211,6 +213,7 @@ class NodeLoop:
                 ("feed", self._follow),
                 ("links", self._watch_links),
                 ("relay", self.relaying.run),
+                ("names", self._naming.run),
                 ("notifications", self._watch_resources),
             ):
                 group.create_task(self._supervise(task, name), name=name)
@@ -387,6 +390,7 @@ class NodeLoop:
         if outcome is None or not outcome.peers_only:
             self._follow_netns()
             workloads.drop_ended(loop, self._cache)
+            self._naming.note(loop)
         if outcome is None or not loop.gate.open:
             return
         if outcome.error is None or loop.failures > 1:  # one failure may be a moment's

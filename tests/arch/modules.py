@@ -45,6 +45,7 @@ SHELL = frozenset(
         "overlay.reconcile.joining",
         "overlay.reconcile.keyring",
         "overlay.reconcile.machine",
+        "overlay.reconcile.naming",
         "overlay.reconcile.networks",
         "overlay.reconcile.node",
         "overlay.reconcile.packets",

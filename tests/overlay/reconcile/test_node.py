@@ -749,6 +749,34 @@ class TestWorkloads:
             assert (await self.attach(node, "b")).address_v4 == "10.1.1.3/24"
             assert (await self.attach(node, "a")).address_v4 == "10.1.1.2/24"
 
+    async def test_others_learn_their_names_once_for_all_that_come_together(
+        self, world: World, registry: FakeRegistry, tmp_path: Path
+    ) -> None:
+        # DNS-003
+        machine = FakeMachine()
+        for name in ("/w/a", "/w/b", "/w/c"):
+            machine.workloads[name] = machine.new_netns()
+        async with running(tmp_path, registry=registry, machine=machine) as node:
+            registry.send(world.farm(OWN), world.network("own"))
+            await node.until(node.device, "a device")
+            loop = node.loop.loops[HOME]
+
+            def said() -> tuple[int, list[tuple[str, int]]]:
+                own = loop.goals.selection.own_member
+                assert own is not None
+                return own.version, [(each.name, each.host) for each in own.workloads]
+
+            assert said() == (1, [])
+            for name in ("a", "b", "c"):
+                await self.attach(node, name)
+            await workloads.detach(loop, node.cache, name="a")
+            await node.until(lambda: said()[1], "the names are published")
+            assert said() == (2, [("b", 3), ("c", 4)])
+            await workloads.detach(loop, node.cache, name="b")
+            await workloads.detach(loop, node.cache, name="c")
+            await node.until(lambda: not said()[1], "and withdrawn")
+            assert said() == (3, [])
+
     async def test_a_netns_that_is_not_there_is_refused_and_forgotten(
         self, world: World, registry: FakeRegistry, tmp_path: Path
     ) -> None:
