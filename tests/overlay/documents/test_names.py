@@ -82,7 +82,7 @@ def test_what_is_no_list_of_workloads_names_the_field(
 def test_one_more_than_there_are_addresses_is_refused() -> None:
     # DNS-001
     said = msgspec.to_builtins(member(*every()))
-    said["workloads"].append({"name": "one-more", "host": LAST_WORKLOAD_HOST})
+    said["workloads"] = [*said["workloads"], {"name": "one-more", "host": LAST_WORKLOAD_HOST}]
     with pytest.raises(Rejected) as caught:
         parse_document(msgspec.json.encode(said), schema.payload_type("member"))
     assert caught.value.field == "workloads"
