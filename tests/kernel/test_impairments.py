@@ -436,8 +436,12 @@ async def test_pump_that_cannot_live_is_given_up(lab, monkeypatch):  # LAB-267
 
 def pump_of(keeper: int) -> int:
     children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
-    arguments = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
-    (pump,) = [pid for pid, text in arguments.items() if "keeper.pump" in text]
+    found = []
+    for pid in children:
+        with suppress(FileNotFoundError, ProcessLookupError):  # one that was killed just now
+            if "keeper.pump" in Path(f"/proc/{pid}/cmdline").read_text():
+                found.append(int(pid))
+    (pump,) = found
     return pump
 
 

@@ -208,6 +208,7 @@ async def test_restart_starts_what_belongs_to_the_machine_again(lab):  # LAB-223
     n1 = (await lab(PAIR)).node("n1")
     first = await n1.spawn("sh", "-c", "echo up; exec sleep 1000", log="own", boot=True)
     await n1.spawn("sleep", "1000", log="other")
+    await until(lambda: first.log.read_text() == "up\n")
     (again,) = await n1.restart()
     assert first.returncode == -signal.SIGKILL
     assert (again.argv, again.returncode) == (first.argv, None)

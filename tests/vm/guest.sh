@@ -34,10 +34,8 @@ lsmod | grep '^wireguard '
 # Only the kernel's module says this: it tells afterwards which back end did the work.
 echo 'module wireguard format "Interface created" +p' >/sys/kernel/debug/dynamic_debug/control
 
-# What most of these look at is our own programs and not the kernel, and each starts dozens of them.
-# The two about packets run here alone (specs/STATUS.md): beside others the machine stood still.
-elsewhere=(test_lab_commands test_lab_chaos test_pytest_plugin test_unprivileged
-    test_impairments test_capture)
+# What these look at is our own programs and not the kernel, and each starts dozens of them.
+elsewhere=(test_lab_commands test_lab_chaos test_pytest_plugin test_unprivileged)
 if [ $# = 0 ]; then
     set -- tests/vm
     [ ! -d tests/kernel ] || set -- "$@" tests/kernel
