@@ -16,7 +16,6 @@ from http import HTTPStatus
 from typing import Final, Self, TypeVar
 from urllib.parse import urlencode
 
-import aiohttp
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -30,6 +29,7 @@ from overlay.keys import identity as ids
 from overlay.keys.identity import Kind, Signer
 from overlay.model import RegistryId
 from overlay.peers import registry_wire as wire
+from overlay.peers.lean_aiohttp import aiohttp
 from overlay.peers.registry_auth import sign_request
 from overlay.ports import Clock
 

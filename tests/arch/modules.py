@@ -36,6 +36,7 @@ SHELL = frozenset(
         "overlay.netns.watch",
         "overlay.netns.wg_kernel",
         "overlay.peers.cache",
+        "overlay.peers.lean_aiohttp",
         "overlay.peers.registry",
         "overlay.reconcile.acceptance",
         "overlay.reconcile.description",

@@ -78,12 +78,13 @@ def run(
       sudo zos node run --registry https://192.0.2.1:8443#registry1... --farm farm1...
       sudo zos node run --name n1 --endpoint 192.0.2.11 --endpoint 2001:db8::11
     """
-    # All that is loaded stays. Looking through it for garbage meanwhile is a tenth of the start.
+    # All that is loaded stays. Looking through it for garbage is a tenth of the start.
     gc.disable()
     from zos_core.config import load_config, with_options
     from zos_core.logs import start_logging
     from zos_core.node import run_node
 
+    gc.freeze()
     gc.enable()
     config = with_options(
         load_config(path),
