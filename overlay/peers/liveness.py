@@ -10,9 +10,9 @@ from enum import Enum
 
 import msgspec
 
-SILENT_S = 0.7  # sent, and nothing heard: now it is asked
+SILENT_S = 0.5  # sent, and nothing heard: now it is asked
 ANSWER_S = 0.5  # in which an echo from anywhere on earth has come back
-OTHER_SIDE_S = 0.6  # the side that does not begin leaves so much time to the one that does
+OTHER_SIDE_S = 0.3  # the side that does not begin leaves so much time to the one that does
 ACTIVE_S = 120.0  # after its last traffic a pair is idle
 OWN_BYTES = 64  # what goes over an idle path: keepalives, and the echo of a probe
 

@@ -167,6 +167,11 @@ class PeerGoals:
                 return key
         return None
 
+    def is_unheard(self, key: WgPublicKey) -> bool:
+        """Whether this relay says whom it hears, and we are not among them."""
+        said = self._sightings.get(self._relays[key].node)
+        return said is not None and self._own_key not in said
+
     def relay_met(self, endpoint: Endpoint | None) -> Relay | None:
         """The relay at this endpoint, as the network names it."""
         key = self.relay_at(endpoint)

@@ -19,7 +19,8 @@ from overlay.reconcile.goals import PeerGoals
 
 WATCH_S = 0.25  # between looks while something is sent into a silence, or was just now
 MAX_TRIALS = 8  # at the same time, in one network
-RENEW_RELAY_S = 5.0  # at most so often we register anew
+RENEW_S = 5.0  # at most so often we register anew with a relay that a pair suspects
+RENEW_UNHEARD_S = 15.0  # and with one that says it does not hear us, or leads nowhere
 
 
 class Moves(msgspec.Struct):
@@ -70,9 +71,12 @@ class Reach:
         for kept in (self._watches, self._upgrades):
             for key in kept.keys() - pairs.keys():
                 kept.pop(key)
+        self._register(goals, device, moves, wall=wall, now=now)
         for key, path in pairs.items():
             seen, counted = device.peers.get(key), traffic.get(key)
             if not path.alive or seen is None or counted is None:
+                if counted is not None and counted.tx_bytes > path.sent_bytes:
+                    self._renew(goals.relay_at(path.endpoint), moves, RENEW_UNHEARD_S, now=now)
                 self._watches.pop(key, None)
                 self._upgrades.pop(key, None)
                 continue
@@ -131,14 +135,33 @@ class Reach:
         path = goals.path(key)
         if path is None:
             return
-        relay = goals.relay_at(path.endpoint)
-        if relay is not None and now - self._renewed_at.get(relay, -RENEW_RELAY_S) >= RENEW_RELAY_S:
-            self._renewed_at[relay] = now
-            moves.renews.append(relay)
-        goals.set_path(key, paths.given_up(path, now=now), learnt=False)
+        other = paths.given_up(path, now=now)
+        for endpoint in (path.endpoint, other.endpoint):
+            self._renew(goals.relay_at(endpoint), moves, RENEW_S, now=now)
+        goals.set_path(key, other, learnt=False)
         self._watches.pop(key, None)
         moves.renews.append(key)
         self.counts.given_up += 1
+
+    def _register(
+        self, goals: PeerGoals, device: WgDevice, moves: Moves, *, wall: float, now: float
+    ) -> None:
+        """A relay that was started anew knows nobody, and WireGuard would notice in two minutes."""
+        for relay in goals.relays:
+            seen = device.peers.get(relay)
+            if (
+                seen is not None
+                and wall - seen.latest_handshake > RENEW_S
+                and goals.is_unheard(relay)
+            ):
+                self._renew(relay, moves, RENEW_UNHEARD_S, now=now)
+
+    def _renew(
+        self, relay: WgPublicKey | None, moves: Moves, every_s: float, *, now: float
+    ) -> None:
+        if relay is not None and now - self._renewed_at.get(relay, -every_s) >= every_s:
+            self._renewed_at[relay] = now
+            moves.renews.append(relay)
 
     def _rest(self, key: WgPublicKey, path: Path, *, wall: float, now: float) -> None:
         """A better way broke: it is not tried again at once. Of a dead relay nothing follows."""
