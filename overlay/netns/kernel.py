@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 from collections import OrderedDict, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -23,12 +23,14 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from overlay.errors import Unavailable
 from overlay.model import Address, InterfaceAddress, Prefix
+from overlay.netns import rtnl
 from overlay.netns.codec import Snapshot, parse_address, parse_link, parse_route
 from overlay.netns.namespaces import PIN_DIR, hop, open_socket
 from overlay.netns.state import NETNS_PREFIX, ROUTE_PROTOCOL
 from overlay.netns.waiting import in_thread
 
 MAX_SOCKETS = 64  # kept open; each is 2 file descriptors and 40 KiB
+_LISTING_BYTES = 64 * 1024  # twice what the kernel puts into one datagram
 GATEWAY_METRIC = 2048  # above 1024: a default route of the workload's own wins
 SYSCTL_DIR = Path("/proc/sys")
 _IFA_F_NODAD = 0x02  # linux/if_addr.h
@@ -76,15 +78,20 @@ class Rtnetlink:
             self._turns.pop(path, None)
 
     async def read(self, netns: str | None) -> Snapshot:
+        """It waits for nobody: the kernel makes a listing while it is read."""
         try:
-            async with self._socket(netns) as ipr:
-                links = [parse_link(m) async for m in await ipr.link("dump")]
-                addresses = [parse_address(m) async for m in await ipr.addr("dump")]
-                routes = [parse_route(m) async for m in await ipr.route("dump")]
-        except NetlinkError as exc:
-            raise _refusal(exc) from exc
+            with open_socket(
+                netns, socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE
+            ) as channel:
+                links = [*map(rtnl.decode_link, _list(channel, rtnl.GET_LINKS))]
+                addresses = [*map(rtnl.decode_address, _list(channel, rtnl.GET_ADDRESSES))]
+                routes = [*map(rtnl.decode_route, _list(channel, rtnl.GET_ROUTES))]
+        except OSError as exc:
+            raise Unavailable(f"the kernel lists nothing: {exc.strerror}") from exc
         return Snapshot(
-            tuple(links), tuple(addresses), tuple(route for route in routes if route is not None)
+            tuple(map(parse_link, links)),
+            tuple(map(parse_address, addresses)),
+            tuple(route for route in map(parse_route, routes) if route is not None),
         )
 
     def has_link(self, netns: str | None, name: str) -> bool:
@@ -247,6 +254,14 @@ async def _open_socket(netns: str | None) -> Any:
     ipr = AsyncIPRoute(fileno=raw.detach(), ext_ack=True)
     await ipr.setup_endpoint()
     return ipr
+
+
+def _list(channel: socket.socket, kind: int) -> Iterator[bytes]:
+    channel.send(rtnl.format_request(kind))
+    is_last = False
+    while not is_last:
+        bodies, is_last = rtnl.parse_answer(channel.recv(_LISTING_BYTES))
+        yield from bodies
 
 
 def _move(index: int, target: int, new_name: str) -> None:
