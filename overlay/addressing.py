@@ -247,6 +247,11 @@ def overlaps(prefixes: Iterable[Prefix]) -> tuple[Prefix, Prefix] | None:
     return None
 
 
+def merged(prefixes: Iterable[Prefix]) -> tuple[Prefix, ...]:
+    """The same addresses in as few prefixes of both families as can be, sorted as text."""
+    return tuple(sorted(Prefix(str(network)) for network in netaddr.cidr_merge(list(prefixes))))
+
+
 def resource_digest(network: NetworkId) -> str:
     """13 characters of base32 naming a network outside its tenant netns (65 bits, NET-004)."""
     digest = hashlib.sha256(b"zos resource\x00" + network.encode()).digest()

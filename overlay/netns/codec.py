@@ -48,7 +48,9 @@ class KernelLink(msgspec.Struct, frozen=True):
     mac: str | None
     master: int | None  # index
     learns: bool = False  # a bridge learns MACs from the frames of this port
-    other_end: int | None = None  # index of a veth's other end, in the netns where that is
+    # Index of a veth's other end, or of the link that a macvlan or VLAN is on, in its netns.
+    other_end: int | None = None
+    vlan: int | None = None
 
 
 class KernelAddress(msgspec.Struct, frozen=True):
@@ -89,7 +91,12 @@ def parse_link(message: Any) -> KernelLink:
         master=message.get("master") or None,
         learns=bool(message.get(("linkinfo", "slave_data", "learning"))),
         other_end=message.get("link") or None,
+        vlan=message.get(("linkinfo", "data", "vlan_id")) if _is_vlan(message) else None,
     )
+
+
+def _is_vlan(message: Any) -> bool:
+    return bool(message.get(("linkinfo", "kind")) == "vlan")
 
 
 def parse_address(message: Any) -> KernelAddress:

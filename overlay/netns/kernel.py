@@ -102,13 +102,27 @@ class Rtnetlink:
             await _tried(ipr.link("add", ifname=name, kind="bridge"), ignore=_ALREADY)
 
     async def create_port(
-        self, netns: str, name: str, *, workload_netns: str, workload_link: str
+        self, netns: str | None, name: str, *, workload_netns: str, workload_link: str
     ) -> None:
         target = _open(workload_netns)
         try:
             async with self._socket(netns) as ipr:
                 peer = {"ifname": workload_link, "net_ns_fd": target, **_ONE_QUEUE}
                 await _tried(ipr.link("add", ifname=name, kind="veth", peer=peer, **_ONE_QUEUE))
+        finally:
+            os.close(target)
+
+    async def create_on(
+        self, link: str, *, kind: str, netns: str, name: str, vlan: int | None = None
+    ) -> None:
+        target = _open(netns)
+        try:
+            async with self._socket(None) as ipr:
+                what = {"vlan_id": vlan} if kind == "vlan" else {"macvlan_mode": "bridge"}
+                parent = _index(None, link)
+                await _tried(
+                    ipr.link("add", ifname=name, kind=kind, link=parent, net_ns_fd=target, **what)
+                )
         finally:
             os.close(target)
 

@@ -37,6 +37,12 @@ def base_chain(
     return {"add": {"chain": {"family": family, "table": TABLE, "name": name, **where}}}
 
 
+def source_nat_chain(family: str, name: str) -> Command:
+    """Rules in it see the first packet of a connection only."""
+    where = {"type": "nat", "hook": "postrouting", "prio": 100, "policy": "accept"}
+    return {"add": {"chain": {"family": family, "table": TABLE, "name": name, **where}}}
+
+
 def named_set(
     family: str, name: str, *, types: Sequence[str], elements: Iterable[Sequence[str]]
 ) -> Command:
@@ -87,6 +93,10 @@ def verdicts(key: Any, branches: Mapping[Any, Statement]) -> Statement:
     return {"vmap": {"key": key, "data": {"set": pairs}}}
 
 
+def jump(chain_name: str) -> Statement:
+    return {"jump": {"target": chain_name}}
+
+
 def goto(chain_name: str) -> Statement:
     return {"goto": {"target": chain_name}}
 
@@ -94,6 +104,21 @@ def goto(chain_name: str) -> Statement:
 def refuse(counter_name: str) -> Rule:
     """Drop, and remember why."""
     return [{"counter": counter_name}, DROP]
+
+
+def count(counter_name: str) -> Statement:
+    return {"counter": counter_name}
+
+
+def over_rate(rate: int, *, burst: int, unit: str = "packets") -> Statement:
+    """True for what is more than `rate` a second: packets, or `unit` of bytes."""
+    it = {"rate": rate, "per": "second", "burst": burst, "inv": True}
+    return {"limit": it if unit == "packets" else {**it, "rate_unit": unit, "burst_unit": unit}}
+
+
+def over_connections(number: int) -> Statement:
+    """True for a new connection when that many have passed here and still live."""
+    return {"ct count": {"val": number, "inv": True}}
 
 
 def prefix(text: str) -> Any:

@@ -29,9 +29,14 @@ class Kernel(Protocol):
     async def create_bridge(self, netns: str, name: str) -> None: ...
 
     async def create_port(
-        self, netns: str, name: str, *, workload_netns: str, workload_link: str
+        self, netns: str | None, name: str, *, workload_netns: str, workload_link: str
     ) -> None:
         """A veth pair right across two netns; neither end is up."""
+
+    async def create_on(
+        self, link: str, *, kind: str, netns: str, name: str, vlan: int | None = None
+    ) -> None:
+        """A macvlan or VLAN on a link of the underlay netns, born in `netns`; it is not up."""
 
     async def move_link(self, name: str, *, netns: str, new_name: str) -> None:
         """From the underlay netns into `netns`, under its new name at once."""

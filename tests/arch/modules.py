@@ -18,6 +18,7 @@ SHELL = frozenset(
         "netlab.sim.__main__",
         "netlab.sim.corpus",
         "netlab.sim.run",
+        "overlay.exitnode.converge",
         "overlay.keys.store",
         "overlay.netns.apply",
         "overlay.netns.attach",

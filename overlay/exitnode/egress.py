@@ -1,0 +1,119 @@
+"""The egress netns of an exit node, as data: one uplink, one leg for each tenant network.
+
+A leg is a veth pair between a tenant netns (`up0` there) and the egress netns. Its addresses are
+link-local in IPv4, which no tenant's range may be, and from one ULA /64 in IPv6; so two tenants
+with the same range do not meet here. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from overlay import addressing
+from overlay.documents.exits import ExitOffer, Uplink
+from overlay.errors import Refused
+from overlay.model import Address, InterfaceAddress, NetworkId, Prefix
+
+EGRESS_NETNS = "x-egress"
+UPLINK_LINK = "ext0"
+UPLINK_PORT = "x-uplink"  # in the underlay netns, where the uplink is a port of a bridge
+LEG_LINK = "up0"  # in a tenant netns
+LEG_PREFIX = "t-"
+MAX_LEGS = 256  # tenant networks at one exit; each costs its limits in connections
+
+# Slot n has the n-th pair of addresses. 169.254.169.254 is in none of them.
+SLOTS = 4_096
+_LEGS_V4 = Prefix("169.254.64.0/18")
+_LEGS_V6 = Prefix("fd7a:6f73:6578::/64")
+
+SYSCTLS: Mapping[str, str] = {
+    "net/ipv4/ip_forward": "1",
+    "net/ipv6/conf/all/forwarding": "1",
+    "net/ipv4/conf/all/rp_filter": "1",
+    "net/ipv4/conf/all/accept_redirects": "0",
+    "net/ipv6/conf/all/accept_redirects": "0",
+    "net/ipv4/conf/all/send_redirects": "0",
+    # Else the address that was there first takes along the others of its prefix.
+    "net/ipv4/conf/all/promote_secondaries": "1",
+    f"net/ipv4/conf/{UPLINK_LINK}/send_redirects": "0",
+    f"net/ipv6/conf/{UPLINK_LINK}/accept_redirects": "0",
+}
+
+
+class Leg(msgspec.Struct, frozen=True):
+    """How one tenant network is joined to the egress netns."""
+
+    network: NetworkId
+    netns: str  # the tenant netns
+    link: str  # in the egress netns
+    inside_v4: InterfaceAddress  # of up0 in the tenant netns
+    inside_v6: InterfaceAddress
+    outside_v4: InterfaceAddress
+    outside_v6: InterfaceAddress
+
+
+class Egress(msgspec.Struct, frozen=True):
+    """What an egress netns should be."""
+
+    offer: ExitOffer
+    legs: tuple[Leg, ...]
+    # Where the node itself is, its neighbours, and whom it serves as a registry or a relay.
+    node_prefixes: tuple[Prefix, ...] = ()
+
+    @property
+    def uplink(self) -> Uplink:
+        return self.offer.uplink
+
+    def sysctls(self) -> dict[str, str]:
+        """In the order in which they are written."""
+        # 2: although we forward (Documentation/networking/ip-sysctl.rst).
+        autonomous = "2" if self.uplink.slaac else "0"
+        return {**SYSCTLS, f"net/ipv6/conf/{UPLINK_LINK}/accept_ra": autonomous}
+
+
+def select_legs(networks: Iterable[NetworkId]) -> tuple[Leg, ...]:
+    """A leg for each network; those of others are the same with it and without it, but for a
+    clash of slots. Raises Refused when there are more than one exit takes."""
+    wanted = sorted(set(networks))
+    if len(wanted) > MAX_LEGS:
+        raise Refused(f"this exit has {MAX_LEGS} networks already", remedy="name another exit")
+    taken: set[int] = set()
+    legs = []
+    for network in wanted:
+        digest = addressing.resource_digest(network)
+        hashed = hashlib.sha256(b"zos leg\x00" + network.encode()).digest()
+        slot = int.from_bytes(hashed[:8], "big") % SLOTS
+        while slot in taken:
+            slot = (slot + 1) % SLOTS
+        taken.add(slot)
+        legs.append(_leg(network, digest, slot))
+    return tuple(legs)
+
+
+def gateways(uplink: Uplink) -> dict[Prefix, Address]:
+    """The default route of each family that has a gateway."""
+    return {
+        Prefix("::/0" if ":" in text else "0.0.0.0/0"): Address(text) for text in uplink.gateways
+    }
+
+
+def _leg(network: NetworkId, digest: str, slot: int) -> Leg:
+    v4 = [_host(_LEGS_V4, 2 * slot + end, bits=31) for end in (0, 1)]
+    v6 = [_host(_LEGS_V6, 2 * slot + end, bits=127) for end in (0, 1)]
+    return Leg(
+        network=network,
+        netns=addressing.netns_name(network),
+        link=f"{LEG_PREFIX}{digest}",
+        outside_v4=v4[0],
+        outside_v6=v6[0],
+        inside_v4=v4[1],
+        inside_v6=v6[1],
+    )
+
+
+def _host(prefix: Prefix, host: int, *, bits: int) -> InterfaceAddress:
+    address = addressing.address_of(addressing.host_address(prefix, host))
+    return InterfaceAddress(f"{address}/{bits}")

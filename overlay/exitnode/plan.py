@@ -1,0 +1,238 @@
+"""The difference between what an egress netns is and what it should be, as ordered changes. Pure.
+
+Links of others in the egress netns are left alone: they lead nowhere, since nothing is forwarded
+but between a leg and the uplink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from overlay.exitnode.egress import (
+    EGRESS_NETNS,
+    LEG_LINK,
+    LEG_PREFIX,
+    UPLINK_LINK,
+    UPLINK_PORT,
+    Egress,
+    Leg,
+    gateways,
+)
+from overlay.model import Address, InterfaceAddress, Prefix
+from overlay.netns.changes import (
+    AddAddress,
+    Change,
+    CreateNetns,
+    DeleteAddress,
+    DeleteLink,
+    LoadFirewall,
+    RemoveNetns,
+    SetSysctl,
+    SetUp,
+)
+from overlay.netns.codec import KernelLink, Snapshot
+from overlay.netns.state import LOOPBACK_LINK, ROUTE_PROTOCOL, Firewall
+
+_DEFAULTS = (Prefix("0.0.0.0/0"), Prefix("::/0"))
+
+
+class CreateUplink(msgspec.Struct, frozen=True, tag=True):
+    """After the firewall, so that nothing comes by it that nobody looks at."""
+
+    kind: str
+    link: str
+    vlan: int | None = None
+
+    def describe(self) -> str:
+        return f"+ uplink {UPLINK_LINK}: {self.kind} on {self.link}"
+
+
+class DeleteUplinkPort(msgspec.Struct, frozen=True, tag=True):
+    """The port of a bridge in the underlay netns; the uplink goes with it."""
+
+    def describe(self) -> str:
+        return f"- link {UPLINK_PORT} in the underlay netns"
+
+
+class PutGateway(msgspec.Struct, frozen=True, tag=True):
+    """After the addresses, by one of which it is a neighbour; in the place of any other of ours."""
+
+    prefix: Prefix
+    gateway: Address
+
+    def describe(self) -> str:
+        return f"+ route {self.prefix} via {self.gateway} {UPLINK_LINK}"
+
+
+class DropGateway(msgspec.Struct, frozen=True, tag=True):
+    """Before another is put: the kernel would keep both."""
+
+    prefix: Prefix
+
+    def describe(self) -> str:
+        return f"- route {self.prefix} via {UPLINK_LINK}"
+
+
+class JoinTenant(msgspec.Struct, frozen=True, tag=True):
+    """Last: a tenant gets a leg when all that it leads to is there."""
+
+    leg: Leg
+
+    def describe(self) -> str:
+        return f"+ leg {self.leg.link} to {self.leg.netns}"
+
+
+EgressChange = Change | CreateUplink | DeleteUplinkPort | PutGateway | DropGateway | JoinTenant
+
+
+class Actual(msgspec.Struct, frozen=True):
+    """An egress netns as it is; `inside` is None when there is none."""
+
+    underlay: Snapshot
+    inside: Snapshot | None = None
+    tenants: Mapping[str, Snapshot] = {}  # by name, of those tenant netns that are there
+    sysctls: Mapping[str, str] = {}
+    firewall: Firewall | None = None
+    pinned: bool = False
+
+    @property
+    def addresses(self) -> tuple[InterfaceAddress, ...]:
+        """Those of the uplink, but the kernel's own link-local one."""
+        link = self.inside.link(UPLINK_LINK) if self.inside is not None else None
+        if self.inside is None or link is None:
+            return ()
+        found = (a for a in self.inside.addresses if a.link == link.index and not a.automatic)
+        return tuple(sorted(each.address for each in found))
+
+
+def plan(*, desired: Egress | None, firewall: Firewall | None, actual: Actual) -> Plan:
+    """What to do, in order. `firewall` is the one that `desired` needs; None wants nothing left."""
+    if desired is None or firewall is None:
+        return tuple(_teardown(actual))
+    return tuple(_build(desired, firewall, actual))
+
+
+Plan = tuple[EgressChange, ...]
+
+
+def _teardown(actual: Actual) -> Iterator[EgressChange]:
+    if actual.underlay.link(UPLINK_PORT) is not None:
+        yield DeleteUplinkPort()
+    if actual.inside is None:
+        return
+    # The netns may be held by somebody: without links it is an island.
+    for link in sorted(link.name for link in actual.inside.links):
+        if link == UPLINK_LINK or link.startswith(LEG_PREFIX):
+            yield DeleteLink(link)
+    yield RemoveNetns(EGRESS_NETNS)
+
+
+def _build(desired: Egress, firewall: Firewall, actual: Actual) -> Iterator[EgressChange]:
+    if not actual.pinned:
+        yield CreateNetns(EGRESS_NETNS)
+    wanted = {leg.link for leg in desired.legs}
+    inside = actual.inside or Snapshot((), (), ())
+    # Who lost the exit is cut off before anything else.
+    for link in inside.links:
+        if link.name.startswith(LEG_PREFIX) and link.name not in wanted:
+            yield DeleteLink(link.name)
+    if actual.firewall is None or actual.firewall.listing != firewall.listing:
+        yield LoadFirewall(EGRESS_NETNS, firewall.ruleset)
+    if not _is_up(inside, LOOPBACK_LINK):
+        yield SetUp(LOOPBACK_LINK)
+    yield from _uplink(desired, inside, actual)
+    for leg in desired.legs:
+        # A tenant netns that is not there (yet) is joined once it is.
+        if (tenant := actual.tenants.get(leg.netns)) and not stands(leg, inside, tenant):
+            if inside.link(leg.link) is not None:
+                yield DeleteLink(leg.link)
+            yield JoinTenant(leg)
+
+
+def _uplink(desired: Egress, inside: Snapshot, actual: Actual) -> Iterator[EgressChange]:
+    uplink, link = desired.uplink, inside.link(UPLINK_LINK)
+    if link is not None and not _fits(desired, link, actual.underlay):
+        yield DeleteLink(UPLINK_LINK)
+        link = None
+    if link is None:
+        if actual.underlay.link(UPLINK_PORT) is not None:
+            yield DeleteUplinkPort()
+        yield CreateUplink(uplink.kind, uplink.link, uplink.vlan)
+    for key, value in desired.sysctls().items():
+        if actual.sysctls.get(key) != value or (link is None and UPLINK_LINK in key):
+            yield SetSysctl(key, value)
+    if link is None or not link.up:
+        yield SetUp(UPLINK_LINK)
+    there = frozenset(actual.addresses) if link is not None else frozenset()
+    addresses = frozenset(map(InterfaceAddress, uplink.addresses))
+    for address in sorted(addresses - there):
+        yield AddAddress(UPLINK_LINK, address)
+    yield from _gateways(desired, inside if link is not None else Snapshot((), (), ()))
+    for address in sorted(there - addresses):
+        if not (uplink.slaac and ":" in address):
+            yield DeleteAddress(UPLINK_LINK, address)
+
+
+def _gateways(desired: Egress, inside: Snapshot) -> Iterator[EgressChange]:
+    link, wanted = inside.link(UPLINK_LINK), gateways(desired.uplink)
+    for prefix in _DEFAULTS:
+        there = {
+            route.gateway
+            for route in inside.routes
+            if link is not None
+            and (route.prefix, route.link, route.protocol) == (prefix, link.index, ROUTE_PROTOCOL)
+        }
+        gateway = wanted.get(prefix)
+        for _ in there - {gateway}:
+            yield DropGateway(prefix)
+        if gateway is not None and there != {gateway}:
+            yield PutGateway(prefix, gateway)
+
+
+def _fits(desired: Egress, link: KernelLink, underlay: Snapshot) -> bool:
+    """Whether the uplink is of the kind and where it should be."""
+    uplink = desired.uplink
+    parent = underlay.link(uplink.link)
+    if parent is None:
+        return False
+    if uplink.kind == "bridge":
+        port = underlay.link(UPLINK_PORT)
+        return (
+            port is not None
+            and (port.index, port.other_end) == (link.other_end, link.index)
+            and port.master == parent.index
+            and port.up
+        )
+    return (link.kind, link.other_end, link.vlan) == (uplink.kind, parent.index, uplink.vlan)
+
+
+def stands(leg: Leg, inside: Snapshot, tenant: Snapshot) -> bool:
+    """Whether the leg joins the two, with all that is on it."""
+    outer, inner = inside.link(leg.link), tenant.link(LEG_LINK)
+    if outer is None or inner is None:
+        return False
+    if (outer.index, inner.index) != (inner.other_end, outer.other_end):
+        return False
+    return (
+        outer.up
+        and inner.up
+        and {leg.outside_v4, leg.outside_v6} <= _addresses(inside, outer)
+        and {leg.inside_v4, leg.inside_v6} == _addresses(tenant, inner)
+        and {*_DEFAULTS}
+        <= {
+            route.prefix
+            for route in tenant.routes
+            if (route.link, route.protocol) == (inner.index, ROUTE_PROTOCOL)
+        }
+    )
+
+
+def _addresses(snapshot: Snapshot, link: KernelLink) -> set[InterfaceAddress]:
+    return {a.address for a in snapshot.addresses if a.link == link.index and not a.automatic}
+
+
+def _is_up(snapshot: Snapshot, name: str) -> bool:
+    link = snapshot.link(name)
+    return link is not None and link.up
