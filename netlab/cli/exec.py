@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
 
 from netlab.cli.complete import complete_nodes
 from netlab.cli.which import choose, lab_option
+from overlay.netns.passing import signals_passed_on
 from zos_core.cli import output
 from zos_core.cli.command import command
 
 if TYPE_CHECKING:
-    from netlab.supervisor.asking import Started
     from netlab.supervisor.status import StartRequest
 
 SIGNALLED = 128  # what a shell adds to the number of the signal that ended a command
@@ -53,7 +51,7 @@ def exec_(
     place = choose(lab)
     try:
         with (
-            _signals_passed_on() as adopt,
+            signals_passed_on() as adopt,
             closing(Started(place, wish, (0, stdout, 2))) as program,
         ):
             adopt(program)
@@ -88,33 +86,3 @@ def _own_directory() -> str:
 
 def exit_code_of(code: int) -> int:
     return code if code >= 0 else SIGNALLED - code
-
-
-@contextmanager
-def _signals_passed_on() -> Iterator[Callable[[Started], None]]:
-    """Signals to this process reach the program that is adopted, also those that came before.
-
-    It decides what they mean, Ctrl-C included.
-    """
-    program: Started | None = None
-    early: list[int] = []
-
-    def pass_on(number: int, _: object) -> None:
-        if program is None:
-            early.append(number)
-        else:
-            program.send_signal(number)
-
-    def adopt(started: Started) -> None:
-        nonlocal program
-        program = started
-        for number in early:
-            program.send_signal(number)
-
-    numbers = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, pass_on) for number in numbers]
-    try:
-        yield adopt
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -15,49 +17,53 @@ if TYPE_CHECKING:
     from netlab.supervisor.status import PowerVerb
 
 
-@command("kill")
-@lab_option
-@click.argument("node", metavar="NODE", shell_complete=complete_nodes)
-def kill(lab: str | None, node: str) -> None:
+def _command(verb: PowerVerb) -> Callable[[Callable[[], None]], click.Command]:
+    """`zos lab VERB NODE`, which says of itself what stands at the function."""
+
+    def wrap(described: Callable[[], None]) -> click.Command:
+        @command(verb, help=inspect.getdoc(described))
+        @lab_option
+        @click.argument("node", metavar="NODE", shell_complete=complete_nodes)
+        def act(lab: str | None, node: str) -> None:
+            _act(lab, node, verb)
+
+        return act
+
+    return wrap
+
+
+@_command("kill")
+def kill() -> None:
     """Cut a node's power: nothing more is sent, nothing that ran is left. Its disk stays.
 
     \b
     Examples:
       zos lab kill n1
     """
-    _act(lab, node, "kill")
 
 
-@command("pause")
-@lab_option
-@click.argument("node", metavar="NODE", shell_complete=complete_nodes)
-def pause(lab: str | None, node: str) -> None:
+@_command("pause")
+def pause() -> None:
     """Stop every process of a node where it is. Its kernel answers all the same.
 
     \b
     Examples:
       zos lab pause n1
     """
-    _act(lab, node, "pause")
 
 
-@command("resume")
-@lab_option
-@click.argument("node", metavar="NODE", shell_complete=complete_nodes)
-def resume(lab: str | None, node: str) -> None:
+@_command("resume")
+def resume() -> None:
     """Let every process of a paused node go on.
 
     \b
     Examples:
       zos lab resume n1
     """
-    _act(lab, node, "resume")
 
 
-@command("restart")
-@lab_option
-@click.argument("node", metavar="NODE", shell_complete=complete_nodes)
-def restart(lab: str | None, node: str) -> None:
+@_command("restart")
+def restart() -> None:
     """Cut a node's power and switch it on again: same cables, addresses and disk.
 
     What the file says that runs on it is started again.
@@ -66,7 +72,6 @@ def restart(lab: str | None, node: str) -> None:
     Examples:
       zos lab restart n1
     """
-    _act(lab, node, "restart")
 
 
 def _act(lab: str | None, node: str, verb: PowerVerb) -> None:

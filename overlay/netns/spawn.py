@@ -11,14 +11,15 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from overlay.errors import Rejected, Unavailable
 from overlay.netns.namespaces import hop
+from overlay.netns.passing import signals_passed_on
 
 ENVIRONMENT: Mapping[str, str] = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -84,7 +85,9 @@ def run_foreground(
     passes on what others send it. The command does not outlive this process, however that ends.
     Raises Rejected when there is no such command.
     """
-    with _signals_passed_on() as adopt:
+    # A terminal sends Ctrl-C to everybody on it, the command included.
+    typed = frozenset((signal.SIGINT, signal.SIGQUIT)) if os.isatty(0) else frozenset[int]()
+    with signals_passed_on(heard_anyway=typed) as adopt:
         process = _start(
             argv, netns, env, stdin=None, stdout=stdout, cwd=None, preexec_fn=_end_with_parent
         )
@@ -193,38 +196,6 @@ def _kill_session(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         return
-
-
-@contextmanager
-def _signals_passed_on() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
-    """Signals to this process reach the child that is adopted, also those that came before."""
-    child: subprocess.Popen[bytes] | None = None
-    early: list[int] = []
-    # A terminal sends Ctrl-C to everybody on it, the command included.
-    typed = {signal.SIGINT, signal.SIGQUIT} if os.isatty(0) else set()
-
-    def pass_on(number: int, _: object) -> None:
-        if number in typed:
-            return
-        if child is None:
-            early.append(number)
-        else:
-            child.send_signal(number)
-
-    def adopt(process: subprocess.Popen[bytes]) -> None:
-        nonlocal child
-        child = process
-        for number in early:
-            child.send_signal(number)
-
-    numbers = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
-    # A handler that does nothing, unlike SIG_IGN, is not inherited by the command.
-    before = [signal.signal(number, pass_on) for number in numbers]
-    try:
-        yield adopt
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def _end_with_parent() -> None:

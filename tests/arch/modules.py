@@ -28,6 +28,7 @@ SHELL = frozenset(
         "overlay.netns.namespaces",
         "overlay.netns.nft",
         "overlay.netns.observe",
+        "overlay.netns.passing",
         "overlay.netns.pins",
         "overlay.netns.spawn",
         "overlay.netns.control",
