@@ -16,11 +16,12 @@ from overlay import addressing
 from overlay.documents.exits import ExitOffer, Uplink
 from overlay.errors import Refused
 from overlay.model import Address, InterfaceAddress, NetworkId, Prefix
+from overlay.netns.state import EXIT_LINK
 
 EGRESS_NETNS = "x-egress"
 UPLINK_LINK = "ext0"
 UPLINK_PORT = "x-uplink"  # in the underlay netns, where the uplink is a port of a bridge
-LEG_LINK = "up0"  # in a tenant netns
+LEG_LINK = EXIT_LINK  # in a tenant netns
 LEG_PREFIX = "t-"
 MAX_LEGS = 256  # tenant networks at one exit; each costs its limits in connections
 

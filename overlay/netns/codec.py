@@ -15,6 +15,7 @@ import msgspec
 from overlay.model import Address, InterfaceAddress, Prefix
 from overlay.netns.state import (
     BRIDGE_LINK,
+    EXIT_LINK,
     LOOPBACK_LINK,
     PORT_PREFIX,
     ROUTE_PROTOCOL,
@@ -139,7 +140,9 @@ def owned_links(snapshot: Snapshot) -> dict[str, Link]:
 
 def foreign_links(snapshot: Snapshot) -> frozenset[str]:
     """Links in a tenant netns that are somebody else's."""
-    return frozenset(link.name for link in snapshot.links if not _is_owned(link.name))
+    return frozenset(
+        link.name for link in snapshot.links if not _is_owned(link.name) and link.name != EXIT_LINK
+    )
 
 
 def owned_routes(snapshot: Snapshot) -> frozenset[Route]:
@@ -147,7 +150,7 @@ def owned_routes(snapshot: Snapshot) -> frozenset[Route]:
     return frozenset(
         Route(route.prefix, names[route.link])
         for route in snapshot.routes
-        if route.protocol == ROUTE_PROTOCOL and route.link in names
+        if route.protocol == ROUTE_PROTOCOL and names.get(route.link, EXIT_LINK) != EXIT_LINK
     )
 
 

@@ -31,11 +31,12 @@ from overlay.netns.nftjson import (
     prefix,
     refuse,
     rules,
+    source_nat_chain,
     table,
     verdicts,
     when,
 )
-from overlay.netns.state import BRIDGE_LINK, LOOPBACK_LINK, WG_LINK, Attachment
+from overlay.netns.state import BRIDGE_LINK, EXIT_LINK, LOOPBACK_LINK, WG_LINK, Attachment
 
 FAMILY = "inet"
 # Discard (RFC 863): a new peer is poked there to start a handshake; it expects no answer.
@@ -51,37 +52,47 @@ REFUSALS = {**_REFUSALS, **antispoof.REFUSALS}  # counter -> what a person is to
 
 
 def ruleset(
-    nr: NetworkResource, *, attachments: Iterable[Attachment], devices: Iterable[Prefix]
+    nr: NetworkResource,
+    *,
+    attachments: Iterable[Attachment],
+    devices: Iterable[Prefix],
+    is_exit: bool = False,
 ) -> str:
     """JSON of both tables, complete.
 
     `devices` are the subnets of access devices behind this node: the only ones between which and
-    other nodes a packet may go in and out by WireGuard.
+    other nodes a packet may go in and out by WireGuard. `is_exit`: members may send by way of this
+    node to where its egress netns leads.
     """
-    tables = (_inet_table(nr, tuple(sorted(devices))), antispoof.bridge_table(attachments))
+    inet = _inet_table(nr, tuple(sorted(devices)), is_exit=is_exit)
+    tables = (inet, antispoof.bridge_table(attachments))
     return msgspec.json.encode({"nftables": [cmd for t in tables for cmd in t]}).decode()
 
 
-def _inet_table(nr: NetworkResource, devices: Sequence[Prefix]) -> list[Command]:
+def _inet_table(nr: NetworkResource, devices: Sequence[Prefix], *, is_exit: bool) -> list[Command]:
     chains: dict[str, Iterable[Rule]] = {
         "by_policy": _policy(nr, devices),
         "overlay_in": _overlay_in(nr),
         "workload_out": _workload_out(nr, devices),
         "overlay_transit": _overlay_transit(nr, devices),
     }
+    if is_exit:
+        chains["way_out"] = _way_out(nr)
     return [
         table(FAMILY),
         *(counter(FAMILY, name) for name in _REFUSALS),
         *(chain(FAMILY, name) for name in chains),
         base_chain(FAMILY, "forward", hook="forward", priority=0),
         base_chain(FAMILY, "input", hook="input", priority=0),
+        *([source_nat_chain(FAMILY, "source_nat")] if is_exit else []),
         *(cmd for name, lines in chains.items() for cmd in rules(FAMILY, name, lines)),
-        *rules(FAMILY, "forward", _forward()),
-        *rules(FAMILY, "input", _input(nr)),
+        *rules(FAMILY, "forward", _forward(is_exit=is_exit)),
+        *rules(FAMILY, "input", _input(nr, is_exit=is_exit)),
+        *(rules(FAMILY, "source_nat", _source_nat()) if is_exit else []),
     ]
 
 
-def _forward() -> Iterable[Rule]:
+def _forward(*, is_exit: bool) -> Iterable[Rule]:
     # Frames between two ports of the bridge come by here where br_netfilter is on. Policy speaks
     # of network resources, not of workloads inside one.
     yield [_from(BRIDGE_LINK), _to(BRIDGE_LINK), ACCEPT]
@@ -95,16 +106,14 @@ def _forward() -> Iterable[Rule]:
         },
     ]
     yield from _tracked()
-    yield [
-        verdicts(
-            concat(meta("iifname"), meta("oifname")),
-            {
-                (WG_LINK, BRIDGE_LINK): goto("overlay_in"),
-                (BRIDGE_LINK, WG_LINK): goto("workload_out"),
-                (WG_LINK, WG_LINK): goto("overlay_transit"),
-            },
-        )
-    ]
+    ways = {
+        (WG_LINK, BRIDGE_LINK): goto("overlay_in"),
+        (BRIDGE_LINK, WG_LINK): goto("workload_out"),
+        (WG_LINK, WG_LINK): goto("overlay_transit"),
+    }
+    if is_exit:
+        ways |= {(link, EXIT_LINK): goto("way_out") for link in (WG_LINK, BRIDGE_LINK)}
+    yield [verdicts(concat(meta("iifname"), meta("oifname")), ways)]
     yield refuse("refused_forward")
 
 
@@ -143,6 +152,19 @@ def _overlay_transit(nr: NetworkResource, devices: Sequence[Prefix]) -> Iterable
             yield [_within("daddr", local), goto("by_policy")]
             yield [_within("saddr", local), _within("daddr", [whole]), ACCEPT]
     yield refuse("refused_forward")
+
+
+def _way_out(nr: NetworkResource) -> Iterable[Rule]:
+    """From members and their workloads; where to, the egress netns judges."""
+    for whole in (nr.range_v4, nr.range_v6):
+        yield [_within("daddr", [whole]), *refuse("refused_forward")]
+        yield [_within("saddr", [whole]), ACCEPT]
+    yield refuse("refused_source")
+
+
+def _source_nat() -> Iterable[Rule]:
+    # Tenants may have the same addresses; the leg has one of its own (decision 0009).
+    yield [_to(EXIT_LINK), {"masquerade": {"flags": "fully-random"}}]
 
 
 def _policy(nr: NetworkResource, devices: Sequence[Prefix]) -> Iterable[Rule]:
@@ -195,7 +217,7 @@ def _ports(ranges: Sequence[tuple[int, int]]) -> Any:
     return values[0] if len(values) == 1 else {"set": values}
 
 
-def _input(nr: NetworkResource) -> Iterable[Rule]:
+def _input(nr: NetworkResource, *, is_exit: bool) -> Iterable[Rule]:
     yield [when(meta("iifname"), LOOPBACK_LINK), ACCEPT]
     yield from _tracked()
     for whole, echo in (
@@ -203,11 +225,12 @@ def _input(nr: NetworkResource) -> Iterable[Rule]:
         (nr.range_v6, when(payload("icmpv6", "type"), "echo-request")),
     ):
         yield [_within("saddr", [whole]), echo, ACCEPT]
-    yield [
-        _from(BRIDGE_LINK),
-        when(payload("icmpv6", "type"), {"set": ["nd-neighbor-solicit", "nd-neighbor-advert"]}),
-        ACCEPT,
-    ]
+    for link in (BRIDGE_LINK, EXIT_LINK) if is_exit else (BRIDGE_LINK,):
+        yield [
+            _from(link),
+            when(payload("icmpv6", "type"), {"set": ["nd-neighbor-solicit", "nd-neighbor-advert"]}),
+            ACCEPT,
+        ]
     yield [when(payload("udp", "dport"), POKE_PORT), DROP]
     yield refuse("refused_input")
 

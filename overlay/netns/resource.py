@@ -57,8 +57,11 @@ def desired_resource(
     peers: Mapping[WgPublicKey, WgPeer],
     attachments: Iterable[Attachment] = (),
     devices: Iterable[Prefix] = (),
+    is_exit: bool = False,
 ) -> Resource:
     """The whole state of `nr`. `devices` are the subnets of access devices that join here.
+
+    `is_exit`: members may leave the network here, by a link that is not part of the resource.
 
     The firewall's listing is empty: only a kernel can say what a ruleset looks like in its own
     normal form, so whoever converges fills it in.
@@ -72,7 +75,9 @@ def desired_resource(
         # peer may receive is refused by WireGuard itself (ENOKEY), so nothing loops.
         routes=frozenset(Route(prefix, WG_LINK) for prefix in (nr.range_v4, nr.range_v6)),
         sysctls=SYSCTLS,
-        firewall=Firewall("", ruleset(nr, attachments=ports.values(), devices=devices)),
+        firewall=Firewall(
+            "", ruleset(nr, attachments=ports.values(), devices=devices, is_exit=is_exit)
+        ),
         attachments=ports,
     )
 

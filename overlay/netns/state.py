@@ -18,6 +18,7 @@ from overlay.model import Address, InterfaceAddress, Prefix, WgDevice
 WG_LINK = "wg0"
 BRIDGE_LINK = "br0"
 LOOPBACK_LINK = "lo"
+EXIT_LINK = "up0"  # of an exit node: to its egress netns, which owns it (EXIT-033)
 NETNS_PREFIX = "n-"
 BIRTH_PREFIX = "w-"
 PORT_PREFIX = "p-"
