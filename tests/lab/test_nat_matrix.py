@@ -1,62 +1,12 @@
-"""Every kind of NAT with every other: who meets whom by which way (NODE-072).
-
-What is expected is derived from RFC 4787 and not from what is seen.
-"""
+"""Every kind of NAT with every other: each pair connects, by the way that RFC 4787 lets expect."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from itertools import combinations_with_replacement
-
 import pytest
 
-from netlab.fleet.fleet import Fleet
-from netlab.fleet.greeter import NONCE_BYTES, PORT, QUESTION
-from netlab.nat import Nat
-from netlab.topology import Link, Node, Router, Tenant, TenantNetwork, Topology, Workload
-from tests.lab.meeting import meeting, way_from
+from tests.lab.meeting import meeting
+from tests.lab.nat_matrix import KINDS, expected, topology, until_as_expected
 from tests.lab.scene import measured
-
-pytestmark = [pytest.mark.lab, pytest.mark.blocking, pytest.mark.timeout(280)]
-
-EI, AD, APD = "endpoint-independent", "address-dependent", "address-and-port-dependent"
-KINDS: dict[str, Nat] = {
-    "full": Nat(EI, EI),
-    "restricted": Nat(EI, AD),
-    "port": Nat(EI, APD),
-    "shuffled": Nat(EI, APD, "random"),
-    "address": Nat(AD, AD, "random"),
-    "address-port": Nat(AD, APD, "random"),
-    "symmetric": Nat(APD, APD, "random"),
-    "open-symmetric": Nat(APD, EI, "random"),
-}
-PAIRS = tuple(combinations_with_replacement(KINDS, 2))
-EVERY_S = 0.1
-PATIENCE_S = 120.0
-
-
-def opens(caller: Nat, called: Nat) -> bool:
-    """Whether what `caller` sends to where a relay hears `called` comes in.
-
-    Both have sent to where the relay hears the other, so an address is known to every filter, for
-    filters are of the inner endpoint (section 5). A port is known only where the caller leaves by
-    the one that the relay hears, and leads inside only by a mapping that is not the relay's alone.
-    What comes in is answered by the way that it came.
-    """
-    match called.filtering:
-        case "endpoint-independent" | "address-dependent":
-            return True
-        case _:
-            return caller.mapping == EI and called.mapping == EI
-
-
-def expected(near: str, far: str) -> str:
-    one, other = KINDS[near], KINDS[far]
-    return "punched" if opens(one, other) or opens(other, one) else "relayed"
 
 
 def test_what_is_expected_is_what_is_known_of_the_usual_kinds() -> None:
@@ -66,71 +16,11 @@ def test_what_is_expected_is_what_is_known_of_the_usual_kinds() -> None:
     assert expected("symmetric", "symmetric") == "relayed"
 
 
-def topology() -> Topology:
-    """Two nodes of each kind, each behind a router of its own, and one relay in the open."""
-    names = [f"{kind}-{n}" for kind in KINDS for n in (1, 2)]
-    home = TenantNetwork(
-        "home",
-        nodes=tuple(f"n-{name}" for name in names),
-        workloads=tuple(Workload(f"w-{name}", f"n-{name}") for name in names),
-    )
-    return Topology(
-        nodes=(
-            Node("registry", role="registry"),
-            Node("r1", role="node"),
-            *(Node(f"n-{name}", (Link(f"h-{name}", ipv6=False),), role="node") for name in names),
-        ),
-        routers=tuple(Router(f"h-{name}", nat=KINDS[name.rpartition("-")[0]]) for name in names),
-        tenants=(Tenant("alice", (home,)),),
-    )
-
-
-def ends(pair: tuple[str, str]) -> tuple[str, str]:
-    """The nodes that stand for a pair of kinds."""
-    near, far = pair
-    return f"{near}-1", f"{far}-2"
-
-
+@pytest.mark.lab
+@pytest.mark.blocking
+@pytest.mark.timeout(280)
 async def test_every_kind_meets_every_other_by_the_way_that_is_expected(lab):
-    async with meeting(await lab(topology())) as fleet, talking(fleet) as answered:
-        wanted = {pair: expected(*pair) for pair in PAIRS}
-        deadline = time.monotonic() + PATIENCE_S
-        while (found := await ways(fleet)) != wanted or answered != set(PAIRS):
-            wrong = {pair: found[pair] for pair in PAIRS if found[pair] != wanted[pair]}
-            assert time.monotonic() < deadline, f"{wrong}; silent: {set(PAIRS) - answered}"
-            await asyncio.sleep(0.5)
-        measured(punched=sum(way == "punched" for way in found.values()), pairs=len(PAIRS))
-
-
-async def ways(fleet: Fleet) -> dict[tuple[str, str], str]:
-    found = {}
-    for pair in PAIRS:
-        near, far = ends(pair)
-        ways = {await way_from(fleet, f"n-{a}", f"n-{b}") for a, b in ((near, far), (far, near))}
-        found[pair] = "relayed" if ways == {"via relay r1"} else " ".join(sorted(ways))
-    return found
-
-
-@asynccontextmanager
-async def talking(fleet: Fleet) -> AsyncIterator[set[tuple[str, str]]]:
-    """Each pair asks ten times a second; gives who was answered."""
-    answered: set[tuple[str, str]] = set()
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_ask(fleet, pair, answered), name=str(pair)) for pair in PAIRS]
-        yield answered
-        for task in tasks:
-            task.cancel()
-
-
-async def _ask(fleet: Fleet, pair: tuple[str, str], answered: set[tuple[str, str]]) -> None:
-    near, far = (fleet.inside[f"alice/home/w-{name}"] for name in ends(pair))
-    with fleet.lab.node(near.at).in_netns(near.netns):
-        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-    with udp:
-        while True:
-            with suppress(OSError):
-                udp.sendto(QUESTION + bytes(NONCE_BYTES), (far.v4, PORT))
-            await asyncio.sleep(EVERY_S)
-            with suppress(OSError):
-                udp.recv(512)
-                answered.add(pair)
+    # NODE-071, NODE-072
+    kinds = tuple(KINDS)
+    async with meeting(await lab(topology(kinds))) as fleet:
+        measured(pairs=dict(await until_as_expected(fleet, kinds, within_s=120.0)))
