@@ -88,6 +88,7 @@ class PeerStatus(msgspec.Struct, frozen=True):
     tx_bytes: int
     keepalive_s: int
     relay: str | None = None  # by whose way, as the network calls it
+    relayed_because: str = ""  # why not by a better one
 
     @property
     def way(self) -> str:

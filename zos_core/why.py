@@ -215,7 +215,8 @@ def _path(inputs: WhyInputs, far: Party) -> Iterator[Step]:
 
 def _endpoint(peer: PeerStatus) -> Step:
     if peer.endpoint is not None:
-        return Step("endpoint", "ok", f"{peer.name} is at {peer.endpoint} ({peer.way})")
+        because = f": {peer.relayed_because}" if peer.relayed_because else ""
+        return Step("endpoint", "ok", f"{peer.name} is at {peer.endpoint} ({peer.way}{because})")
     if peer.kind == "access":
         return Step(
             "endpoint", "unknown", f"{peer.name} has not connected yet", "wg-quick up on it"

@@ -78,7 +78,7 @@ class Reach:
                 if counted is not None and counted.tx_bytes > path.sent_bytes:
                     self._renew(goals.relay_at(path.endpoint), moves, RENEW_UNHEARD_S, now=now)
                 self._watches.pop(key, None)
-                self._upgrades.pop(key, None)
+                self._pause(key)
                 continue
             target = self._target(key)
             if target is None and not self._watch(goals, key, seen, counted, moves, now=now):
@@ -88,6 +88,21 @@ class Reach:
         self.counts.opened += sum(map(len, moves.opens.values()))
         self.counts.asked += len(moves.asks)
         return moves
+
+    def reason(self, key: WgPublicKey, path: Path, *, now: float) -> str:
+        """Why a pair is at a relay and not at something better, for a person."""
+        if not path.better_than_relay:
+            return "it offers no endpoint that would be better"
+        state = self._upgrades.get(key)
+        if state is None or (state.phase is upgrade.Phase.WAITING and not state.rounds):
+            return "what would be better is tried when there is traffic"
+        if state.phase is not upgrade.Phase.WAITING:
+            return "what would be better is being tried"
+        again_s = max(0, round(state.due - now))
+        return (
+            f"nothing came back by the {len(state.targets)} better endpoints in {state.rounds}"
+            f" rounds; the next one is due in {again_s} s"
+        )
 
     def _target(self, key: WgPublicKey) -> Endpoint | None:
         state = self._upgrades.get(key)
@@ -165,11 +180,17 @@ class Reach:
 
     def _rest(self, key: WgPublicKey, path: Path, *, wall: float, now: float) -> None:
         """A better way broke: it is not tried again at once. Of a dead relay nothing follows."""
-        if path.is_relayed:
-            self._upgrades.pop(key, None)
-        else:
+        if not path.is_relayed:
             self._upgrades[key] = upgrade.retry_later(
                 path.better_than_relay, offset=self._offset(key), wall=wall, now=now
+            )
+
+    def _pause(self, key: WgPublicKey) -> None:
+        """There is no session: what was tried so far is remembered, and nothing is tried."""
+        state = self._upgrades.get(key)
+        if state is not None and state.phase is not upgrade.Phase.WAITING:
+            self._upgrades[key] = upgrade.begin_upgrade(
+                state.targets, now=state.due, rounds=state.rounds
             )
 
     def _improve(

@@ -77,6 +77,9 @@ def _peer(
         tx_bytes=traffic.tx_bytes if traffic else 0,
         keepalive_s=peer.keepalive_s,
         relay=relay.name if relay is not None else None,
+        relayed_because=(
+            loop.reach.reason(key, path, now=loop.schedule.now) if relay and path else ""
+        ),
     )
 
 
