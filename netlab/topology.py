@@ -24,7 +24,7 @@ WITHIN_S_DEFAULT = 30.0
 
 Role = Literal["host", "node", "registry", "client"]
 Family = Literal["both", "ipv4", "ipv6"]
-Via = Literal["", "lan", "direct"]
+Via = Literal["", "lan", "direct", "punched", "relay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,14 @@ class Node:
           "registry": runs the lab's registry, and is where people type; "client": an access
           device with a stock wg-quick file
     run   programs that are started with it, each an argv
+    relay of a "node": the operator offers it as a relay to every tenant
     """
 
     name: str
     links: tuple[Link, ...] = (Link(),)
     role: Role = "host"
     run: tuple[tuple[str, ...], ...] = ()
+    relay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,10 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class TenantNetwork:
-    """A network document to be signed: nodes by name, nodes by invitation, clients, workloads."""
+    """A network document to be signed: nodes by name, nodes by invitation, clients, workloads.
+
+    `relays` are nodes by way of which hidden members meet; they need not be members.
+    """
 
     name: str
     range: str = RANGE_DEFAULT
@@ -125,6 +130,7 @@ class TenantNetwork:
     invited: tuple[str, ...] = ()
     clients: tuple[Access, ...] = ()
     workloads: tuple[Workload, ...] = ()
+    relays: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +147,8 @@ class Expect:
 
     "*" stands for every workload of a network ("tenant/network/*") or every node ("*").
 
-    path       "lan" or "direct": how the overlay gets there; "" for any way
+    path       how the overlay gets there: "lan", "direct", "punched" (through what both sides have
+               opened) or "relay"; "" for any way
     within_s   how long it may take to become true
     at_s       on the timeline; None: when it is over
     """

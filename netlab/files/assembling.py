@@ -189,6 +189,7 @@ class _Work:
             invited=invited,
             clients=tuple(Access(client, via) for client, via in entry.clients.items()),
             workloads=tuple(workloads),
+            relays=self._named(entry.relays, running, field="relays"),
         )
 
     def _named(self, patterns: Iterable[str], running: list[str], *, field: str) -> tuple[str, ...]:

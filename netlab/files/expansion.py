@@ -27,6 +27,7 @@ def numbered_nodes(pattern: Node, count: int) -> Iterator[Node]:
             run=tuple(
                 tuple(word.replace(NUMBER, str(number)) for word in argv) for argv in pattern.run
             ),
+            relay=pattern.relay,
         )
 
 

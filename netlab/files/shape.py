@@ -128,6 +128,7 @@ class NodeEntry(Entry, frozen=True, omit_defaults=True):
     """A machine of its own. With `chain` each of the `count` is the gateway of the next."""
 
     role: Role | UnsetType = UNSET
+    relay: bool | UnsetType = UNSET
     link: Text | OneLinkEntry | UnsetType = UNSET
     links: dict[str, Text | LinkEntry] | UnsetType = UNSET
     run: Text | tuple[Argv, ...] | UnsetType = UNSET
@@ -138,6 +139,7 @@ class KindEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """What nodes or routers have in common that name this kind."""
 
     role: Role | UnsetType = UNSET
+    relay: bool | UnsetType = UNSET
     link: Text | OneLinkEntry | UnsetType = UNSET
     links: dict[str, Text | LinkEntry] | UnsetType = UNSET
     run: Text | tuple[Argv, ...] | UnsetType = UNSET
@@ -170,6 +172,7 @@ class NetworkEntry(msgspec.Struct, frozen=True, omit_defaults=True):
 
     clients    client = "node through which it enters"
     workloads  name = "node"; with a `*` there is one NAME-NODE on each
+    relays     nodes with relay = true by way of which hidden members meet
     """
 
     range: Text | UnsetType = UNSET
@@ -177,6 +180,7 @@ class NetworkEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     invited: tuple[Text, ...] = ()
     clients: dict[str, Text] = {}
     workloads: dict[str, Text] = {}
+    relays: tuple[Text, ...] = ()
 
 
 class TenantEntry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -194,7 +198,7 @@ class ExpectEntry(
     target: Text
     family: Family | UnsetType = UNSET
     reached: bool | UnsetType = UNSET
-    path: Literal["lan", "direct"] | UnsetType = UNSET
+    path: Literal["lan", "direct", "punched", "relay"] | UnsetType = UNSET
     at_least: Rate | UnsetType = UNSET
     at_most: Rate | UnsetType = UNSET
     within: Time | UnsetType = UNSET

@@ -84,6 +84,7 @@ def node(entry: NodeEntry, *, name: str, home: str) -> Node:
         _links(entry, home=home),
         role=_or(entry.role, plain.role),
         run=() if entry.run is UNSET else _programs(entry.run),
+        relay=_or(entry.relay, plain.relay),
     )
 
 

@@ -120,6 +120,8 @@ def _node(node: Node, *, home: str) -> Table:
     plain = Node(node.name)
     if node.role != plain.role:
         table["role"] = node.role
+    if node.relay:
+        table["relay"] = True
     links = {link.name: _link(link, home=home) for link in node.links}
     if list(links) != ["eth0"]:
         table["links"] = {
@@ -191,6 +193,8 @@ def _network(network: TenantNetwork) -> Table:
         table["clients"] = {access.client: access.via for access in network.clients}
     if network.workloads:
         table["workloads"] = {workload.name: workload.at for workload in network.workloads}
+    if network.relays:
+        table["relays"] = list(network.relays)
     return table
 
 

@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 from netlab.fleet import node_socket
@@ -18,8 +19,9 @@ from netlab.lab import Lab
 from netlab.supervisor.crew import Progress, Tell
 from netlab.topology import Access, Node, Role, Tenant, TenantNetwork, Topology
 from overlay import addressing
+from overlay.documents.relays import DEFAULT_RELAY_PORT
 from overlay.errors import Unavailable
-from overlay.model import NetworkId
+from overlay.model import Address, Endpoint, NetworkId
 from zos_core.files.network import FIRST_INDEX
 from zos_core.status import JoinAnswer, JoinRequest
 
@@ -34,7 +36,8 @@ POLL_S = 0.05
 LINK_CHARS_MAX = 15  # IFNAMSIZ - 1
 
 
-Table = tuple[str, str, Mapping[str, str | int]]  # section, name, what stands in it
+Value = str | int | tuple[str, ...]
+Table = tuple[str, str, Mapping[str, Value]]  # section, name, what stands in it
 
 
 @asynccontextmanager
@@ -88,8 +91,10 @@ class _Opening:
 
     async def publish(self) -> None:
         """The farm lists its nodes, and every network its members."""
+        relays = {node.name: node for node in self.topology.nodes if node.relay}
         named: list[Table] = [
-            ("nodes", name, {"node": id_}) for name, id_ in self.fleet.node_ids.items()
+            ("nodes", name, {"node": id_, **self._offered(relays.get(name))})
+            for name, id_ in self.fleet.node_ids.items()
         ]
         operator = self._person("operator")
         _append(operator, f"farms/{FARM}.toml", named)
@@ -127,6 +132,22 @@ class _Opening:
             await self.fleet.start_node(node.name, "--farm", farm, *options)
         count()
 
+    def _offered(self, node: Node | None) -> dict[str, Value]:
+        """What the farm file says of a relay."""
+        if node is None:
+            return {}
+        declared = (Address(each) for each in self._declared(node))
+        return {"relay": tuple(str(Endpoint(each, DEFAULT_RELAY_PORT)) for each in declared)}
+
+    async def _name_relays(self, person: Person, network: TenantNetwork) -> None:
+        """As soon as each says of itself that it is one."""
+        for name in network.relays:
+            id_ = self.fleet.node_ids[name]
+            argv = ("network", "relay", "add", network.name, id_, "--as", name, "--no-publish")
+            add = partial(person.zos, *argv, "--registry", self.fleet.registry)
+            async with _patience(f"{name} says that it is a relay"):
+                await until_granted(add)
+
     def _declared(self, node: Node) -> list[str]:
         """Where everybody finds it, when its first link leads straight to the internet."""
         regions = {region.name for region in self.topology.regions}
@@ -153,6 +174,7 @@ class _Opening:
             for index, name in enumerate(network.nodes, start=FIRST_INDEX)
         ]
         _append(person, f"networks/{network.name}.toml", members)
+        await self._name_relays(person, network)
         async with self._turns:
             if not network.invited:
                 await person.zos("network", "publish", network.name, *registry)
@@ -243,8 +265,10 @@ def _append(person: Person, file: str, tables: Iterable[Table]) -> None:
         out.write("\n".join([*lines, ""]))
 
 
-def _toml(value: str | int) -> str:
-    """Ids and numbers: nothing that TOML would have to escape."""
+def _toml(value: Value) -> str:
+    """Ids, endpoints and numbers: nothing that TOML would have to escape."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 

@@ -38,4 +38,6 @@ def path_of(peer: PeerStatus | None, *, on_lan: frozenset[str]) -> Via:
     if peer is None or peer.endpoint is None or peer.latest_handshake is None:
         return ""
     address = addressing.parse_endpoint(peer.endpoint).address
-    return "lan" if address in on_lan else "direct"
+    if address in on_lan:
+        return "lan"
+    return peer.path if peer.path in ("punched", "relay") else "direct"

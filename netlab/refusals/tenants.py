@@ -10,6 +10,8 @@ from netlab.topology import Draft, Tenant, TenantNetwork
 from overlay.errors import Rejected
 
 NETWORKS_MAX = 256  # of all tenants together; a node has a device for each that it is in
+RELAYS_MAX = 4  # of a network, and of a farm (overlay.documents.relays, which is slow to load)
+RELAYS_OFFERED_MAX = 16
 # What a lab's own addresses never are in (LAB-004).
 RANGES = "10."
 RANGES_REMEDY = "use a part of 10.0.0.0/8, such as 10.1.0.0/16"
@@ -26,6 +28,7 @@ def find(topology: Draft) -> Iterator[Rejected]:
         )
     for tenant in topology.tenants:
         yield from _tenant_faults(tenant, roles)
+    yield from _relay_faults(topology)
 
 
 def _registry_faults(topology: Draft, roles: Mapping[str, str]) -> Iterator[Rejected]:
@@ -42,6 +45,43 @@ def _registry_faults(topology: Draft, roles: Mapping[str, str]) -> Iterator[Reje
             field=path,
             remedy='give one node the role "registry"',
         )
+
+
+def _relay_faults(topology: Draft) -> Iterator[Rejected]:
+    """Of nodes that offer to relay, and of networks that want them."""
+    regions = {region.name for region in topology.regions}
+    offered = {node.name for node in topology.nodes if node.relay}
+    for node in topology.nodes:
+        if not node.relay:
+            continue
+        if node.role != "node":
+            yield Rejected(
+                f"{node.name} is a {node.role}",
+                field=f"node.{node.name}.relay",
+                remedy='give it the role "node", or leave relay out',
+            )
+        elif not node.links or node.links[0].to not in regions:
+            yield Rejected(
+                f"{node.name} cannot be reached from everywhere",
+                field=f"node.{node.name}.relay",
+                remedy="link it straight to the internet",
+            )
+    if len(offered) > RELAYS_OFFERED_MAX:
+        yield Rejected(
+            f"more than {RELAYS_OFFERED_MAX} relays", field="node", remedy="leave some out"
+        )
+    for tenant in topology.tenants:
+        for network in tenant.networks:
+            path = f"tenant.{tenant.name}.network.{network.name}.relays"
+            yield from repeated(network.relays, path=path + ".{}", what="relay")
+            if len(network.relays) > RELAYS_MAX:
+                yield Rejected(
+                    f"{len(network.relays)} relays, {RELAYS_MAX} is the most",
+                    field=path,
+                    remedy="leave some out",
+                )
+            for name in network.relays:
+                yield from unknown(name, known=offered, what="relay", path=f"{path}.{name}")
 
 
 def _tenant_faults(tenant: Tenant, roles: Mapping[str, str]) -> Iterator[Rejected]:

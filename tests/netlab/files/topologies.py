@@ -104,11 +104,20 @@ def topologies(draw: st.DrawFn) -> Topology:
     roles = {node.name: draw(st.sampled_from(["host", "node", "client"])) for node in nodes}
     if nodes:
         roles[nodes[0].name] = "registry"
-    nodes = tuple(Node(node.name, node.links, roles[node.name], node.run) for node in nodes)
+    able = [
+        node.name
+        for node in nodes
+        if roles[node.name] == "node" and node.links and node.links[0].to in regions
+    ]
+    offered = draw(st.lists(st.sampled_from(able), unique=True, max_size=4)) if able else []
+    nodes = tuple(
+        Node(node.name, node.links, roles[node.name], node.run, node.name in offered)
+        for node in nodes
+    )
     latencies = []
     if len(regions) > 1:
         latencies = [Latency((regions[0], regions[-1]), draw(both()))]
-    tenants = draw(_tenants(roles)) if nodes else ()
+    tenants = draw(_tenants(roles, offered)) if nodes else ()
     ends = [f"{t.name}/{n.name}/{w.name}" for t in tenants for n in t.networks for w in n.workloads]
     return Topology(
         nodes,
@@ -152,7 +161,7 @@ def _node(draw: st.DrawFn, name: str, places: list[str]) -> Node:
 
 
 @st.composite
-def _tenants(draw: st.DrawFn, roles: dict[str, str]) -> tuple[Tenant, ...]:
+def _tenants(draw: st.DrawFn, roles: dict[str, str], offered: list[str]) -> tuple[Tenant, ...]:
     running = [name for name, role in roles.items() if role == "node"]
     clients = [name for name, role in roles.items() if role == "client"]
     tenants = []
@@ -172,6 +181,7 @@ def _tenants(draw: st.DrawFn, roles: dict[str, str]) -> tuple[Tenant, ...]:
                     if members
                     else (),
                     tuple(Workload(each, draw(st.sampled_from(members))) for each in workloads),
+                    tuple(draw(st.permutations(offered))[: draw(st.integers(0, 4))]),
                 )
             )
         tenants.append(Tenant(tenant, tuple(networks)))
@@ -187,7 +197,7 @@ def _expects(draw: st.DrawFn, ends: list[str]) -> Expect:
     return Expect(
         source,
         target,
-        path=draw(st.sampled_from(["", "lan", "direct"])),
+        path=draw(st.sampled_from(["", "lan", "direct", "punched", "relay"])),
         at_least_bit_s=least,
         at_most_bit_s=most,
         within_s=draw(TIMES_S),
