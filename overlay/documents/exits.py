@@ -38,14 +38,15 @@ Guards = Annotated[tuple[PrefixText, ...], Meta(max_length=MAX_GUARD_PREFIXES)]
 
 
 class Uplink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How an exit is connected: by the node's own `link`, or by one of its own made on `link`."""
+    """How an exit is connected: by a link of its own, made on the node's `link`."""
 
-    kind: Literal["interface", "macvlan", "vlan", "bridge"]
+    kind: Literal["macvlan", "vlan", "bridge"]
     link: LinkName
-    vlan: Annotated[int, Meta(ge=1, le=4_094)] | None = None
-    addresses: Annotated[tuple[PrefixText, ...], Meta(max_length=MAX_UPLINK_ADDRESSES)] = ()
+    addresses: Annotated[
+        tuple[PrefixText, ...], Meta(min_length=1, max_length=MAX_UPLINK_ADDRESSES)
+    ]
     gateways: Annotated[tuple[AddressText, ...], Meta(max_length=MAX_GATEWAYS)] = ()
-    slaac: bool = False  # IPv6 addresses and route by router advertisements (RFC 4862)
+    vlan: Annotated[int, Meta(ge=1, le=4_094)] | None = None
 
 
 class ExitOffer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,20 +115,6 @@ def _check_uplink(uplink: Uplink, field: str) -> None:
     check_distinct(uplink.addresses, f"{field}.addresses")
     _check_addresses(uplink.gateways, f"{field}.gateways", local=True)
     check_distinct((f"IPv{_family(text)}" for text in uplink.gateways), f"{field}.gateways")
-    if uplink.kind == "interface":
-        if uplink.addresses or uplink.gateways or uplink.slaac:
-            raise Rejected(
-                "an existing interface has its addresses and routes from the node",
-                field=field,
-                remedy="leave addresses, gateways and slaac out, or use macvlan",
-            )
-        return
-    if not (uplink.addresses or uplink.slaac):
-        raise Rejected(
-            "nothing gives it an address",
-            field=f"{field}.addresses",
-            remedy="give addresses, or set slaac",
-        )
     _check_reached(uplink, field)
 
 

@@ -41,6 +41,7 @@ SYSCTLS: Mapping[str, str] = {
     "net/ipv4/conf/all/promote_secondaries": "1",
     f"net/ipv4/conf/{UPLINK_LINK}/send_redirects": "0",
     f"net/ipv6/conf/{UPLINK_LINK}/accept_redirects": "0",
+    f"net/ipv6/conf/{UPLINK_LINK}/accept_ra": "0",
 }
 
 
@@ -70,9 +71,7 @@ class Egress(msgspec.Struct, frozen=True):
 
     def sysctls(self) -> dict[str, str]:
         """In the order in which they are written."""
-        # 2: although we forward (Documentation/networking/ip-sysctl.rst).
-        autonomous = "2" if self.uplink.slaac else "0"
-        return {**SYSCTLS, f"net/ipv6/conf/{UPLINK_LINK}/accept_ra": autonomous}
+        return dict(SYSCTLS)
 
 
 def select_legs(networks: Iterable[NetworkId]) -> tuple[Leg, ...]:

@@ -162,7 +162,6 @@ def _input() -> Iterable[Rule]:
     yield [when(_STATE, ["established", "related"], op="in"), ACCEPT]
     neighbours = ["nd-neighbor-solicit", "nd-neighbor-advert"]
     yield [when(payload("icmpv6", "type"), {"set": neighbours}), ACCEPT]
-    yield [_from(UPLINK_LINK), when(payload("icmpv6", "type"), "nd-router-advert"), ACCEPT]
     yield refuse("refused_input")
 
 

@@ -171,8 +171,7 @@ def _uplink(desired: Egress, inside: Snapshot, actual: Actual) -> Iterator[Egres
         yield AddAddress(UPLINK_LINK, address)
     yield from _gateways(desired, inside if link is not None else Snapshot((), (), ()))
     for address in sorted(there - addresses):
-        if not (uplink.slaac and ":" in address):
-            yield DeleteAddress(UPLINK_LINK, address)
+        yield DeleteAddress(UPLINK_LINK, address)
 
 
 def _gateways(desired: Egress, inside: Snapshot) -> Iterator[EgressChange]:

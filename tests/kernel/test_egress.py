@@ -42,7 +42,7 @@ GUARDED = {
     6: ("fd00:ec2::254", "fd99::1", "2002:a09:909::1", "64:ff9b::a09:909", GATEWAY[6]),
 }
 NETWORKS = tuple(map(NetworkId, ("net1a", "net1b")))
-UPLINK = Uplink("macvlan", "eth0", None, ADDRESSES, (GATEWAY[4], GATEWAY[6]))
+UPLINK = Uplink("macvlan", "eth0", ADDRESSES, (GATEWAY[4], GATEWAY[6]))
 OFFER = ExitOffer("node1", UPLINK, (HOST[4],))
 
 

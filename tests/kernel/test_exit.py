@@ -34,9 +34,7 @@ HOST = {4: "198.51.100.7", 6: "2001:db8:1::7"}
 LAN = {4: "10.9.9.9", 6: "fd99::1"}
 OWN = {4: "192.0.2.2", 6: "2001:db8::2"}
 GATEWAY = {4: "192.0.2.1", 6: "2001:db8::1"}
-UPLINK = Uplink(
-    "macvlan", "eth0", None, ("192.0.2.2/24", "2001:db8::2/64"), tuple(GATEWAY.values())
-)
+UPLINK = Uplink("macvlan", "eth0", ("192.0.2.2/24", "2001:db8::2/64"), tuple(GATEWAY.values()))
 EVERYWHERE = (Prefix("0.0.0.0/0"), Prefix("::/0"))
 
 

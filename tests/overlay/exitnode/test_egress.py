@@ -67,7 +67,7 @@ def test_the_internet_is_not_guarded(address: str) -> None:  # EXIT-020
 
 def uplink(kind: Any, **changes: Any) -> Uplink:
     return msgspec.structs.replace(
-        Uplink(kind, "eth0", None, ("192.0.2.2/24",), ("192.0.2.1",)), **changes
+        Uplink(kind, "eth0", ("192.0.2.2/24",), ("192.0.2.1",)), **changes
     )
 
 
