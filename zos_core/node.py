@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from overlay.documents import schema, trust
 from overlay.documents.schema import Capacity, Network
 from overlay.errors import Refused, Rejected, Unavailable
+from overlay.exitnode.converge import EgressConfigurator
 from overlay.keys import store
 from overlay.keys.identity import Identity, Kind
 from overlay.model import FarmId, NetworkId
@@ -94,6 +95,7 @@ async def _clean(config: NodeConfig) -> tuple[str, ...]:
     async with AsyncExitStack() as stack:
         shell = await _open_shell(stack, await backend.choose(_backend_environment(config)))
         configurator = converge.Configurator(shell, clock=SystemClock())
+        await EgressConfigurator(shell).converge(None)
         owned = await configurator.list_owned()
         for netns in owned:
             await configurator.remove(netns)

@@ -182,6 +182,25 @@ class RelayStatus(msgspec.Struct, frozen=True):
     networks: tuple[RelayedNetworkStatus, ...]
 
 
+class ExitStatus(msgspec.Struct, frozen=True):
+    """This node as an exit, while its farm offers it as one."""
+
+    state: Literal["serving", "idle", "failed"]  # idle: no tenant names it
+    message: str  # why it failed, empty otherwise
+    remedy: str
+    networks: tuple[str, ...]  # ids of those whose members may leave here
+    draining_until: datetime | None = None
+
+
+class WayOutStatus(msgspec.Struct, frozen=True):
+    """By which exit what is on this node leaves the network."""
+
+    exit: str | None  # the member's name; None: nothing leaves
+    since_s: int
+    reason: str  # of the last change
+    failed: tuple[str, ...] = ()  # exits that were not healthy within the last minute
+
+
 class NetworkStatus(msgspec.Struct, frozen=True):
     id: str
     name: str
@@ -213,6 +232,7 @@ class NetworkStatus(msgspec.Struct, frozen=True):
     last_pass_at: datetime | None
     last_change_at: datetime | None
     relays: tuple[NetworkRelayStatus, ...] = ()
+    way_out: WayOutStatus | None = None  # None: the network names no exits
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -228,6 +248,7 @@ class Status(msgspec.Struct, frozen=True):
     refusals: tuple[Refusal, ...]  # of documents that belong to no network of ours
     health: tuple[HealthItem, ...]
     relay: RelayStatus | None = None
+    exit: ExitStatus | None = None
 
 
 class PlannedChange(msgspec.Struct, frozen=True):

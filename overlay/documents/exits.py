@@ -15,6 +15,8 @@ from overlay.keys.identity import Kind
 from overlay.model import InterfaceAddress, Prefix
 
 MAX_EXIT_OFFERS = 64  # of one farm
+MAX_EXITS = 16  # of one network
+MAX_ORDER = 255
 MAX_BEACONS = 8
 MAX_RESOLVERS = 4
 MAX_GUARD_PREFIXES = 64  # of each list
@@ -71,6 +73,13 @@ class ExitOffer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     draining_until: UnixTime | None = None
 
 
+class Exit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """In a network: this member may be its way to the internet. Lower orders are preferred."""
+
+    node: IdText
+    order: Annotated[int, Meta(ge=0, le=MAX_ORDER)] = 0
+
+
 class ExitService(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """In a member: this node is an exit of the network, and has what it needs to be one."""
 
@@ -97,6 +106,20 @@ def check_exit_offers(offers: tuple[ExitOffer, ...], *, nodes: Iterable[str]) ->
         _check_addresses(offer.resolvers, f"{field}.resolvers")
         _check_guards(offer, field)
     check_distinct((offer.node for offer in offers), "exits")
+
+
+def check_exits(exits: tuple[Exit, ...], *, members: Iterable[str]) -> None:
+    """Raise Rejected unless each exit is a node that the network lists, and another one."""
+    known = frozenset(members)
+    for n, each in enumerate(exits):
+        check_id(Kind.NODE, each.node, f"exits[{n}].node")
+        if each.node not in known:
+            raise Rejected(
+                f"{each.node[:90]} is no member that the network lists",
+                field=f"exits[{n}].node",
+                remedy="add the node to the network first",
+            )
+    check_distinct((each.node for each in exits), "exits")
 
 
 def check_exit_service(service: ExitService) -> None:

@@ -18,10 +18,13 @@ from overlay import addressing
 from overlay.documents import envelope
 from overlay.documents.exits import (
     MAX_EXIT_OFFERS,
+    MAX_EXITS,
+    Exit,
     ExitOffer,
     ExitService,
     check_exit_offers,
     check_exit_service,
+    check_exits,
 )
 from overlay.documents.fields import (
     MAX_VERSION,
@@ -180,6 +183,7 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ()  # empty: all allowed
     revoked: Annotated[tuple[IdText, ...], Meta(max_length=MAX_REVOKED)] = ()
     relays: Annotated[tuple[Relay, ...], Meta(max_length=MAX_RELAYS)] = ()
+    exits: Annotated[tuple[Exit, ...], Meta(max_length=MAX_EXITS)] = ()
     deleted: bool = False
 
 
@@ -339,6 +343,7 @@ def _check_network(network: Network) -> None:
     check_distinct((d.public_key for d in network.access), "access")
     check_distinct(network.revoked, "revoked")
     check_relays(network.relays, access_keys=(d.public_key for d in network.access))
+    check_exits(network.exits, members=(m.node for m in network.members))
     check_distinct((name for name, _ in _named_indexes(network)), "name")
     if both := {m.node for m in network.members} & set(network.revoked):
         raise Rejected(f"{min(both)} is named and revoked", field="revoked")

@@ -57,24 +57,28 @@ def ruleset(
     attachments: Iterable[Attachment],
     devices: Iterable[Prefix],
     is_exit: bool = False,
+    has_exits: bool = False,
 ) -> str:
     """JSON of both tables, complete.
 
     `devices` are the subnets of access devices behind this node: the only ones between which and
     other nodes a packet may go in and out by WireGuard. `is_exit`: members may send by way of this
-    node to where its egress netns leads.
+    node to where its egress netns leads. `has_exits`: what is here may send to anywhere by way of
+    a peer, and is answered.
     """
-    inet = _inet_table(nr, tuple(sorted(devices)), is_exit=is_exit)
+    inet = _inet_table(nr, tuple(sorted(devices)), is_exit=is_exit, has_exits=has_exits)
     tables = (inet, antispoof.bridge_table(attachments))
     return msgspec.json.encode({"nftables": [cmd for t in tables for cmd in t]}).decode()
 
 
-def _inet_table(nr: NetworkResource, devices: Sequence[Prefix], *, is_exit: bool) -> list[Command]:
+def _inet_table(
+    nr: NetworkResource, devices: Sequence[Prefix], *, is_exit: bool, has_exits: bool
+) -> list[Command]:
     chains: dict[str, Iterable[Rule]] = {
         "by_policy": _policy(nr, devices),
         "overlay_in": _overlay_in(nr),
-        "workload_out": _workload_out(nr, devices),
-        "overlay_transit": _overlay_transit(nr, devices),
+        "workload_out": _workload_out(nr, devices, has_exits=has_exits),
+        "overlay_transit": _overlay_transit(nr, devices, has_exits=has_exits),
     }
     if is_exit:
         chains["way_out"] = _way_out(nr)
@@ -136,21 +140,31 @@ def _overlay_in(nr: NetworkResource) -> Iterable[Rule]:
     yield [goto("by_policy")]
 
 
-def _workload_out(nr: NetworkResource, devices: Sequence[Prefix]) -> Iterable[Rule]:
+def _workload_out(
+    nr: NetworkResource, devices: Sequence[Prefix], *, has_exits: bool
+) -> Iterable[Rule]:
     for own, whole in ((nr.subnet_v4, nr.range_v4), (nr.subnet_v6, nr.range_v6)):
         yield [_within("saddr", [own], op="!="), *refuse("refused_source")]
         # A device enforces nothing itself: its node does what other nodes do at their bridge.
         if local := _of_family(devices, own):
             yield [_within("daddr", local), goto("by_policy")]
         yield [_within("daddr", [whole]), ACCEPT]
+    if has_exits:
+        # The rules above have sorted out who it is from; where it may go, the exit judges.
+        yield [ACCEPT]
+        return
     yield refuse("refused_forward")
 
 
-def _overlay_transit(nr: NetworkResource, devices: Sequence[Prefix]) -> Iterable[Rule]:
+def _overlay_transit(
+    nr: NetworkResource, devices: Sequence[Prefix], *, has_exits: bool
+) -> Iterable[Rule]:
     for whole in (nr.range_v4, nr.range_v6):
         if local := _of_family(devices, whole):
             yield [_within("daddr", local), goto("by_policy")]
             yield [_within("saddr", local), _within("daddr", [whole]), ACCEPT]
+            if has_exits:
+                yield [_within("saddr", local), _within("daddr", [whole], op="!="), ACCEPT]
     yield refuse("refused_forward")
 
 

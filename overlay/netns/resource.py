@@ -17,6 +17,7 @@ from overlay.model import NetworkResource, Prefix, WgDevice, WgPeer, WgPublicKey
 from overlay.netns.firewall import ruleset
 from overlay.netns.state import (
     BRIDGE_LINK,
+    EVERYWHERE,
     LOOPBACK_LINK,
     LOOPBACK_MTU_BYTES,
     WG_LINK,
@@ -58,10 +59,13 @@ def desired_resource(
     attachments: Iterable[Attachment] = (),
     devices: Iterable[Prefix] = (),
     is_exit: bool = False,
+    has_exits: bool = False,
 ) -> Resource:
     """The whole state of `nr`. `devices` are the subnets of access devices that join here.
 
     `is_exit`: members may leave the network here, by a link that is not part of the resource.
+    `has_exits`: what is here may leave it by way of a peer. Without one that takes it, WireGuard
+    drops what it would send (EXIT-051).
 
     The firewall's listing is empty: only a kernel can say what a ruleset looks like in its own
     normal form, so whoever converges fills it in.
@@ -73,10 +77,20 @@ def desired_resource(
         links=_links(nr, ports),
         # One route for any number of peers. The own subnet is more specific through br0; what no
         # peer may receive is refused by WireGuard itself (ENOKEY), so nothing loops.
-        routes=frozenset(Route(prefix, WG_LINK) for prefix in (nr.range_v4, nr.range_v6)),
+        routes=frozenset(
+            Route(prefix, WG_LINK)
+            for prefix in (nr.range_v4, nr.range_v6, *(EVERYWHERE if has_exits else ()))
+        ),
         sysctls=SYSCTLS,
         firewall=Firewall(
-            "", ruleset(nr, attachments=ports.values(), devices=devices, is_exit=is_exit)
+            "",
+            ruleset(
+                nr,
+                attachments=ports.values(),
+                devices=devices,
+                is_exit=is_exit,
+                has_exits=has_exits,
+            ),
         ),
         attachments=ports,
     )

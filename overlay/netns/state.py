@@ -23,6 +23,7 @@ NETNS_PREFIX = "n-"
 BIRTH_PREFIX = "w-"
 PORT_PREFIX = "p-"
 ROUTE_PROTOCOL = 159  # marks routes as owned; unassigned in /etc/iproute2/rt_protos (NET-060)
+EVERYWHERE = (Prefix("0.0.0.0/0"), Prefix("::/0"))
 LOOPBACK_MTU_BYTES = 65536  # what the kernel gives lo
 
 

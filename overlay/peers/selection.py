@@ -6,7 +6,7 @@ is what all documents together would give, in whatever order they came: refusals
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ import msgspec
 
 from overlay import addressing
 from overlay.documents import relays, schema, trust
+from overlay.documents.exits import Exit
 from overlay.documents.relays import Relay
 from overlay.documents.schema import AccessDevice, Member, Network, Rule
 from overlay.documents.trust import Roster
@@ -94,6 +95,27 @@ class Selection:
     def relays(self) -> tuple[Relay, ...]:
         """By way of whom members may be reached, in the tenant's order."""
         return () if self._roster is None else self._roster.relays
+
+    @property
+    def is_exit(self) -> bool:
+        """The tenant names this node as a way to the internet."""
+        return any(each.node == self._own for each in self._named_exits())
+
+    @property
+    def has_exits(self) -> bool:
+        """The tenant names ways to the internet."""
+        return bool(self._named_exits())
+
+    def exits(self) -> Iterator[tuple[Member, int]]:
+        """Peers that the tenant names as exits and that are ready to be one, with their orders."""
+        for each in self._named_exits():
+            member = self._members.get(each.node)
+            if member is not None and member.exit is not None and self.peer_of(each.node):
+                yield member, each.order
+
+    def _named_exits(self) -> tuple[Exit, ...]:
+        roster = self._roster
+        return () if roster is None or roster.network.deleted else roster.network.exits
 
     @property
     def members(self) -> Mapping[str, Member]:

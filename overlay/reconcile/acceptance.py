@@ -23,6 +23,7 @@ from overlay.peers.cache import Cache
 from overlay.peers.registry import Document
 from overlay.ports import Clock
 from overlay.reconcile import membership
+from overlay.reconcile.exiting import Exiting, select_exit_offer
 from overlay.reconcile.intake import Intake
 from overlay.reconcile.journal import Journal
 from overlay.reconcile.keyring import Keyring
@@ -52,6 +53,7 @@ class Acceptance:
         networks: Networks,
         publisher: Publisher,
         relaying: Relaying,
+        exiting: Exiting,
         journal: Journal,
         clock: Clock,
         on_open: Callable[[ResourceLoop], None],
@@ -66,6 +68,7 @@ class Acceptance:
         self._loops = networks.loops
         self._publisher = publisher
         self._relaying = relaying
+        self._exiting = exiting
         self._journal = journal
         self._clock = clock
         self._on_open = on_open
@@ -105,6 +108,7 @@ class Acceptance:
             self._relaying.restore()
             raise
         self._relaying.put_offer(select_offer(self._networks.farm, self._own))
+        self._exiting.put_offer(select_exit_offer(self._networks.farm, self._own))
         for opened in self._opened:
             self._on_open(opened)
         for network, more in self._touched.items():

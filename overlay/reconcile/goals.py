@@ -25,6 +25,7 @@ from overlay.model import (
     WgPeer,
     WgPublicKey,
 )
+from overlay.netns.state import EVERYWHERE
 from overlay.peers import paths
 from overlay.peers.paths import Path, Underlay
 from overlay.peers.selection import PeerDelta, Selection
@@ -52,6 +53,7 @@ class PeerGoals:
         self._unwritten: dict[WgPublicKey, WgPeer | None] = {}
         self._sightings: dict[str, Mapping[WgPublicKey, Endpoint]] = {}  # by the relay's node
         self._relays: dict[WgPublicKey, Relay] = {}  # where we register, in the tenant's order
+        self._way_out: WgPublicKey | None = None  # the peer that takes what leaves the network
 
     @property
     def peers(self) -> Mapping[WgPublicKey, WgPeer]:
@@ -142,6 +144,20 @@ class PeerGoals:
         """Whether it matters how much was sent and heard: there is another endpoint to try."""
         path = self._paths.get(key)
         return path is not None and path.has_choice and (path.doubtful or not path.alive)
+
+    # The way out.
+
+    @property
+    def way_out(self) -> WgPublicKey | None:
+        """The peer that takes what is for nobody in the network."""
+        return self._way_out
+
+    def set_way_out(self, key: WgPublicKey | None) -> None:
+        """From now on this peer takes it, or nobody does. The one before gives it up first."""
+        before, self._way_out = self._way_out, key
+        for changed in (before, key):
+            if changed is not None and changed in self._peers and before != key:
+                self._set_peer(self._peers[changed])
 
     # Relays.
 
@@ -294,11 +310,17 @@ class PeerGoals:
         key = peer.public_key
         path = self._paths.get(key)
         whole = peer if path is None else _with_path(peer, path)
+        whole = self._with_way_out(whole)
         self._peers[key] = whole
         # What WireGuard has proven is not overwritten by what documents propose, however many
         # of them come before the next write. Whose path is alive is on the device.
         is_proven = path is not None and path.alive
         self._unwritten[key] = msgspec.structs.replace(whole, endpoint=None) if is_proven else whole
+
+    def _with_way_out(self, peer: WgPeer) -> WgPeer:
+        inside = [prefix for prefix in peer.allowed_ips if prefix not in EVERYWHERE]
+        outside = EVERYWHERE if peer.public_key == self._way_out else ()
+        return msgspec.structs.replace(peer, allowed_ips=tuple(sorted((*inside, *outside))))
 
 
 def _with_path(peer: WgPeer, path: Path) -> WgPeer:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from overlay.documents.exits import ExitService
 from overlay.documents.names import WorkloadName
 from overlay.documents.schema import (
     EndpointCandidate,
@@ -65,6 +66,7 @@ def own_member(
     before: Member | None,
     now: int,
     workloads: Iterable[WorkloadName] = (),
+    service: ExitService | None = None,
 ) -> Member | None:
     """The member document this node should have published; None when it is not a member.
 
@@ -82,6 +84,7 @@ def own_member(
             joined=before.joined if before else now,
             endpoints=endpoints,
             workloads=called,
+            exit=service,
         )
     if before is None or before.invitation is None or not _is_admitted(roster, before):
         return None

@@ -15,6 +15,7 @@ from overlay.peers import candidates
 from overlay.peers.cache import Cache, lowest_free
 from overlay.peers.candidates import Surroundings
 from overlay.reconcile import membership
+from overlay.reconcile.exiting import Exiting
 from overlay.reconcile.journal import Journal
 from overlay.reconcile.keyring import Keyring
 from overlay.reconcile.machine import Machine
@@ -41,6 +42,7 @@ class Networks:
         keys: Keyring,
         machine: Machine,
         relaying: Relaying,
+        exiting: Exiting,
         journal: Journal,
         results: Results,
     ) -> None:
@@ -56,6 +58,7 @@ class Networks:
         self._clock = machine.clock
         self._publisher = machine.publisher
         self._relaying = relaying
+        self._exiting = exiting
         self._journal = journal
         self._results = results
 
@@ -100,6 +103,7 @@ class Networks:
 
     def refresh(self, loop: ResourceLoop) -> None:
         """Gate and member document are what the documents and our links ask for now."""
+        loop.put_way_out_here(is_exit=self._exiting.offer is not None)
         roster = loop.goals.selection.roster
         if roster is None:
             return
@@ -121,6 +125,7 @@ class Networks:
             before=before,
             now=int(self._clock.now().timestamp()),
             workloads=(WorkloadName(stored.name, stored.host) for stored in loop.attachments),
+            service=self._exiting.service(loop.network),
         )
         if member is not None and not membership.says_the_same(before, member):
             self.publish_member(loop, member)

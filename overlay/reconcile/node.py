@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 from overlay.documents.relays import Sighting
 from overlay.documents.schema import Farm, Member, Network, Result
 from overlay.errors import Refused, Rejected, Unavailable
+from overlay.exitnode.converge import EgressConfigurator
 from overlay.keys.identity import Identity
 from overlay.model import NetworkId, NodeId
 from overlay.netns.converge import Configurator
@@ -29,6 +30,7 @@ from overlay.reconcile import workloads
 from overlay.reconcile.acceptance import Acceptance
 from overlay.reconcile.backoff import Backoff
 from overlay.reconcile.description import Description
+from overlay.reconcile.exiting import Exiting, select_exit_offer
 from overlay.reconcile.feed import BATCH_DOCUMENTS, Batch, Feed
 from overlay.reconcile.heard import Heard
 from overlay.reconcile.intake import Intake
@@ -103,6 +105,13 @@ class NodeLoop:
             on_change=self._note_relaying,
             ask_again=self._ask_again,
         )
+        self.exiting = Exiting(
+            EgressConfigurator(shell),
+            random=random,
+            wanted=self._exit_networks,
+            near=lambda: self.surroundings.addresses,
+            on_change=self._note_exiting,
+        )
         self.networks = Networks(
             self.id,
             settings,
@@ -110,6 +119,7 @@ class NodeLoop:
             keys=self.keys,
             machine=self.machine,
             relaying=self.relaying,
+            exiting=self.exiting,
             journal=self.journal,
             results=self.results,
         )
@@ -124,6 +134,7 @@ class NodeLoop:
             networks=self.networks,
             publisher=self.publisher,
             relaying=self.relaying,
+            exiting=self.exiting,
             journal=self.journal,
             clock=clock,
             on_open=self._start,
@@ -154,6 +165,7 @@ class NodeLoop:
             if isinstance(verified.document, Farm) and verified.document.farm == self.settings.farm:
                 self.networks.farm = verified.document
         self.relaying.load(select_offer(self.farm, self.id))
+        self.exiting.put_offer(select_exit_offer(self.farm, self.id))
         ports = self._cache.ports()
         for key, verified in self.documents.stored("network/"):
             if not isinstance(verified.document, Network):
@@ -213,6 +225,7 @@ class NodeLoop:
                 ("feed", self._follow),
                 ("links", self._watch_links),
                 ("relay", self.relaying.run),
+                ("exit", self.exiting.run),
                 ("names", self._naming.run),
                 ("notifications", self._watch_resources),
             ):
@@ -391,10 +404,25 @@ class NodeLoop:
             self._follow_netns()
             workloads.drop_ended(loop, self._cache)
             self._naming.note(loop)
+            if loop.goals.selection.is_exit or loop.network in self.exiting.standing:
+                self.exiting.wake()
         if outcome is None or not loop.gate.open:
             return
         if outcome.error is None or loop.failures > 1:  # one failure may be a moment's
             self.results.report(loop.network, outcome.document_version, outcome.error)
+
+    def _exit_networks(self) -> Iterator[NetworkId]:
+        """Those of ours that name this node as an exit."""
+        for loop in self.loops.values():
+            if loop.is_wanted and loop.is_exit:
+                yield loop.network
+
+    def _note_exiting(self) -> None:
+        """The way out stands or does not, which members are told."""
+        with suppress(Unavailable), self._cache.batch():
+            for loop in self.loops.values():
+                self.networks.refresh(loop)
+        self._bump()
 
     def _note_relaying(self) -> None:
         """What the relay does changed, perhaps also what we are to tenants."""

@@ -43,6 +43,7 @@ from overlay.reconcile.goals import PeerGoals
 from overlay.reconcile.greeting import GREETING_S, Greetings
 from overlay.reconcile.heard import MAX_HEARD, RECORD_EVERY_S
 from overlay.reconcile.journal import Journal, Repair
+from overlay.reconcile.leaving import Leaving
 from overlay.reconcile.machine import Machine
 from overlay.reconcile.membership import Gate
 from overlay.reconcile.packets import ask, open_ways, poke
@@ -109,6 +110,8 @@ class ResourceLoop:
         self._backoff = Backoff(machine.random)
         self._greetings = Greetings(self._goes_first)
         self.reach = Reach(device_key.public_key)
+        self.leaving = Leaving()
+        self._is_offered = False
 
     # What the node's loop says.
 
@@ -148,6 +151,17 @@ class ResourceLoop:
         self._repairing &= peers_only
         self.schedule.wake(DOCUMENTS)
 
+    def put_way_out_here(self, *, is_exit: bool) -> None:
+        """`is_exit`: our farm offers this node as one."""
+        if is_exit != self._is_offered:
+            self._is_offered = is_exit
+            self.changed()
+
+    @property
+    def is_exit(self) -> bool:
+        """Both our farm and the tenant want members to leave the network here."""
+        return self._is_offered and self.goals.selection.is_exit
+
     def put_surroundings(self, surroundings: Surroundings, underlay: Underlay) -> None:
         """Our own links in the underlay changed; peers learn it by hearing from us."""
         self.goals.put_underlay(underlay, now=self._machine.clock.monotonic())
@@ -185,6 +199,8 @@ class ResourceLoop:
             peers=dict(self.goals.peers),
             attachments=self.workloads(nr),
             devices=self.goals.selection.access_subnets(),
+            is_exit=self.is_exit,
+            has_exits=self.goals.selection.has_exits and not self.goals.selection.is_exit,
         )
 
     def workloads(self, nr: NetworkResource) -> tuple[Attachment, ...]:
@@ -262,6 +278,7 @@ class ResourceLoop:
     async def _remove(self) -> None:
         """Nothing is left; a network that is only waiting for somebody stays on record."""
         version = self._version
+        self.leaving.close()
         report = await self._machine.configurator.remove(self.netns)
         self.goals.take_unwritten()
         self._note_changes(report.changes)
@@ -375,10 +392,20 @@ class ResourceLoop:
         # Greetings wait for their turn: all looks and what they do stay within their share.
         self.schedule.looked(cost_s=time.process_time() - started)
         await self._move(moves)
+        self._look_for_way_out(path, wall=wall)
         if self.goals.has_unwritten:
             await self._write_peers()
         elif self._has_drifted(device, wall=int(wall)):
             await self._converge(by=POLL)
+
+    def _look_for_way_out(self, netns: str | None, *, wall: float) -> None:
+        nr = self.network_resource
+        if nr is None or netns is None:
+            return
+        is_needed = bool(self.attachments or self.goals.selection.access_subnets())
+        self.leaving.look(self.goals, nr, netns, is_needed=is_needed, wall=wall, now=self._now)
+        if self.leaving.due is not None:
+            self.schedule.look_by(self.leaving.due)
 
     def _record_heard(self) -> None:
         """A disk that takes nothing takes it later; it is a hint."""

@@ -17,6 +17,7 @@ from zos_core.cli.directory import choose_reference, registry_option
 from zos_core.cli.home import Home
 from zos_core.cli.names import choose_node
 from zos_core.cli.network_access import access
+from zos_core.cli.network_exit import exit_
 from zos_core.cli.network_look import diff, list_, plan, show
 from zos_core.cli.network_publish import publish
 from zos_core.cli.network_relay import relay
@@ -210,7 +211,7 @@ def delete(net: str, yes: bool, registry: str | None) -> None:
     _finish(edit, False, f"{edit.file.name} is deleted")
 
 
-for _command in (access, diff, list_, plan, publish, relay, show):
+for _command in (access, diff, exit_, list_, plan, publish, relay, show):
     network.add_command(_command)
 
 

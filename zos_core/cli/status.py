@@ -13,7 +13,7 @@ from zos_core.cli.command import command
 from zos_core.cli.completion import complete_networks
 from zos_core.cli.exits import Exit
 from zos_core.cli.relay_offer import format_relay
-from zos_core.status import HealthItem, NetworkStatus, PeerStatus, Status
+from zos_core.status import ExitStatus, HealthItem, NetworkStatus, PeerStatus, Status, WayOutStatus
 
 WATCH_TIMEOUT_S = 60.0
 MAX_REPAIRS_SHOWN = 5
@@ -55,7 +55,10 @@ def format_status(status: Status) -> Iterator[str]:
     if status.relay is not None:
         yield ""
         yield from format_relay(status.relay)
-    if not status.networks and status.relay is None:
+    if status.exit is not None:
+        yield ""
+        yield _exit(status.exit)
+    if not status.networks and status.relay is None and status.exit is None:
         yield ""
         yield "in no network; ask a tenant to name this node, or: zos join TOKEN"
     if status.repairs:
@@ -132,8 +135,27 @@ def _network(network: NetworkStatus, now: datetime) -> Iterator[str]:
     for relay in network.relays:
         heard = f"hears us at {relay.hears_us_at}" if relay.hears_us_at else "does not hear us"
         yield f"  relay {relay.name} at {', '.join(relay.endpoints)}, {heard}"
+    if network.way_out is not None:
+        yield f"  {_way_out(network.way_out)}"
     if network.last_change_at is not None:
         yield f"  last change {_seconds(network.last_change_at, now)} ago"
+
+
+def _exit(exit_: ExitStatus) -> str:
+    """`exit: serving 2 networks, draining until 2026-01-01 10:00:00`"""
+    what = f" {len(exit_.networks)} networks" if exit_.networks else ""
+    because = f": {exit_.message}" if exit_.message else ""
+    until = exit_.draining_until
+    drains = f", draining until {until:%Y-%m-%d %H:%M:%S}" if until is not None else ""
+    return f"exit: {exit_.state}{what}{because}{drains}"
+
+
+def _way_out(way: WayOutStatus) -> str:
+    because = f": {way.reason}" if way.reason else ""
+    failed = f"; failed within a minute: {', '.join(way.failed)}" if way.failed else ""
+    if way.exit is None:
+        return f"way out: none{because}{failed}"
+    return f"way out: {way.exit} for {way.since_s} s{because}{failed}"
 
 
 def _self(network: NetworkStatus) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from overlay import addressing
 from overlay.documents import schema
+from overlay.documents.exits import MAX_ORDER, Exit
 from overlay.documents.fields import MAX_VERSION, IdText, Index, Label, Version
 from overlay.documents.relays import Relay
 from overlay.documents.schema import Network
@@ -64,6 +65,12 @@ class RelayEntry(msgspec.Struct, frozen=True):
     endpoints: tuple[str, ...]
 
 
+class ExitEntry(msgspec.Struct, frozen=True):
+    """A member that may be the way to the internet; the name is the member's."""
+
+    order: Annotated[int, Meta(ge=0, le=MAX_ORDER)] = 0  # lower ones are preferred
+
+
 class PolicyEntry(msgspec.Struct, frozen=True, rename={"source": "from"}):
     """Traffic that is allowed; without any entry everything inside the network is."""
 
@@ -88,6 +95,7 @@ class NetworkFile(msgspec.Struct, frozen=True):
     access: dict[Label, AccessEntry] = {}
     policy: tuple[PolicyEntry, ...] = ()
     relays: dict[Label, RelayEntry] = {}
+    exits: dict[Label, ExitEntry] = {}
 
 
 def parse_network_file(text: str) -> NetworkFile:
@@ -122,6 +130,10 @@ def network_document(file: NetworkFile, version: Version) -> Network:
         relays=tuple(
             Relay(name, entry.node, entry.public_key, entry.endpoints)
             for name, entry in file.relays.items()
+        ),
+        exits=tuple(
+            Exit(_member(file, name, f"exits.{name}"), entry.order)
+            for name, entry in sorted(file.exits.items())
         ),
         deleted=file.deleted,
     )
@@ -211,6 +223,28 @@ def set_relay(text: str, name: str, entry: RelayEntry) -> str:
     return _edited(text, change)
 
 
+def set_exits(text: str, names: Mapping[str, int]) -> str:
+    """The file with these members as exits, by order, and no others.
+
+    Raises Rejected naming the first that is no member.
+    """
+    file = parse_network_file(text)
+    for name in names:
+        _member(file, name, "NODE")
+
+    def change(tree: tomlkit.TOMLDocument) -> None:
+        tree.pop("exits", None)
+        if not names:
+            return
+        tree["exits"] = tomlkit.table(is_super_table=True)
+        for name, order in names.items():
+            entry = tomlkit.table()
+            entry.update({"order": order})
+            tree["exits"][name] = entry
+
+    return _edited(text, change)
+
+
 def remove_entry(
     text: str, section: Literal["members", "invitations", "access", "relays"], name: str
 ) -> str:
@@ -221,6 +255,8 @@ def remove_entry(
         there = ", ".join(sorted(known)) or "nothing"
         raise Rejected(f"{section} has no {name!r}", field=section, remedy=f"it has {there}")
     del tree[section][name]
+    if section == "members" and name in tree.get("exits", {}):
+        del tree["exits"][name]
     return _checked(tomlkit.dumps(tree))
 
 
@@ -284,6 +320,16 @@ def _spans(file: NetworkFile) -> list[tuple[int, int]]:
     single = [e.index for e in file.members.values()] + [e.index for e in file.access.values()]
     ranges = [(i.first_index, i.first_index + i.uses) for i in file.invitations.values()]
     return [(index, index + 1) for index in single] + ranges
+
+
+def _member(file: NetworkFile, name: str, field: str) -> str:
+    if name in file.members:
+        return file.members[name].node
+    raise Rejected(
+        f"{name!r} is no member",
+        field=field,
+        remedy=f"members are {', '.join(sorted(file.members)) or 'none yet'}",
+    )
 
 
 def _via(file: NetworkFile, via: str, device: str) -> str:

@@ -16,10 +16,16 @@ from overlay.model import AllowRule, NetworkResource, PeerTraffic, WgDevice, WgP
 from overlay.netns.namespaces import pin_path
 from overlay.netns.state import Attachment
 from overlay.reconcile.resource import ResourceLoop
-from zos_core.report.peers import read_peers
+from zos_core.report.peers import member_names, read_peers
 from zos_core.report.refusals import network_refusals
 from zos_core.report.relay import network_relays
-from zos_core.status import AttachmentStatus, NetworkState, NetworkStatus, RuleStatus
+from zos_core.status import (
+    AttachmentStatus,
+    NetworkState,
+    NetworkStatus,
+    RuleStatus,
+    WayOutStatus,
+)
 
 DEVICE_PATIENCE_S = 2.0  # a person waits; a device of any size answers sooner
 
@@ -62,6 +68,7 @@ async def read_network(loop: ResourceLoop, *, now: datetime) -> NetworkStatus:
         last_pass_at=loop.outcome.at if loop.outcome else None,
         last_change_at=loop.last_change_at,
         relays=network_relays(loop),
+        way_out=_way_out(loop),
     )
 
 
@@ -74,6 +81,19 @@ async def _read_device(
             return await loop.read_device()
     except (TimeoutError, Unavailable):
         return None, {}
+
+
+def _way_out(loop: ResourceLoop) -> WayOutStatus | None:
+    if not loop.goals.selection.has_exits:
+        return None
+    names, now = member_names(loop), loop.schedule.now
+    election = loop.leaving.election
+    return WayOutStatus(
+        exit=names.get(election.elected) if election.elected is not None else None,
+        since_s=max(0, int(now - election.since)),
+        reason="this node is an exit" if loop.goals.selection.is_exit else election.reason,
+        failed=tuple(sorted(names.get(node, node) for node in election.failed_at)),
+    )
 
 
 def _state(loop: ResourceLoop) -> tuple[NetworkState, str, str]:

@@ -6,6 +6,7 @@ import os
 
 from overlay import addressing
 from overlay.reconcile.node import NodeLoop
+from zos_core.report.exit import exit_health, read_exit
 from zos_core.report.facts import Facts
 from zos_core.report.health import read_health
 from zos_core.report.networks import read_network, refused_network
@@ -23,6 +24,7 @@ async def read_status(node: NodeLoop, facts: Facts) -> Status:
     ]
     networks.sort(key=lambda network: (network.name, network.id))
     own, registry, relay = _node(node, facts), _registry(node, facts), read_relay(node)
+    exit_ = read_exit(node)
     return Status(
         schema=SCHEMA,
         generation=node.generation,
@@ -36,8 +38,13 @@ async def read_status(node: NodeLoop, facts: Facts) -> Status:
             for refusal in node.journal.refusals
             if network_of(refusal.key) not in node.loops
         ),
-        health=(*read_health(node, facts, own, registry, networks), *relay_health(relay)),
+        health=(
+            *read_health(node, facts, own, registry, networks),
+            *relay_health(relay),
+            *exit_health(read_exit(node)),
+        ),
         relay=relay,
+        exit=exit_,
     )
 
 

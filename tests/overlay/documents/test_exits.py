@@ -10,7 +10,15 @@ import pytest
 
 from overlay.documents import exits, schema
 from overlay.documents.exits import ExitOffer, ExitService, Uplink
-from overlay.documents.schema import Document, Farm, Member, parse_document
+from overlay.documents.schema import (
+    Document,
+    Farm,
+    Member,
+    NamedMember,
+    Network,
+    Owners,
+    parse_document,
+)
 from overlay.errors import Rejected
 from overlay.keys import identity
 from overlay.keys.identity import Identity, Kind
@@ -155,3 +163,32 @@ def test_a_document_that_makes_no_sense_is_refused_by_field(document: Document, 
     with pytest.raises(Rejected) as caught:
         parse(document)
     assert caught.value.field == field
+
+
+def network(*exits_: exits.Exit, count: int = 1) -> Network:
+    members = tuple(NamedMember(f"m{n}", id_of(Kind.NODE, n), n) for n in range(count))
+    return Network(
+        "home", 1, Owners(1, (id_of(Kind.TENANT),)), "10.1.0.0/16", members, exits=exits_
+    )
+
+
+def test_a_network_names_members_as_exits() -> None:  # EXIT-050
+    node = id_of(Kind.NODE, 0)
+    assert parse(network(exits.Exit(node, exits.MAX_ORDER)))
+    with pytest.raises(Rejected, match="exits"):
+        parse(network(exits.Exit(node, exits.MAX_ORDER + 1)))
+    for wrong in (
+        (exits.Exit(id_of(Kind.NODE, 7)),),
+        (exits.Exit(node), exits.Exit(node, 1)),
+        (exits.Exit(id_of(Kind.FARM)),),
+    ):
+        with pytest.raises(Rejected) as caught:
+            parse(network(*wrong))
+        assert (caught.value.field or "").startswith("exits")
+
+
+def test_a_network_has_so_many_exits_at_most() -> None:  # EXIT-050
+    many = tuple(exits.Exit(id_of(Kind.NODE, n)) for n in range(exits.MAX_EXITS + 1))
+    assert parse(network(*many[:-1], count=len(many)))
+    with pytest.raises(Rejected, match="exits"):
+        parse(network(*many, count=len(many)))

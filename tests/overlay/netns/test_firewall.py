@@ -117,3 +117,19 @@ def test_the_ruleset_does_not_depend_on_the_order_of_its_input() -> None:  # NET
     assert ruleset(nr, attachments=forwards, devices=DEVICE) == ruleset(
         nr, attachments=backwards, devices=DEVICE[::-1]
     )
+
+
+def test_without_exits_nothing_leaves_the_network() -> None:  # EXIT-051
+    nr = network_resource()
+    for has_exits in (False, True):
+        text = ruleset(nr, attachments=(), devices=DEVICE, has_exits=has_exits)
+        found = [cmd["add"] for cmd in msgspec.json.decode(text)["nftables"]]
+        assert ([{"accept": None}] in rules_of(found, "workload_out")) == has_exits
+        # A device of this node may leave by a peer; a peer's workload not by way of this node.
+        outward = [rule for rule in rules_of(found, "overlay_transit") if _is_outward(rule)]
+        assert bool(outward) == has_exits
+        assert [{"accept": None}] not in rules_of(found, "overlay_transit")
+
+
+def _is_outward(rule: list[Any]) -> bool:
+    return any(part.get("match", {}).get("op") == "!=" for part in rule)

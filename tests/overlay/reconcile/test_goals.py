@@ -238,3 +238,16 @@ def test_a_member_with_a_relay_s_key_is_no_peer() -> None:  # DOC-066
     goals.put_network(relayed(relay, version=3), now=NOW)
     assert goals.peers[OTHER.public_key].allowed_ips == ()
     assert written(goals)[OTHER.public_key].keepalive_s == KEEPALIVE_S
+
+
+def test_one_peer_takes_what_leaves_the_network_and_the_one_before_does_not() -> None:  # EXIT-052
+    goals = with_relays()
+    inside = goals.peers[OTHER.public_key].allowed_ips
+    goals.set_way_out(OTHER.public_key)
+    assert set(goals.peers[OTHER.public_key].allowed_ips) == {*inside, "0.0.0.0/0", "::/0"}
+    assert written(goals)[OTHER.public_key] == goals.peers[OTHER.public_key]
+    goals.put_member(other(2, "192.0.2.7:51820"), now=NOW)
+    assert "0.0.0.0/0" in goals.peers[OTHER.public_key].allowed_ips
+    goals.set_way_out(None)
+    assert goals.peers[OTHER.public_key].allowed_ips == inside
+    assert written(goals)[OTHER.public_key].allowed_ips == inside

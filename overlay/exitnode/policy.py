@@ -1,0 +1,106 @@
+"""Which exit a network resource uses, with `now` as an argument (EXIT-054 .. EXIT-056). Pure.
+
+The one in use is kept while it is healthy. An exit that failed is taken again only after a minute
+without a failure, so that one that comes and goes costs one switch a minute at most; when there is
+nobody else to take, the one in use stays, and what it does not let out goes nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+import msgspec
+
+from overlay.model import NodeId
+
+STEADY_S = 60.0  # healthy for so long is an exit that failed taken again
+
+
+class Contender(msgspec.Struct, frozen=True, gc=False):
+    """An exit that the tenant names and that says it is one."""
+
+    node: NodeId
+    order: int
+    is_healthy: bool
+    is_draining: bool = False
+    latency_s: float | None = None  # None: not known yet
+
+
+class Election(msgspec.Struct, frozen=True):
+    """Who was elected, since when (monotonic), why; and who failed last when."""
+
+    elected: NodeId | None = None
+    since: float = 0.0
+    reason: str = ""
+    failed_at: Mapping[NodeId, float] = MappingProxyType({})
+
+
+def elect(election: Election, contenders: Iterable[Contender], *, now: float) -> Election:
+    """The election after another look; `election` itself when nothing follows."""
+    known = {contender.node: contender for contender in contenders}
+    failed_at = _failures(election, known, now=now)
+    current = known.get(election.elected) if election.elected is not None else None
+    chosen, reason = _choose(current, known, failed_at, now=now)
+    if chosen == election.elected and failed_at == election.failed_at:
+        return election
+    if chosen == election.elected:
+        return msgspec.structs.replace(election, failed_at=failed_at)
+    return Election(chosen, now, _reason(election, current, reason), failed_at)
+
+
+def _failures(
+    election: Election, known: Mapping[NodeId, Contender], *, now: float
+) -> dict[NodeId, float]:
+    """When each was seen unhealthy last, as far as that still matters."""
+    kept = {
+        node: at for node, at in election.failed_at.items() if node in known and now - at < STEADY_S
+    }
+    # Who was never seen healthy has not failed: it is merely not there yet.
+    elected = known.get(election.elected) if election.elected is not None else None
+    for contender in known.values():
+        was_there = contender is elected or contender.node in kept
+        if was_there and not contender.is_healthy:
+            kept[contender.node] = now
+    return kept
+
+
+def _choose(
+    current: Contender | None,
+    known: Mapping[NodeId, Contender],
+    failed_at: Mapping[NodeId, float],
+    *,
+    now: float,
+) -> tuple[NodeId | None, str]:
+    if current is not None and current.is_healthy and not current.is_draining:
+        return current.node, ""
+    others = [
+        contender
+        for contender in known.values()
+        if contender is not current
+        and contender.is_healthy
+        and not contender.is_draining
+        and now - failed_at.get(contender.node, -STEADY_S) >= STEADY_S
+    ]
+    if others:
+        return min(others, key=_preference).node, "it is the best that is healthy"
+    if current is not None:
+        return current.node, ""
+    # Nobody was heard of yet: somebody has to be tried, for an exit proves itself by being used.
+    untried = [c for c in known.values() if not c.is_draining and c.node not in failed_at]
+    if untried:
+        return min(untried, key=_preference).node, "it is the first to be tried"
+    return None, "no exit is there"
+
+
+def _preference(contender: Contender) -> tuple[int, float, str]:
+    latency_s = float("inf") if contender.latency_s is None else contender.latency_s
+    return contender.order, latency_s, contender.node
+
+
+def _reason(election: Election, current: Contender | None, because: str) -> str:
+    if election.elected is None:
+        return because
+    if current is None:
+        return "the one before is no exit any more"
+    return "the one before drains" if current.is_healthy else "the one before failed"

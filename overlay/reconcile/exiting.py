@@ -1,0 +1,126 @@
+"""This node as an exit: while its farm offers it, for the networks that name it (EXIT-040 ..).
+
+The egress netns itself is `overlay.exitnode`; here it is given an offer and networks, healed, and
+members are told that it stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from overlay import addressing
+from overlay.documents.exits import ExitOffer, ExitService
+from overlay.documents.schema import Farm
+from overlay.errors import OverlayError
+from overlay.exitnode.converge import EgressConfigurator
+from overlay.exitnode.egress import Egress, select_legs
+from overlay.model import Family, InterfaceAddress, NetworkId, NodeId
+from overlay.reconcile.backoff import Backoff
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 10.0  # between looks at whether all of it still stands
+TOGETHER_S = 0.05  # what comes within this time is acted on at once
+
+
+def select_exit_offer(farm: Farm | None, own: NodeId) -> ExitOffer | None:
+    """How the farm offers this node as an exit; None when it does not."""
+    offers = farm.exits if farm is not None else ()
+    return next((offer for offer in offers if offer.node == own), None)
+
+
+class Exiting:
+    """The role of an exit: `run` plays it."""
+
+    def __init__(
+        self,
+        configurator: EgressConfigurator,
+        *,
+        random: Callable[[], float],
+        wanted: Callable[[], Iterable[NetworkId]],
+        near: Callable[[], Iterable[InterfaceAddress]],
+        on_change: Callable[[], None],
+    ) -> None:
+        """`wanted`: networks of ours that name this node. `near`: our own underlay addresses."""
+        self._configurator = configurator
+        self._backoff = Backoff(random)
+        self._wanted = wanted
+        self._near = near
+        self._on_change = on_change
+        self._work = asyncio.Event()
+        self._was_exit = True  # perhaps in an earlier life: what is left of it goes
+        self.offer: ExitOffer | None = None
+        self.standing: frozenset[NetworkId] = frozenset()  # whose way out stands
+        self.error: OverlayError | None = None  # why none does
+
+    def put_offer(self, offer: ExitOffer | None) -> None:
+        """What the farm says now."""
+        if offer != self.offer:
+            self.offer = offer
+            self._on_change()
+        self.wake()
+
+    def wake(self) -> None:
+        """Networks, their netns or our own addresses are others now."""
+        self._work.set()
+
+    def service(self, network: NetworkId) -> ExitService | None:
+        """What members of the network are told; None while there is no way out here."""
+        if self.offer is None or network not in self.standing:
+            return None
+        return ExitService(
+            beacons=self.offer.beacons,
+            families=_families(self.offer),
+            resolvers=self.offer.resolvers,
+            draining_until=self.offer.draining_until,
+        )
+
+    async def run(self) -> None:
+        """Until cancelled; what stands stays."""
+        while True:
+            self._work.clear()
+            wait_s = await self._pass()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._work.wait()
+                    await asyncio.sleep(TOGETHER_S)
+
+    async def _pass(self) -> float:
+        """The egress netns is as it should be; how long until it is looked at again."""
+        networks = frozenset(self._wanted()) if self.offer is not None else frozenset()
+        if not networks and not self._was_exit:
+            return LOOK_S
+        try:
+            made = await self._configurator.converge(self._desired(networks))
+        except OverlayError as exc:
+            if self.error is None or self.error.message != exc.message:
+                log.warning("no way out", extra={"reason": str(exc)})
+            self._stand(frozenset(), exc)
+            return self._backoff.next_s()
+        if made:
+            log.info("exit converged", extra={"changes": len(made), "networks": len(networks)})
+        self._backoff.reset()
+        self._was_exit = bool(networks)
+        self._stand(networks, None)
+        return LOOK_S
+
+    def _desired(self, networks: Iterable[NetworkId]) -> Egress | None:
+        if self.offer is None or not (legs := select_legs(networks)):
+            return None
+        near = {addressing.prefix_of(address) for address in self._near()}
+        return Egress(self.offer, legs, tuple(sorted(near)))
+
+    def _stand(self, standing: frozenset[NetworkId], error: OverlayError | None) -> None:
+        changed = (standing, error is None) != (self.standing, self.error is None)
+        self.standing, self.error = standing, error
+        if changed:
+            self._on_change()
+
+
+def _families(offer: ExitOffer) -> tuple[Family, ...]:
+    texts = (*offer.uplink.addresses, *offer.uplink.gateways)
+    found: set[Family] = {6 if ":" in text else 4 for text in texts}
+    return tuple(sorted(found))

@@ -1,0 +1,103 @@
+"""How what is on this node leaves its network: one exit at a time, or not at all (EXIT-050 ..)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from overlay import addressing
+from overlay.errors import Unavailable
+from overlay.exitnode.health import ASK_S, Exit, Pulses
+from overlay.exitnode.policy import Election, elect
+from overlay.exitnode.probe import Echoes
+from overlay.keys import wireguard
+from overlay.model import Address, NetworkResource, NodeId
+from overlay.reconcile.goals import PeerGoals
+
+log = logging.getLogger(__name__)
+
+
+class Leaving:
+    """The exits of one network, as this node sees them. `look` is called again at `due`."""
+
+    def __init__(self) -> None:
+        self.election = Election()
+        self.due: float | None = None  # monotonic
+        self.asked = 0  # requests, ever
+        self._pulses = Pulses()
+        self._echoes: Echoes | None = None
+
+    def look(
+        self,
+        goals: PeerGoals,
+        nr: NetworkResource,
+        netns: str,
+        *,
+        is_needed: bool,
+        wall: float,
+        now: float,
+    ) -> None:
+        """Elect anew by what was heard since the last look, and ask again.
+
+        `is_needed`: there is somebody here who may want to leave the network. `netns` is a path.
+        """
+        exits = list(_exits(goals, nr)) if is_needed and not goals.selection.is_exit else []
+        if not exits:
+            self._elect(goals, Election(failed_at=self.election.failed_at))
+            self.close()
+            return
+        echoes = self._open(netns)
+        if echoes is not None:
+            for address, asked_at in echoes.answers():
+                self._pulses.note(exits, self.election, address, asked_at=asked_at, now=now)
+        contenders = self._pulses.contenders(exits, self.election, wall=wall, now=now)
+        self._elect(goals, elect(self.election, contenders, now=now))
+        if echoes is not None:
+            for address in self._pulses.questions(exits, self.election, now=now):
+                self.asked += 1
+                echoes.ask(address, now=now)
+        self.due = now + ASK_S
+
+    def close(self) -> None:
+        """Nothing keeps the netns alive."""
+        self.due = None
+        if self._echoes is not None:
+            self._echoes.close()
+            self._echoes = None
+
+    def _open(self, netns: str) -> Echoes | None:
+        if self._echoes is not None and not self._echoes.is_in(netns):
+            self.close()
+        if self._echoes is None:
+            try:
+                self._echoes = Echoes(netns)
+            except (OSError, Unavailable) as exc:
+                log.debug("no probes", extra={"reason": str(exc)})
+        return self._echoes
+
+    def _elect(self, goals: PeerGoals, election: Election) -> None:
+        if election.elected != self.election.elected:
+            log.info(
+                "another way out of the network",
+                extra={"exit": election.elected, "reason": election.reason},
+            )
+        self.election = election
+        elected = election.elected
+        member = goals.selection.members.get(elected) if elected is not None else None
+        key = wireguard.wireguard_public_key(member.device) if member is not None else None
+        if key != goals.way_out:
+            goals.set_way_out(key)
+
+
+def _exits(goals: PeerGoals, nr: NetworkResource) -> Iterator[Exit]:
+    for member, order in goals.selection.exits():
+        if member.exit is None:
+            continue
+        subnet = addressing.subnet_v4(nr.range_v4, member.index)
+        yield Exit(
+            NodeId(member.node),
+            order,
+            tuple(map(Address, member.exit.beacons)),
+            addressing.address_of(addressing.host_address(subnet, addressing.GATEWAY_HOST)),
+            member.exit.draining_until,
+        )

@@ -1,0 +1,178 @@
+"""Exits with an internet of their own each, and a workload that asks somebody out there."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import cast
+
+import msgspec
+
+from netlab.fleet import node_socket
+from netlab.fleet.fleet import Fleet
+from netlab.fleet.opening import bring_up
+from netlab.lab import Lab
+from netlab.topology import Node, Tenant, TenantNetwork, Topology, Workload
+from overlay.documents import envelope as dsse
+from overlay.documents import schema
+from overlay.documents.exits import ExitOffer, Uplink
+from overlay.documents.schema import Farm
+from overlay.keys import store
+from overlay.keys.identity import Identity, Kind
+from overlay.peers.registry import RegistryClient, RegistryRef
+from zos_core.clock import SystemClock
+from zos_core.status import NetworkStatus, Status
+
+HOST_4, HOST_6 = "198.51.100.7", "2001:db8:7::7"  # somebody in the internet, a beacon too
+WAN = "wan"
+BRIDGE = "br-ext"
+EVERY_S = 0.01
+PORT = 7008
+EXITS = ("e1", "e2")
+
+
+def topology() -> Topology:
+    home = TenantNetwork("home", nodes=("n1", *EXITS), workloads=(Workload("web", "n1"),))
+    nodes = tuple(Node(name, role="node") for name in ("n1", *EXITS))
+    return Topology(
+        nodes=(Node("registry", role="registry"), *nodes), tenants=(Tenant("alice", (home,)),)
+    )
+
+
+@asynccontextmanager
+async def with_exits(lab: Lab) -> AsyncIterator[Fleet]:
+    """Everything runs; every exit has an internet beside it, which nobody offers yet."""
+    async with bring_up(lab, progress=lambda *_: None, tell=lambda *_: None) as fleet:
+        for n, name in enumerate(EXITS, start=11):
+            await _make_internet(fleet, name, n)
+        yield fleet
+
+
+async def _make_internet(fleet: Fleet, name: str, n: int) -> None:
+    at = fleet.lab.node(name)
+    await at.add_namespace(WAN)
+    for line in (
+        f"link add {BRIDGE} up type bridge",
+        f"link add ext type veth peer name in netns {WAN}",
+        f"link set ext master {BRIDGE} up",
+    ):
+        await at.run("ip", *line.split())
+    for line in (
+        "link set in up",
+        "addr add 203.0.113.1/24 dev in",
+        "addr add 2001:db8:113::1/64 dev in nodad",
+        f"addr add {HOST_4}/32 dev lo",
+        f"addr add {HOST_6}/128 dev lo nodad",
+    ):
+        await at.run("ip", "-n", WAN, *line.split())
+    for family, address in ((socket.AF_INET, HOST_4), (socket.AF_INET6, HOST_6)):
+        with at.in_netns(WAN):
+            udp = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        udp.bind((address, PORT))
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(lambda: _Says(name.encode()), sock=udp)
+        fleet.lab.call_at_end(transport.close)
+
+
+class _Says(asyncio.DatagramProtocol):
+    """Somebody in the internet: says by which exit it was reached, and from which address."""
+
+    def __init__(self, name: bytes) -> None:
+        self._name = name
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self._transport.sendto(b" ".join((self._name, addr[0].encode())), addr)
+
+
+def offer_of(node: str, n: int, *, draining_until: int | None = None) -> ExitOffer:
+    return ExitOffer(
+        node,
+        Uplink(
+            "bridge",
+            BRIDGE,
+            (f"203.0.113.{n}/24", f"2001:db8:113::{n}/64"),
+            ("203.0.113.1", "2001:db8:113::1"),
+        ),
+        (HOST_4, HOST_6),
+        draining_until=draining_until,
+    )
+
+
+async def offer(fleet: Fleet, *offers: ExitOffer) -> None:
+    """The operator offers these, and no others."""
+    operator = fleet.person("operator", at="registry")
+    path = next(operator.file("keys").glob("farm-*.key"))
+    signer = store.load(path, Kind.FARM)
+    with fleet.lab.node("registry").in_netns():
+        ref = RegistryRef.parse(fleet.registry)
+        async with RegistryClient(ref, signer, SystemClock()) as client:
+            await _publish(client, signer, offers)
+
+
+async def _publish(client: RegistryClient, signer: Identity, offers: tuple[ExitOffer, ...]) -> None:
+    document = await client.fetch(f"farm/{signer.id}")
+    assert document is not None
+    farm = dsse.parse_envelope(document.envelope)
+    said = schema.parse_document(farm.payload, farm.payload_type)
+    assert isinstance(said, Farm)
+    said = msgspec.structs.replace(said, version=said.version + 1, exits=offers)
+    await client.publish(dsse.sign(schema.encode(said), schema.payload_type("farm"), signer))
+
+
+async def network_status(fleet: Fleet, node: str) -> NetworkStatus:
+    status = await node_socket.ask(fleet.lab.node(node), "/v1/status", Status)
+    return status.networks[0]
+
+
+class Answers:
+    """By whom the internet was, when (monotonic)."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[float, str]] = []
+        self.sources: set[str] = set()  # as whom the workload was seen
+
+    def by_since(self, at: float) -> set[str]:
+        return {name for when, name in self.heard if when >= at}
+
+    def first_by(self, name: str, *, since: float) -> float | None:
+        """Seconds until the internet of this exit has answered."""
+        return next((w - since for w, by in self.heard if w >= since and by == name), None)
+
+
+@asynccontextmanager
+async def asking_outside(fleet: Fleet, host: str = HOST_4) -> AsyncIterator[Answers]:
+    """The workload asks the internet every 10 ms while the block runs."""
+    web = fleet.inside["alice/home/web"]
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with fleet.lab.node("n1").in_netns(web.netns):
+        udp = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    answers, loop = Answers(), asyncio.get_running_loop()
+    with udp:
+        loop.add_reader(udp, _hear, udp, answers)
+        try:
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(_ask(udp, host), name="questions")
+                yield answers
+                task.cancel()
+        finally:
+            loop.remove_reader(udp)
+
+
+async def _ask(udp: socket.socket, host: str) -> None:
+    while True:
+        with suppress(OSError):
+            udp.sendto(b"who is there?", (host, PORT))
+        await asyncio.sleep(EVERY_S)
+
+
+def _hear(udp: socket.socket, answers: Answers) -> None:
+    with suppress(OSError):
+        name, source = udp.recv(512).decode().split()
+        answers.heard.append((time.monotonic(), name))
+        answers.sources.add(source)

@@ -1,0 +1,68 @@
+"""A network is left by one exit at a time, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from tests.lab.leaving import (
+    BRIDGE,
+    HOST_4,
+    HOST_6,
+    asking_outside,
+    network_status,
+    offer,
+    offer_of,
+    topology,
+    with_exits,
+)
+from tests.lab.scene import measured, until
+
+pytestmark = [pytest.mark.lab, pytest.mark.blocking, pytest.mark.timeout(240)]
+
+
+async def test_a_workload_gets_the_internet_from_an_exit_and_from_the_next_when_it_fails(lab):
+    # EXIT-040, EXIT-051, EXIT-052, EXIT-053, EXIT-054
+    async with with_exits(await lab(topology())) as fleet, asking_outside(fleet) as answers:
+        alice = fleet.person("alice", at="registry")
+        argv = ("network", "exit", "set", "home", "e1", "e2", "--registry", fleet.registry)
+        await alice.zos(*argv)
+        await asyncio.sleep(2)
+        assert answers.heard == []  # nobody offers them
+        ids = fleet.node_ids
+        began = time.monotonic()
+        await offer(fleet, offer_of(ids["e1"], 11), offer_of(ids["e2"], 12))
+
+        async def heard() -> bool:
+            return "e1" in answers.by_since(began)
+
+        await until(heard, "the first exit", within_s=20)
+        offered_s = answers.first_by("e1", since=began)
+        assert answers.sources == {"203.0.113.11"}
+        async with asking_outside(fleet, HOST_6) as v6:
+            since = time.monotonic()
+
+            async def both() -> bool:
+                return v6.by_since(since) == {"e1"}
+
+            await until(both, "IPv6 as well", within_s=10)
+        assert (await network_status(fleet, "n1")).way_out.exit == "e1"
+        await asyncio.sleep(3)
+        await fleet.lab.node("e1").run("ip", "link", "set", BRIDGE, "down")
+        cut = time.monotonic()
+
+        async def moved() -> bool:
+            return "e2" in answers.by_since(cut)
+
+        await until(moved, "the next exit", within_s=20)
+        measured(offered_s=offered_s, next_exit_s=answers.first_by("e2", since=cut), host=HOST_4)
+        way = (await network_status(fleet, "n1")).way_out
+        assert (way.exit, way.failed) == ("e2", ("e1",))
+        await fleet.lab.node("e2").kill()
+        gone = time.monotonic()
+        await asyncio.sleep(3)
+        silent = time.monotonic()
+        await asyncio.sleep(2)
+        assert answers.by_since(silent) == set(), gone

@@ -1,0 +1,134 @@
+"""A node as an exit: offered by its farm and named by a tenant (EXIT-040, EXIT-041)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from overlay.documents.exits import ExitOffer, ExitService, Uplink
+from overlay.errors import Unavailable
+from overlay.exitnode.converge import EgressConfigurator
+from overlay.exitnode.egress import Egress
+from overlay.keys import identity
+from overlay.model import InterfaceAddress, NetworkId
+from overlay.reconcile.exiting import Exiting
+
+NET = NetworkId(identity.format_network_id(b"n" * 20))
+OFFER = ExitOffer(
+    "node1x",
+    Uplink("bridge", "br0", ("192.0.2.2/24",), ("192.0.2.1",)),
+    ("198.51.100.1",),
+    ("198.51.100.53",),
+    draining_until=7,
+)
+
+
+class Recorded(EgressConfigurator):
+    """Notes what is asked for; the real one is tried in tests/kernel and tests/lab."""
+
+    def __init__(self) -> None:
+        self.asked: list[Egress | None] = []
+        self.error: Unavailable | None = None
+
+    async def converge(self, desired: Egress | None) -> tuple[()]:
+        self.asked.append(desired)
+        if self.error is not None:
+            raise self.error
+        return ()
+
+
+class Situation:
+    def __init__(self) -> None:
+        self.configurator = Recorded()
+        self.networks: list[NetworkId] = []
+        self.told = 0
+        self.exiting = Exiting(
+            self.configurator,
+            random=lambda: 0.0,
+            wanted=lambda: self.networks,
+            near=lambda: (InterfaceAddress("203.0.113.9/24"),),
+            on_change=self._tell,
+        )
+
+    def _tell(self) -> None:
+        self.told += 1
+
+    async def settle(self) -> None:
+        await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def playing() -> AsyncIterator[Situation]:
+    there = Situation()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(there.exiting.run(), name="exit")
+        await there.settle()
+        yield there
+        task.cancel()
+
+
+async def test_what_an_earlier_life_left_goes_first() -> None:
+    async with playing() as there:
+        assert there.configurator.asked == [None]
+
+
+async def test_an_offer_or_a_name_alone_opens_nothing() -> None:
+    async with playing() as there:
+        there.exiting.put_offer(OFFER)
+        await there.settle()
+        assert there.configurator.asked == [None]
+        assert there.exiting.service(NET) is None
+    async with playing() as there:
+        there.networks = [NET]
+        there.exiting.wake()
+        await there.settle()
+        assert there.configurator.asked == [None]
+
+
+async def test_members_are_told_while_it_stands() -> None:
+    async with playing() as there:
+        there.networks = [NET]
+        there.exiting.put_offer(OFFER)
+        await there.settle()
+        desired = there.configurator.asked[-1]
+        assert desired is not None
+        assert [leg.network for leg in desired.legs] == [NET]
+        assert desired.node_prefixes == ("203.0.113.0/24",)
+        assert there.exiting.service(NET) == ExitService(OFFER.beacons, (4,), OFFER.resolvers, 7)
+        told = there.told
+        there.exiting.put_offer(None)
+        await there.settle()
+        assert there.configurator.asked[-1] is None
+        assert there.exiting.service(NET) is None
+        assert there.told > told
+
+
+async def test_what_cannot_be_made_is_told_and_tried_again() -> None:
+    async with playing() as there:
+        there.configurator.error = Unavailable("no link br0")
+        there.networks = [NET]
+        there.exiting.put_offer(OFFER)
+        await there.settle()
+        assert there.exiting.error is there.configurator.error
+        assert there.exiting.service(NET) is None
+        there.configurator.error = None
+        there.exiting.wake()
+        await there.settle()
+        assert there.exiting.error is None
+        assert there.exiting.service(NET) is not None
+
+
+@pytest.mark.parametrize("addresses", [("192.0.2.2/24",), ("192.0.2.2/24", "2001:db8::2/64")])
+async def test_the_families_are_those_of_the_uplink(addresses: tuple[str, ...]) -> None:
+    async with playing() as there:
+        there.networks = [NET]
+        there.exiting.put_offer(
+            ExitOffer("node1x", Uplink("bridge", "br0", addresses), ("198.51.100.1",))
+        )
+        await there.settle()
+        service = there.exiting.service(NET)
+        assert service is not None
+        assert service.families == ((4, 6) if len(addresses) == 2 else (4,))

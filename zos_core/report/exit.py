@@ -1,0 +1,32 @@
+"""What this node does as an exit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from overlay.reconcile.node import NodeLoop
+from zos_core.status import ExitStatus, HealthItem
+
+
+def read_exit(node: NodeLoop) -> ExitStatus | None:
+    """None while the farm does not offer this node as an exit."""
+    exiting = node.exiting
+    if exiting.offer is None:
+        return None
+    error, until = exiting.error, exiting.offer.draining_until
+    return ExitStatus(
+        state="failed" if error is not None else "serving" if exiting.standing else "idle",
+        message=error.message if error is not None else "",
+        remedy=(error.remedy or "zos tries again by itself") if error is not None else "",
+        networks=tuple(sorted(exiting.standing)),
+        draining_until=datetime.fromtimestamp(until, UTC) if until is not None else None,
+    )
+
+
+def exit_health(status: ExitStatus | None) -> Iterable[HealthItem]:
+    """What an operator should know of it."""
+    if status is not None and status.state == "failed":
+        yield HealthItem(
+            "exit-failed", "Nothing leaves by this exit", "error", status.message, status.remedy
+        )
