@@ -12,6 +12,7 @@ from overlay.reconcile.backoff import spread
 FULL_PASS_S = 30.0
 LOOK_MIN_S = 0.5
 LOOK_SHARE = 0.012  # of one core, for all looks at all devices together; full passes come on top
+HURRY_SHARE = 0.05  # of one core, at most, for looks at one device that come sooner than that
 SETTLE_S = 0.02
 CALM_FACTOR = 5.0  # passes for notifications take at most a sixth of one core
 CALM_MAX_S = 0.7
@@ -38,6 +39,7 @@ class Schedule:
         self._next_look = 0.0
         self._calm_until = 0.0
         self._look_s = LOOK_MIN_S
+        self._soonest_look = 0.0
 
     @property
     def now(self) -> float:
@@ -76,10 +78,11 @@ class Schedule:
         fair_s = min(cost_s * self.sharers / LOOK_SHARE, 2.0 * self._look_s)
         self._look_s = max(LOOK_MIN_S, fair_s)
         self._next_look = self.now + self._look_s
+        self._soonest_look = self.now + cost_s / HURRY_SHARE
 
     def look_by(self, due: float) -> None:
-        """The next look comes no later than `due`."""
-        self._next_look = min(self._next_look, due)
+        """The next look comes no later than `due`, unless looks at so many peers cost too much."""
+        self._next_look = min(self._next_look, max(due, self._soonest_look))
 
     def failed(self, *, wait_s: float) -> None:
         self._next_full = self._calm_until = self.now + wait_s

@@ -10,6 +10,7 @@ from overlay.reconcile.schedule import (
     CALM_MAX_S,
     DOCUMENTS,
     FULL_PASS_S,
+    HURRY_SHARE,
     INTERVAL,
     LOOK_MIN_S,
     LOOK_SHARE,
@@ -80,6 +81,18 @@ async def test_somebody_waited_for_is_looked_at_earlier(
 ) -> None:
     schedule.look_by(clock.at + LOOK_MIN_S / 5)
     clock.at += LOOK_MIN_S / 5
+    assert await schedule.next_reasons() == {POLL}
+
+
+async def test_who_is_waited_for_takes_a_twentieth_of_a_core_at_most(
+    schedule: Schedule, clock: HandClock
+) -> None:  # NODE-021
+    schedule.looked(cost_s=0.01)
+    schedule.look_by(clock.at)
+    clock.at += 0.01 / HURRY_SHARE - 0.001
+    schedule.wake(DOCUMENTS)
+    assert await schedule.next_reasons() == {DOCUMENTS}
+    clock.at += 0.001
     assert await schedule.next_reasons() == {POLL}
 
 
