@@ -77,6 +77,18 @@ def complete_relays(_: click.Context, __: click.Parameter, incomplete: str) -> l
     return _starting(names, incomplete)
 
 
+def complete_exits(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Names of exits in the farm file that the command is about."""
+    from zos_core.cli.home import Home
+    from zos_core.files.farm import parse_farm_file
+
+    names = set[str]()
+    with suppress(OverlayError):
+        file = parse_farm_file(Home().read_file("farms", ctx.params.get("farm_name") or ""))
+        names = {name for name, entry in file.nodes.items() if entry.exit}
+    return _starting(names, incomplete)
+
+
 def complete_peers(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Names of everybody in the node's networks."""
     names = {peer.name for network in _networks() for peer in network.peers}

@@ -27,6 +27,7 @@ COMMANDS = {
     "farm": Lazy("zos_core.cli.farm:farm", "Say which nodes belong to a farm.", _NODES),
     "node": Lazy("zos_core.cli.node:node", "Run this machine as a node.", _NODES),
     "relay": Lazy("zos_core.cli.relay:relay", "Pass on packets between hidden nodes.", _NODES),
+    "exit": Lazy("zos_core.cli.exit_offer:exit_", "Let tenants out to the internet.", _NODES),
     "join": Lazy("zos_core.cli.join:join", "Join a network with a token.", _NODES),
     "network": Lazy("zos_core.cli.network:network", "Create and change networks.", _NETWORKS),
     "attach": Lazy("zos_core.cli.attach:attach", "Attach a netns to a network.", _NETWORKS),

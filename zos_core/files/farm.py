@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
 
 import msgspec
 import tomlkit
@@ -13,6 +15,7 @@ from overlay.documents.fields import MAX_VERSION, EndpointText, IdText, Label, V
 from overlay.documents.relays import MAX_RELAY_ENDPOINTS, RelayOffer
 from overlay.documents.schema import Farm
 from overlay.errors import Conflict, Rejected
+from zos_core.files.exit_entry import ExitEntry, exit_offer, written_defaults
 from zos_core.files.toml import parse_toml, set_version
 
 
@@ -22,6 +25,8 @@ class NodeEntry(msgspec.Struct, frozen=True):
     node: IdText
     # Where tenants reach it as a relay, one endpoint of each family; none: it is no relay.
     relay: Annotated[tuple[EndpointText, ...], Meta(max_length=MAX_RELAY_ENDPOINTS)] = ()
+    # How it lets the traffic of tenants out; none: it is no exit.
+    exit: ExitEntry | None = None
 
 
 class FarmFile(msgspec.Struct, frozen=True):
@@ -43,12 +48,18 @@ def farm_document(file: FarmFile, version: Version) -> Farm:
     """The document that the file says, as every node will read it. Raises Rejected."""
     nodes = tuple(sorted(entry.node for entry in file.nodes.values()))
     offers = (RelayOffer(entry.node, entry.relay) for entry in file.nodes.values() if entry.relay)
+    exits = (
+        exit_offer(entry.exit, node=entry.node, name=name)
+        for name, entry in file.nodes.items()
+        if entry.exit
+    )
     document = Farm(
         farm=file.farm,
         version=version,
         name=file.name,
         nodes=nodes,
         relays=tuple(sorted(offers, key=lambda offer: offer.node)),
+        exits=tuple(sorted(exits, key=lambda offer: offer.node)),
     )
     parsed = schema.parse_document(schema.encode(document), schema.payload_type("farm"))
     assert isinstance(parsed, Farm)  # noqa: S101 - what the payload type above says
@@ -110,6 +121,52 @@ def withdraw_relay(text: str, name: str) -> str:
     return tomlkit.dumps(tree)
 
 
+def offer_exit(text: str, name: str, *, entry: Mapping[str, Any]) -> str:
+    """The file with the node offered as an exit as `entry` says, by keys of ExitEntry.
+
+    An offer that is there is replaced, its comments stay, and so does a drain: that a node is
+    about to be taken out of use is no part of how it is connected.
+    """
+    known = _name_of(parse_farm_file(text), name)
+    tree = tomlkit.parse(text)
+    node = tree["nodes"][known]
+    if "exit" not in node:
+        inline = isinstance(node, tomlkit.items.InlineTable)  # holds no other kind of table
+        node["exit"] = tomlkit.inline_table() if inline else tomlkit.table()
+    table = node["exit"]
+    defaults = written_defaults()
+    for key, value in entry.items():
+        plain = list(value) if isinstance(value, tuple) else value
+        if key in defaults and value == defaults[key]:
+            table.pop(key, None)
+        elif key not in table or table[key] != plain:
+            table[key] = plain
+    return tomlkit.dumps(tree)
+
+
+def drain_exit(text: str, name: str, *, until: datetime | None) -> str:
+    """The file with the exit draining until then, or not any more.
+
+    Raises Rejected when the node is no exit, or does not drain and should stop to.
+    """
+    known = _exit_of(parse_farm_file(text), name)
+    tree = tomlkit.parse(text)
+    table = tree["nodes"][known]["exit"]
+    if until is not None:
+        table["draining_until"] = until
+    elif table.pop("draining_until", None) is None:
+        raise Rejected(f"{known} does not drain", field=f"nodes.{known}.exit.draining_until")
+    return tomlkit.dumps(tree)
+
+
+def withdraw_exit(text: str, name: str) -> str:
+    """The file without the offer. Raises Rejected when the node is no exit."""
+    known = _exit_of(parse_farm_file(text), name)
+    tree = tomlkit.parse(text)
+    del tree["nodes"][known]["exit"]
+    return tomlkit.dumps(tree)
+
+
 def signed_as(text: str, version: int) -> str:
     """The file after its document was signed as `version`."""
     return set_version(text, version)
@@ -122,3 +179,12 @@ def _name_of(file: FarmFile, name: str) -> str:
         there = ", ".join(sorted(file.nodes)) or "none"
         raise Rejected(f"{file.name} has no node {name!r}", field="nodes", remedy=f"nodes: {there}")
     return names[0]
+
+
+def _exit_of(file: FarmFile, name: str) -> str:
+    """What the file calls the node, which is offered as an exit. Raises Rejected."""
+    known = _name_of(file, name)
+    if file.nodes[known].exit is None:
+        there = ", ".join(sorted(n for n, entry in file.nodes.items() if entry.exit)) or "none"
+        raise Rejected(f"{known} is not offered", field="nodes", remedy=f"exits: {there}")
+    return known
