@@ -143,6 +143,7 @@ def show(farm_name: str, registry: str | None) -> None:
                 "backend": node.backend if node else None,
                 "relay": list(entry.relay),
                 "relay_key": node.relay_key if node else None,
+                "exit": entry.exit.uplink if entry.exit else None,
             }
         )
     rows = (
@@ -151,6 +152,7 @@ def show(farm_name: str, registry: str | None) -> None:
             n["software"] or "not seen yet",
             n["backend"] or "-",
             ",".join(entry for entry in n["relay"]) or "-",
+            n["exit"] or "-",
             n["node"],
         )
         for n in nodes
@@ -163,7 +165,9 @@ def show(farm_name: str, registry: str | None) -> None:
         "published_version": published.version if published else None,
         "nodes": nodes,
     }
-    table = output.table(("NAME", "SOFTWARE", "WIREGUARD", "RELAY", "NODE"), map(_texts, rows))
+    table = output.table(
+        ("NAME", "SOFTWARE", "WIREGUARD", "RELAY", "EXIT", "NODE"), map(_texts, rows)
+    )
     output.show(value, header, *table)
 
 

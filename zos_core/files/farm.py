@@ -135,7 +135,8 @@ def offer_exit(text: str, name: str, *, entry: Mapping[str, Any]) -> str:
         node["exit"] = tomlkit.inline_table() if inline else tomlkit.table()
     table = node["exit"]
     defaults = written_defaults()
-    for key, value in entry.items():
+    for key in (each for each in ExitEntry.__struct_fields__ if each in entry):
+        value = entry[key]
         plain = list(value) if isinstance(value, tuple) else value
         if key in defaults and value == defaults[key]:
             table.pop(key, None)

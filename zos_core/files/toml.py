@@ -65,6 +65,10 @@ def _refuse_unknown(value: Any, expected: msgspec.inspect.Type, path: tuple[str,
         case msgspec.inspect.VarTupleType(item_type=item_type) if isinstance(value, list):
             for n, inner in enumerate(value):
                 _refuse_unknown(inner, item_type, (*path, str(n)))
+        case msgspec.inspect.UnionType(types=types):
+            # `Entry | None`: msgspec takes no second table in a union that has no tags.
+            for each in types:
+                _refuse_unknown(value, each, path)
         case _:
             pass
 
