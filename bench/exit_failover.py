@@ -33,7 +33,6 @@ from tests.lab.leaving import (
     asking_outside,
     network_status,
     offer,
-    offer_of,
     topology,
     with_exits,
 )
@@ -89,8 +88,7 @@ async def _begin(fleet: Fleet, answers: Answers) -> str:
     alice = fleet.person("alice", at="registry")
     argv = ("network", "exit", "set", "home", *EXITS, "--registry", fleet.registry)
     await alice.zos(*argv)
-    ids = fleet.node_ids
-    await offer(fleet, *(offer_of(ids[name], n) for n, name in enumerate(EXITS, start=11)))
+    await offer(fleet, *EXITS)
     begun = time.monotonic()
 
     async def answered() -> bool:

@@ -9,21 +9,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import cast
 
-import msgspec
-
 from netlab.fleet import node_socket
 from netlab.fleet.fleet import Fleet
 from netlab.fleet.opening import bring_up
 from netlab.lab import Lab
 from netlab.topology import Node, Tenant, TenantNetwork, Topology, Workload
-from overlay.documents import envelope as dsse
-from overlay.documents import schema
-from overlay.documents.exits import ExitOffer, Uplink
-from overlay.documents.schema import Farm
-from overlay.keys import store
-from overlay.keys.identity import Identity, Kind
-from overlay.peers.registry import RegistryClient, RegistryRef
-from zos_core.clock import SystemClock
 from zos_core.status import NetworkStatus, Status
 
 HOST_4, HOST_6 = "198.51.100.7", "2001:db8:7::7"  # somebody in the internet, a beacon too
@@ -32,6 +22,7 @@ BRIDGE = "br-ext"
 EVERY_S = 0.01
 PORT = 7008
 EXITS = ("e1", "e2")
+COMMAND_S = 200.0  # in a machine under emulation
 
 
 def topology() -> Topology:
@@ -46,12 +37,12 @@ def topology() -> Topology:
 async def with_exits(lab: Lab) -> AsyncIterator[Fleet]:
     """Everything runs; every exit has an internet beside it, which nobody offers yet."""
     async with bring_up(lab, progress=lambda *_: None, tell=lambda *_: None) as fleet:
-        for n, name in enumerate(EXITS, start=11):
-            await _make_internet(fleet, name, n)
+        for name in EXITS:
+            await _make_internet(fleet, name)
         yield fleet
 
 
-async def _make_internet(fleet: Fleet, name: str, n: int) -> None:
+async def _make_internet(fleet: Fleet, name: str) -> None:
     at = fleet.lab.node(name)
     await at.add_namespace(WAN)
     for line in (
@@ -90,39 +81,20 @@ class _Says(asyncio.DatagramProtocol):
         self._transport.sendto(b" ".join((self._name, addr[0].encode())), addr)
 
 
-def offer_of(node: str, n: int, *, draining_until: int | None = None) -> ExitOffer:
-    return ExitOffer(
-        node,
-        Uplink(
-            "bridge",
-            BRIDGE,
-            (f"203.0.113.{n}/24", f"2001:db8:113::{n}/64"),
-            ("203.0.113.1", "2001:db8:113::1"),
-        ),
-        (HOST_4, HOST_6),
-        draining_until=draining_until,
-    )
-
-
-async def offer(fleet: Fleet, *offers: ExitOffer) -> None:
-    """The operator offers these, and no others."""
+async def offer(fleet: Fleet, *names: str) -> None:
+    """The operator offers these, one command each."""
     operator = fleet.person("operator", at="registry")
-    path = next(operator.file("keys").glob("farm-*.key"))
-    signer = store.load(path, Kind.FARM)
-    with fleet.lab.node("registry").in_netns():
-        ref = RegistryRef.parse(fleet.registry)
-        async with RegistryClient(ref, signer, SystemClock()) as client:
-            await _publish(client, signer, offers)
-
-
-async def _publish(client: RegistryClient, signer: Identity, offers: tuple[ExitOffer, ...]) -> None:
-    document = await client.fetch(f"farm/{signer.id}")
-    assert document is not None
-    farm = dsse.parse_envelope(document.envelope)
-    said = schema.parse_document(farm.payload, farm.payload_type)
-    assert isinstance(said, Farm)
-    said = msgspec.structs.replace(said, version=said.version + 1, exits=offers)
-    await client.publish(dsse.sign(schema.encode(said), schema.payload_type("farm"), signer))
+    for name in names:
+        n = EXITS.index(name) + 11
+        words: list[str] = []
+        for option, *values in (
+            ("--uplink", f"bridge:{BRIDGE}"),
+            ("--address", f"203.0.113.{n}/24", f"2001:db8:113::{n}/64"),
+            ("--gateway", "203.0.113.1", "2001:db8:113::1"),
+            ("--beacon", HOST_4, HOST_6),
+        ):
+            words += (word for value in values for word in (option, value))
+        await operator.zos("exit", "offer", "farm", name, *words, timeout_s=COMMAND_S)
 
 
 async def network_status(fleet: Fleet, node: str) -> NetworkStatus:
