@@ -1,7 +1,8 @@
-"""Two tenants with the same addresses, four nodes, a laptop: who reaches whom.
+"""Two tenants with the same addresses, five nodes, a laptop, exits: who reaches whom, and how.
 
 Every step is a command a person would type, run by the shipped `zos` on a machine of a lab. Ends
-with a table and build/demo.json; exit code 0 when every expected pair is reached and no other.
+with a table, build/demo.json and a picture beside it; exit code 0 when every expected pair is
+reached and no other, hidden nodes meet, and the internet is reached by one exit, then by the next.
 """
 
 from __future__ import annotations
@@ -17,19 +18,27 @@ from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 
-from demo import picture
-from netlab.fleet.fleet import Fleet, Person, until_says
+from demo import internet, picture
+from netlab.fleet import node_socket
+from netlab.fleet.fleet import Fleet, Person, until_granted, until_says
 from netlab.lab import Lab
 from netlab.lab_node import LabNode
 from netlab.nat import NATS
+from netlab.pictures.live import Live, Tunnel
+from netlab.pictures.svg import draw_svg
 from netlab.topology import Link, Node, Router, Topology
 from overlay.errors import OverlayError
+from zos_core.status import Status
 
-OUT = Path("build/demo.json")
+OUT, PICTURE = Path("build/demo.json"), Path("build/demo.svg")
 ROOT = Path(__file__).resolve().parent.parent
+EXIT_PATIENCE_S = 20.0
 RANGE = "10.1.0.0/16"  # both tenants, on purpose
 NAMED = ("n1", "n2", "n3")
 INVITED = "n4"
+HIDDEN = "n5"  # behind a NAT that cannot be opened, and without IPv6
+RELAY = "n1"
+EXITS = ("n2", "n3")
 LAPTOP = "laptop"
 TENANTS = {"alice": "home", "bob": "office"}  # and what each calls their network
 
@@ -40,10 +49,12 @@ TOPOLOGY = Topology(
         Node("desk"),  # where the operator and the tenants type
         *(Node(name) for name in NAMED),
         Node(INVITED, links=(Link(to="flat"),)),
+        Node(HIDDEN, links=(Link(to="hotel", ipv6=False),)),
         Node(LAPTOP, links=(Link(to="cafe"),)),
     ),
     routers=(
         Router("flat", nat=NATS["port-restricted"], firewall="stateful"),
+        Router("hotel", nat=NATS["symmetric"], firewall="stateful"),
         Router("cafe", nat=NATS["port-restricted"], firewall="stateful"),
     ),
 )
@@ -69,10 +80,13 @@ class Demo:
     """What was built and measured."""
 
     fleet: Fleet
+    farm: str = ""
     workloads: list[Workload] = field(default_factory=list)
     timings_ms: dict[str, float] = field(default_factory=dict)
     reachability: list[dict[str, object]] = field(default_factory=list)
     isolation: list[dict[str, object]] = field(default_factory=list)
+    paths: list[dict[str, str]] = field(default_factory=list)
+    exits: list[str] = field(default_factory=list)  # by which the internet answered, in turn
 
     @contextmanager
     def step(self, key: str, words: str) -> Iterator[None]:
@@ -87,6 +101,10 @@ class Demo:
             bool(self.reachability and self.isolation)
             and all(pair["ok"] for pair in self.reachability)
             and not any(pair["reached"] for pair in self.isolation)
+            and all(path["path"] != "none" for path in self.paths)
+            and {p["path"] for p in self.paths if HIDDEN in (p["from"], p["to"])}
+            == {"direct", "via relay r1"}
+            and self.exits == list(EXITS)
         )
 
 
@@ -99,10 +117,13 @@ async def play(workdir: Path) -> Demo:
         await _start(demo)
         tenants = await _sign_networks(demo)
         await _join_by_token(demo, tenants)
+        await _meet_at_a_relay(demo, tenants["alice"])
         await _attach_workloads(demo)
         await _connect_laptop(demo, tenants["alice"])
         with demo.step("questions", "Everybody asks everybody"):
             await _ask_everybody(demo)
+            await _look_at_paths(demo)
+        await _leave(demo, tenants["alice"])
         return demo
 
 
@@ -112,6 +133,7 @@ async def _start(demo: Demo) -> None:
         await fleet.start_registry()
     with demo.step("nodes", "An operator with a farm, and nodes that are started for it"):
         operator, farm_id = await fleet.operator(farm=farm)
+        demo.farm = farm_id
         await asyncio.gather(
             *(fleet.start_node(name, "--farm", farm_id, *_declared(fleet, name)) for name in NAMED)
         )
@@ -147,10 +169,68 @@ async def _join_by_token(demo: Demo, tenants: dict[str, Person]) -> None:
             await demo.fleet.zos(INVITED, "wait", network, "--timeout", "30s")
 
 
+async def _meet_at_a_relay(demo: Demo, alice: Person) -> None:
+    fleet, network = demo.fleet, TENANTS["alice"]
+    with demo.step("relay", "A node behind a hotel's NAT, and a relay that cannot read"):
+        operator = fleet.person("operator", at="desk")
+        await fleet.start_node(HIDDEN, "--farm", demo.farm)
+        await operator.zos("farm", "add-node", "basement", fleet.node_ids[HIDDEN], "--as", HIDDEN)
+        await alice.zos("network", "add-node", network, fleet.node_ids[HIDDEN], "--as", HIDDEN)
+        at = fleet.lab.node(RELAY)
+        endpoints = [word for a in (at.ipv4, at.ipv6) for word in ("--endpoint", str(a))]
+        await operator.zos("relay", "offer", "basement", RELAY, *endpoints)
+        argv = ("network", "relay", "add", network, fleet.node_ids[RELAY], "--as", "r1")
+        await until_granted(lambda: alice.zos(*argv))
+        await fleet.zos(HIDDEN, "wait", network, "--timeout", "30s")
+
+
+async def _look_at_paths(demo: Demo) -> None:
+    """How each node says that it reaches each other one in alice's network."""
+    ids = {id_: name for name, id_ in demo.fleet.node_ids.items()}
+    for name in sorted(demo.fleet.node_ids):
+        said = await node_socket.ask(demo.fleet.lab.node(name), "/v1/status", Status)
+        for network in said.networks:
+            for peer in network.peers if network.name == TENANTS["alice"] else ():
+                if peer.node is not None:
+                    path = {"tenant": "alice", "from": name, "to": ids[peer.node], "path": peer.way}
+                    demo.paths.append(path)
+
+
+async def _leave(demo: Demo, alice: Person) -> None:
+    fleet = demo.fleet
+    with demo.step("exit", "Two exits are offered and chosen: the internet answers"):
+        operator = fleet.person("operator", at="desk")
+        for n, name in enumerate(EXITS, start=11):
+            at = fleet.lab.node(name)
+            await internet.build(at)
+            argv = (sys.executable, "-m", "demo.greeter", "serve", f"internet/{name}")
+            await until_says(
+                await at.spawn(*argv, log="internet", netns=internet.WAN, cwd=str(ROOT)), "ready"
+            )
+            await operator.zos("exit", "offer", "basement", name, *internet.offer_words(n))
+        await alice.zos("network", "exit", "set", TENANTS["alice"], *EXITS)
+        await _until_outside(demo, EXITS[0])
+    with demo.step("failover", f"The uplink of {EXITS[0]} is unplugged: the next exit takes over"):
+        await internet.unplug(fleet.lab.node(EXITS[0]))
+        await _until_outside(demo, EXITS[1])
+
+
+async def _until_outside(demo: Demo, exit_: str) -> None:
+    """A workload of alice's reaches the internet of this exit in both families, or time is up."""
+    asker = next(each for each in demo.workloads if each.name == f"alice/{INVITED}")
+    deadline = time.monotonic() + EXIT_PATIENCE_S
+    while time.monotonic() < deadline:
+        answers = await _ask(demo, asker, [internet.HOST_V4, internet.HOST_V6])
+        if {name for name, _ in answers} == {f"internet/{exit_}"}:
+            demo.exits.append(exit_)
+            return
+
+
 async def _attach_workloads(demo: Demo) -> None:
     with demo.step("workloads", "Workloads are attached to each tenant's network"):
         for (tenant, network), node in product(TENANTS.items(), (*NAMED, INVITED)):
             await _attach(demo, tenant, network, node, "web")
+        await _attach(demo, "alice", TENANTS["alice"], HIDDEN, "web")
         # An address that only bob uses: alice must not reach it by her routes either.
         await _attach(demo, "bob", TENANTS["bob"], "n1", "extra")
 
@@ -263,9 +343,18 @@ def _save(demo: Demo) -> None:
         "reachability": demo.reachability,
         "isolation": demo.isolation,
         "timings_ms": demo.timings_ms,
+        "paths": demo.paths,
+        "exits": demo.exits,
         "workloads": [asdict(workload) for workload in demo.workloads],
     }
     OUT.write_text(json.dumps(result, indent=2) + "\n")
+    tunnels = {tuple(sorted((path["from"], path["to"]))): path["path"] for path in demo.paths}
+    live = Live(
+        tunnels=tuple(
+            Tunnel((near, far), "alice/home", path) for (near, far), path in tunnels.items()
+        )
+    )
+    PICTURE.write_text(draw_svg(TOPOLOGY, live=live))
 
 
 def main() -> int:
@@ -277,8 +366,11 @@ def main() -> int:
             return 1
     _save(demo)
     print(picture.tables(demo.reachability, demo.isolation))
+    print(picture.paths(demo.paths))
+    print(f"To the internet, in turn: {', '.join(demo.exits) or 'nobody'}")
     print(picture.timings(demo.timings_ms))
-    print(f"\n{'All as it should be' if demo.holds else 'NOT as it should be'}: details in {OUT}")
+    verdict = "All as it should be" if demo.holds else "NOT as it should be"
+    print(f"\n{verdict}: see {OUT} and {PICTURE}")
     return 0 if demo.holds else 1
 
 

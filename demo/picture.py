@@ -20,6 +20,15 @@ def tables(reachability: Iterable[Row], isolation: Iterable[Row]) -> str:
     return "\n\n".join((*blocks, "\n  ".join((verdict, *reached))))
 
 
+def paths(found: Iterable[Mapping[str, str]]) -> str:
+    """How nodes reach each other, those that go the same way together."""
+    ways: dict[str, list[str]] = {}
+    for each in found:
+        ways.setdefault(each["path"], []).append(f"{each['from']}-{each['to']}")
+    lines = (f"  {way}: {', '.join(pairs)}" for way, pairs in sorted(ways.items()))
+    return "\n".join(("\nalice: by which way nodes reach each other", *lines))
+
+
 def timings(steps: Mapping[str, float]) -> str:
     """How long each step took."""
     return "\nTook " + ", ".join(f"{name} {ms / 1000:.1f} s" for name, ms in steps.items())
