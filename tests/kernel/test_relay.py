@@ -23,6 +23,7 @@ from netlab.lab_node import LabNode
 from netlab.nat import NATS
 from netlab.process import LabProcess
 from netlab.topology import Link, Node, Router, Topology
+from overlay.documents.relays import DEFAULT_RELAY_PORT
 from overlay.keys.store import generate_wireguard_key
 from overlay.keys.wireguard import WireGuardKey, format_key, parse_public_key
 from overlay.model import WgPublicKey
@@ -35,7 +36,7 @@ from zos_core.clock import SystemClock
 
 pytestmark = [pytest.mark.kernel, pytest.mark.blocking]
 
-PORT = 51_821
+PORT = DEFAULT_RELAY_PORT
 ZOS = str(Path(sys.executable).parent / "zos")
 PATTERN = b"what only the two of them may read"
 STREAM = bytes(range(256)) * 16_384  # 4 MiB
