@@ -98,7 +98,8 @@ class Exiting:
         except OverlayError as exc:
             if self.error is None or self.error.message != exc.message:
                 log.warning("no way out", extra={"reason": str(exc)})
-            self._stand(frozenset(), exc)
+            # Members measure for themselves what stands; one pass that failed is no reason to go.
+            self._stand(self.standing & networks, exc)
             return self._backoff.next_s()
         if made:
             log.info("exit converged", extra={"changes": len(made), "networks": len(networks)})

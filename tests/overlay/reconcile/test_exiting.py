@@ -119,6 +119,15 @@ async def test_what_cannot_be_made_is_told_and_tried_again() -> None:
         await there.settle()
         assert there.exiting.error is None
         assert there.exiting.service(NET) is not None
+        # One pass that fails later sends nobody away.
+        there.configurator.error = Unavailable("busy")
+        there.exiting.wake()
+        await there.settle()
+        assert there.exiting.service(NET) is not None
+        there.networks = []
+        there.exiting.wake()
+        await there.settle()
+        assert there.exiting.service(NET) is None
 
 
 @pytest.mark.parametrize("addresses", [("192.0.2.2/24",), ("192.0.2.2/24", "2001:db8::2/64")])
