@@ -85,9 +85,9 @@ def test_the_status_of_a_lab_holds_that_of_its_zos_nodes(pair: Path) -> None:  #
     while network_of("n-1")["peers"][0]["state"] != "active":
         assert time.monotonic() < deadline, lab("status")
     peer = network_of("n-1")["peers"][0]
-    assert (peer["name"], peer["path"]) == ("n-2", "declared")
+    assert (peer["name"], peer["path"]) == ("n-2", "direct")
     assert peer["rx_bytes"] > 0 < peer["tx_bytes"]
     # Told by the node at the change itself: nobody had to look.
-    while not any("n-2 is active, path declared" in text for text in tunnel_events()):
+    while not any("n-2 is active, path direct" in text for text in tunnel_events()):
         assert time.monotonic() < deadline, tunnel_events()
     assert (pair / "n-1/node.log").exists()

@@ -10,7 +10,7 @@ from tests.zos_core import situation
 
 
 def peer(state: str = "idle", endpoint: str | None = None, *, rx_bytes: int = 0) -> ZosPeer:
-    return ZosPeer("n2", state, "declared", endpoint, None, rx_bytes, 0)
+    return ZosPeer("n2", state, "direct", endpoint, None, rx_bytes, 0)
 
 
 def node(*peers: ZosPeer, health: tuple[ZosHealth, ...] = ()) -> ZosStatus:
@@ -37,7 +37,7 @@ def test_a_status_is_shortened_without_loss_of_names() -> None:  # LAB-251
         (
             node(peer()),
             node(peer("active", "192.0.2.1:51820")),
-            [("tunnel", "home: n2 is active, path declared at 192.0.2.1:51820")],
+            [("tunnel", "home: n2 is active, path direct at 192.0.2.1:51820")],
         ),
         (
             node(),
