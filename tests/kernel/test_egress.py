@@ -320,6 +320,7 @@ async def test_by_a_macvlan_nothing_of_the_node_changes(world: World) -> None:  
 
 async def stands_and_goes(world: World, uplink: Uplink) -> None:
     """It is made, confirmed, healed whatever is taken from it, and leaves no trace."""
+    await until_no_address_is_tentative()
     before, kernel = await everything(), world.machine.shell.kernel
     assert await world.converge(uplink=uplink)
     assert await world.converge(uplink=uplink) == ()
@@ -344,6 +345,13 @@ async def stands_and_goes(world: World, uplink: Uplink) -> None:
     await world.configurator.converge(None)
     assert await world.configurator.converge(None) == ()
     assert await everything() == before
+
+
+async def until_no_address_is_tentative() -> None:
+    """Duplicate address detection takes a second, and more on a slow machine (RFC 4862)."""
+    async with asyncio.timeout(60):
+        while b"tentative" in (await run("ip -o address")).stdout:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.1)
 
 
 async def everything() -> list[str]:
