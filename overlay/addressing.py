@@ -247,6 +247,13 @@ def overlaps(prefixes: Iterable[Prefix]) -> tuple[Prefix, Prefix] | None:
     return None
 
 
+@lru_cache(maxsize=256)
+def outside(range_v4: Prefix, range_v6: Prefix) -> tuple[Prefix, ...]:
+    """All of both families but these two, as few prefixes as can be, sorted as text."""
+    left = netaddr.IPSet(["0.0.0.0/0", "::/0"]) - netaddr.IPSet([range_v4, range_v6])
+    return tuple(sorted(Prefix(str(network)) for network in left.iter_cidrs()))
+
+
 def merged(prefixes: Iterable[Prefix]) -> tuple[Prefix, ...]:
     """The same addresses in as few prefixes of both families as can be, sorted as text."""
     return tuple(sorted(Prefix(str(network)) for network in netaddr.cidr_merge(list(prefixes))))

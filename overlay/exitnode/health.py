@@ -80,7 +80,7 @@ class Pulses:
             # What was asked before the election went by way of another exit.
             if (
                 each.node == election.elected
-                and asked_at >= election.since
+                and asked_at > election.since
                 and address in each.beacons
             ):
                 pulse.beacon_at = now

@@ -86,11 +86,14 @@ def _choose(
         return min(others, key=_preference).node, "it is the best that is healthy"
     if current is not None:
         return current.node, ""
-    # Nobody was heard of yet: somebody has to be tried, for an exit proves itself by being used.
-    untried = [c for c in known.values() if not c.is_draining and c.node not in failed_at]
-    if untried:
-        return min(untried, key=_preference).node, "it is the first to be tried"
-    return None, "no exit is there"
+    # Nothing leaves now, so there is nothing to be steady about; and nobody may have been heard of
+    # yet: somebody has to be tried, for an exit proves itself by being used.
+    willing = [contender for contender in known.values() if not contender.is_draining]
+    if not willing:
+        return None, "no exit is there"
+    healthy = [contender for contender in willing if contender.is_healthy]
+    untried = [contender for contender in willing if contender.node not in failed_at]
+    return min(healthy or untried or willing, key=_preference).node, "it is the first to be tried"
 
 
 def _preference(contender: Contender) -> tuple[int, float, str]:

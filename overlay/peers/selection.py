@@ -113,6 +113,10 @@ class Selection:
             if member is not None and member.exit is not None and self.peer_of(each.node):
                 yield member, each.order
 
+    def outside(self) -> tuple[Prefix, ...]:
+        """Where nobody of the network is."""
+        return () if self._ranges is None else addressing.outside(*self._ranges)
+
     def _named_exits(self) -> tuple[Exit, ...]:
         roster = self._roster
         return () if roster is None or roster.network.deleted else roster.network.exits

@@ -63,6 +63,10 @@ class Exiting:
             self._on_change()
         self.wake()
 
+    def resume(self, networks: Iterable[NetworkId]) -> None:
+        """After a start: of these we have said that the way out stands; it does until we look."""
+        self.standing = frozenset(networks)
+
     def wake(self) -> None:
         """Networks, their netns or our own addresses are others now."""
         self._work.set()

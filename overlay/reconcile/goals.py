@@ -25,7 +25,6 @@ from overlay.model import (
     WgPeer,
     WgPublicKey,
 )
-from overlay.netns.state import EVERYWHERE
 from overlay.peers import paths
 from overlay.peers.paths import Path, Underlay
 from overlay.peers.selection import PeerDelta, Selection
@@ -318,9 +317,14 @@ class PeerGoals:
         self._unwritten[key] = msgspec.structs.replace(whole, endpoint=None) if is_proven else whole
 
     def _with_way_out(self, peer: WgPeer) -> WgPeer:
-        inside = [prefix for prefix in peer.allowed_ips if prefix not in EVERYWHERE]
-        outside = EVERYWHERE if peer.public_key == self._way_out else ()
-        return msgspec.structs.replace(peer, allowed_ips=tuple(sorted((*inside, *outside))))
+        """Never the network's own ranges: an exit would speak for members that are not there."""
+        selected = self.selection.peers.get(peer.public_key)
+        if selected is None:
+            return peer  # a relay
+        allowed = selected.allowed_ips
+        if peer.public_key == self._way_out:
+            allowed = tuple(sorted((*allowed, *self.selection.outside())))
+        return msgspec.structs.replace(peer, allowed_ips=allowed)
 
 
 def _with_path(peer: WgPeer, path: Path) -> WgPeer:

@@ -179,6 +179,13 @@ class NodeLoop:
                 self._cache.forget_below(f"member/{network}/")
         self._load_members()
         self._load_results()
+        self.exiting.resume(
+            loop.network
+            for loop in self.loops.values()
+            if (own := loop.goals.selection.own_member) is not None
+            and own.exit is not None
+            and loop.goals.selection.is_exit
+        )
         with self._cache.batch():
             for loop in self.loops.values():
                 self.networks.refresh(loop)

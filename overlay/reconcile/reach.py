@@ -68,9 +68,16 @@ class Reach:
         moves = Moves()
         self.due = None
         pairs = dict(goals.relayed())
-        for kept in (self._watches, self._upgrades):
-            for key in kept.keys() - pairs.keys():
-                kept.pop(key)
+        for key in (self._watches.keys() | self._upgrades.keys()) - pairs.keys():
+            self._watches.pop(key, None)
+            self._upgrades.pop(key, None)
+            path = goals.path(key)
+            if path is not None and path.trial is not None:
+                # The device holds what was only tried.
+                goals.set_path(key, msgspec.structs.replace(path, trial=None), learnt=True)
+                moves.writes.append(
+                    msgspec.structs.replace(goals.peers[key], endpoint=path.endpoint)
+                )
         self._register(goals, device, moves, wall=wall, now=now)
         for key, path in pairs.items():
             seen, counted = device.peers.get(key), traffic.get(key)

@@ -454,6 +454,8 @@ class ResourceLoop:
             self.schedule.look_by(self.reach.due)
 
     async def _put_anew(self, keys: tuple[WgPublicKey, ...]) -> None:
+        # While something else was waited for, documents may have taken a peer away.
+        keys = tuple(key for key in keys if key in self.goals.peers)
         if not keys:
             return
         configurator, peers = self._machine.configurator, [self.goals.peers[k] for k in keys]

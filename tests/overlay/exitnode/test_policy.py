@@ -70,6 +70,18 @@ def test_what_is_no_exit_any_more_is_left_at_once() -> None:
     assert elected(before=begun, now=1.0).elected is None
 
 
+def test_when_nothing_leaves_nobody_waits_for_a_minute_without_failure() -> None:
+    first = elected(there(A), there(B, 1))
+    second = elected(there(A, ok=False), there(B, 1), before=first, now=10.0)
+    assert second.elected == B
+    gone = elected(there(A), before=second, now=30.0)  # b was withdrawn
+    assert gone.elected == A
+    alone = elected(there(A, ok=False), before=elected(there(A)), now=10.0)
+    nobody = elected(before=alone, now=11.0)
+    assert nobody.elected is None
+    assert elected(there(A, ok=False), before=nobody, now=12.0).elected == A
+
+
 def test_one_that_drains_is_left_for_another_and_kept_without() -> None:
     begun = elected(there(A))
     moved = elected(there(A, drains=True), there(B, 9), before=begun, now=1.0)

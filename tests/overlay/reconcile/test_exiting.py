@@ -130,6 +130,16 @@ async def test_what_cannot_be_made_is_told_and_tried_again() -> None:
         assert there.exiting.service(NET) is None
 
 
+async def test_a_start_takes_nothing_back_before_it_has_looked() -> None:
+    there = Situation()
+    there.networks = [NET]
+    there.exiting.put_offer(OFFER)
+    there.exiting.resume([NET])
+    assert there.exiting.service(NET) is not None
+    there.exiting.put_offer(None)
+    assert there.exiting.service(NET) is None
+
+
 @pytest.mark.parametrize("addresses", [("192.0.2.2/24",), ("192.0.2.2/24", "2001:db8::2/64")])
 async def test_the_families_are_those_of_the_uplink(addresses: tuple[str, ...]) -> None:
     async with playing() as there:

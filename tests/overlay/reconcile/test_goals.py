@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from overlay import addressing
 from overlay.documents import trust
 from overlay.documents.relays import Relay, Seen, Sighting
 from overlay.documents.schema import (
@@ -26,6 +27,7 @@ from overlay.model import (
     Endpoint,
     NodeId,
     PeerTraffic,
+    Prefix,
     WgDevice,
     WgPeer,
     WgPublicKey,
@@ -244,10 +246,15 @@ def test_one_peer_takes_what_leaves_the_network_and_the_one_before_does_not() ->
     goals = with_relays()
     inside = goals.peers[OTHER.public_key].allowed_ips
     goals.set_way_out(OTHER.public_key)
-    assert set(goals.peers[OTHER.public_key].allowed_ips) == {*inside, "0.0.0.0/0", "::/0"}
+    outside = addressing.outside(Prefix("10.1.0.0/16"), addressing.ula_range(HOME))
+    assert set(goals.peers[OTHER.public_key].allowed_ips) == {*inside, *outside}
+    # An exit does not speak for members that are not there.
+    assert (
+        addressing.overlaps((*outside, Prefix("10.1.0.0/16"), addressing.ula_range(HOME))) is None
+    )
     assert written(goals)[OTHER.public_key] == goals.peers[OTHER.public_key]
     goals.put_member(other(2, "192.0.2.7:51820"), now=NOW)
-    assert "0.0.0.0/0" in goals.peers[OTHER.public_key].allowed_ips
+    assert set(outside) <= set(goals.peers[OTHER.public_key].allowed_ips)
     goals.set_way_out(None)
     assert goals.peers[OTHER.public_key].allowed_ips == inside
     assert written(goals)[OTHER.public_key].allowed_ips == inside
