@@ -340,6 +340,10 @@ class FakeFilter:
     def load(self, netns: str, ruleset: str) -> None:
         self._machine.netns(netns).ruleset = None if ruleset == WIPE else ruleset
 
+    def amend(self, netns: str, commands: str) -> None:
+        there = self._machine.netns(netns)
+        there.ruleset = f"{there.ruleset} and {commands}"
+
     def listing(self, netns: str) -> str | None:
         ruleset = self._machine.netns(netns).ruleset
         return None if ruleset is None else self.normal_form(ruleset)

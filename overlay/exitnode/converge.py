@@ -7,10 +7,12 @@ from functools import singledispatchmethod
 
 from overlay.addressing import address_of
 from overlay.errors import Diverged, Unavailable
+from overlay.exitnode import guard_sets
 from overlay.exitnode.egress import EGRESS_NETNS, LEG_LINK, UPLINK_LINK, UPLINK_PORT, Egress
 from overlay.exitnode.firewall import ruleset
 from overlay.exitnode.plan import (
     Actual,
+    AmendGuards,
     CreateUplink,
     DeleteUplinkPort,
     DropGateway,
@@ -77,12 +79,14 @@ class EgressConfigurator:
         for leg in desired.legs if desired is not None else ():
             if (tenant := pins.path(leg.netns)) is not None:
                 tenants[leg.netns] = await kernel.read(tenant)
+        structure, guards = guard_sets.split(listing or "[]")
         return Actual(
             underlay=underlay,
             inside=await kernel.read(path),
             tenants=tenants,
             sysctls=kernel.read_sysctls(path, desired.sysctls() if desired is not None else ()),
-            firewall=None if listing is None else Firewall(listing),
+            firewall=None if listing is None else Firewall(structure),
+            guards=guards,
             pinned=pins.is_pinned(EGRESS_NETNS),
         )
 
@@ -137,6 +141,10 @@ class EgressConfigurator:
     @_write.register
     async def _(self, change: DropGateway) -> None:
         await self._shell.kernel.delete_route(self._path, change.prefix, UPLINK_LINK)
+
+    @_write.register
+    async def _(self, change: AmendGuards) -> None:
+        await in_thread(self._shell.packet_filter.amend, self._path, change.commands)
 
     @_write.register
     async def _(self, change: JoinTenant) -> None:

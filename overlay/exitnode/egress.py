@@ -15,6 +15,7 @@ import msgspec
 from overlay import addressing
 from overlay.documents.exits import ExitOffer, Uplink
 from overlay.errors import Refused
+from overlay.exitnode.guards import Guards
 from overlay.model import Address, InterfaceAddress, NetworkId, Prefix
 from overlay.netns.state import EXIT_LINK
 
@@ -62,8 +63,9 @@ class Egress(msgspec.Struct, frozen=True):
 
     offer: ExitOffer
     legs: tuple[Leg, ...]
-    # Where the node itself is, its neighbours, and whom it serves as a registry or a relay.
+    # Where the node itself is, and its neighbours.
     node_prefixes: tuple[Prefix, ...] = ()
+    guards: Guards = Guards()
 
     @property
     def uplink(self) -> Uplink:

@@ -13,6 +13,7 @@ import msgspec
 
 from overlay import addressing
 from overlay.documents.exits import ExitOffer
+from overlay.exitnode import guard_sets
 from overlay.exitnode.egress import LEG_PREFIX, UPLINK_LINK, Egress, Leg
 from overlay.exitnode.guards import guarded
 from overlay.model import InterfaceAddress, Prefix
@@ -27,6 +28,7 @@ from overlay.netns.nftjson import (
     counter,
     jump,
     meta,
+    named_set,
     one_of,
     over_connections,
     over_rate,
@@ -49,6 +51,7 @@ REFUSALS = {
     "refused_invalid": "belongs to no connection that this exit has seen",
     "refused_operator": "the operator of this exit refuses this destination",
     "refused_guard": "an exit leads to the internet only, not to private or special addresses",
+    "refused_underlay": "overlays stand on it: it is a registry, a relay or a node of the network",
     "refused_smtp": "this exit sends no mail (TCP port 25)",
     "refused_forward": "it is not between a tenant and the uplink",
     "refused_input": "it is for the exit itself",
@@ -62,7 +65,7 @@ _RETURN: Statement = {"return": None}
 
 
 def ruleset(egress: Egress, *, addresses: Sequence[InterfaceAddress]) -> str:
-    """JSON of the whole table. `addresses` are those that the uplink has.
+    """JSON of the whole table, its sets empty. `addresses` are those that the uplink has.
 
     Neighbours by them, and by those that it is to have, are guarded.
     """
@@ -74,6 +77,7 @@ def ruleset(egress: Egress, *, addresses: Sequence[InterfaceAddress]) -> str:
     commands: list[Command] = [
         table(FAMILY),
         *(counter(FAMILY, name) for name in names),
+        *(named_set(FAMILY, name, types=t, elements=()) for name, t in guard_sets.TYPES.items()),
         *(chain(FAMILY, name) for name in chains),
         base_chain(FAMILY, "forward", hook="forward", priority=0),
         base_chain(FAMILY, "input", hook="input", priority=0),
@@ -155,6 +159,8 @@ def _guard(egress: Egress, addresses: Sequence[InterfaceAddress]) -> Iterable[Ru
     near = [addressing.prefix_of(address) for address in (*declared, *addresses)]
     for special in _by_family(guarded((*near, *egress.node_prefixes))):
         yield [_within(special), *refuse("refused_guard")]
+    for to_guarded in guard_sets.matches():
+        yield [to_guarded, *refuse("refused_underlay")]
 
 
 def _input() -> Iterable[Rule]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+import msgspec
 
 from overlay import addressing
-from overlay.model import Prefix
+from overlay.model import Address, NetworkId, Prefix
+
+MAX_SERVICES = 256  # addresses that are guarded from every tenant
+MAX_UNDERLAY = 16_384  # addresses that are guarded from one tenant each, of all tenants together
 
 # What is not another's place in the internet (RFC 6890 and the registries of IANA that it made),
 # the places of cloud metadata (169.254.169.254, fd00:ec2::254) among it. Blocks for documentation
@@ -33,6 +39,36 @@ SPECIAL_V4 = tuple(
 SPECIAL_V6 = tuple(map(Prefix, ("::/3", "4000::/2", "8000::/1", "2001::/32", "2002::/16")))
 
 
+class Guards(msgspec.Struct, frozen=True):
+    """Single addresses in the internet that are refused: what overlays themselves stand on.
+
+    A tenant's own documents guard from that tenant only: what it writes down takes nothing from
+    another.
+    """
+
+    services: tuple[Address, ...] = ()  # registries and relays that the operator uses
+    underlay: Mapping[NetworkId, tuple[Address, ...]] = MappingProxyType({})  # a tenant's own
+
+
 def guarded(prefixes: Iterable[Prefix]) -> tuple[Prefix, ...]:
     """What is refused by default: special places, and `prefixes`, as few as can be."""
     return addressing.merged((*SPECIAL_V4, *SPECIAL_V6, *prefixes))
+
+
+def select_guards(
+    *, services: Iterable[Address], underlay: Mapping[NetworkId, Iterable[Address]]
+) -> Guards:
+    """As many as there is room for, the first ones first; every tenant has the same share.
+
+    Addresses that mean something within one site only are refused anyway.
+    """
+    share = MAX_UNDERLAY // max(1, len(underlay))
+    return Guards(
+        _first(services, MAX_SERVICES),
+        {network: _first(addresses, share) for network, addresses in underlay.items()},
+    )
+
+
+def _first(addresses: Iterable[Address], bound: int) -> tuple[Address, ...]:
+    public = dict.fromkeys(each for each in addresses if not addressing.is_private(each))
+    return tuple(sorted([*public][:bound]))

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from overlay.exitnode import guard_sets
 from overlay.exitnode.egress import (
     EGRESS_NETNS,
     LEG_LINK,
@@ -20,6 +21,7 @@ from overlay.exitnode.egress import (
     Leg,
     gateways,
 )
+from overlay.exitnode.guard_sets import Contents
 from overlay.model import Address, InterfaceAddress, Prefix
 from overlay.netns.changes import (
     AddAddress,
@@ -75,6 +77,15 @@ class DropGateway(msgspec.Struct, frozen=True, tag=True):
         return f"- route {self.prefix} via {UPLINK_LINK}"
 
 
+class AmendGuards(msgspec.Struct, frozen=True, tag=True):
+    """All sets of guarded addresses at once; the rules stay, and with them what they count."""
+
+    commands: str
+
+    def describe(self) -> str:
+        return f"~ guarded addresses of {EGRESS_NETNS}"
+
+
 class JoinTenant(msgspec.Struct, frozen=True, tag=True):
     """Last: a tenant gets a leg when all that it leads to is there."""
 
@@ -84,7 +95,9 @@ class JoinTenant(msgspec.Struct, frozen=True, tag=True):
         return f"+ leg {self.leg.link} to {self.leg.netns}"
 
 
-EgressChange = Change | CreateUplink | DeleteUplinkPort | PutGateway | DropGateway | JoinTenant
+EgressChange = (
+    Change | CreateUplink | DeleteUplinkPort | PutGateway | DropGateway | AmendGuards | JoinTenant
+)
 
 
 class Actual(msgspec.Struct, frozen=True):
@@ -94,7 +107,8 @@ class Actual(msgspec.Struct, frozen=True):
     inside: Snapshot | None = None
     tenants: Mapping[str, Snapshot] = {}  # by name, of those tenant netns that are there
     sysctls: Mapping[str, str] = {}
-    firewall: Firewall | None = None
+    firewall: Firewall | None = None  # without what its sets hold
+    guards: Contents = guard_sets.NOTHING
     pinned: bool = False
 
     @property
@@ -138,8 +152,11 @@ def _build(desired: Egress, firewall: Firewall, actual: Actual) -> Iterator[Egre
     for link in inside.links:
         if link.name.startswith(LEG_PREFIX) and link.name not in wanted:
             yield DeleteLink(link.name)
+    guards = guard_sets.contents(desired)
     if actual.firewall is None or actual.firewall.listing != firewall.listing:
-        yield LoadFirewall(EGRESS_NETNS, firewall.ruleset)
+        yield LoadFirewall(EGRESS_NETNS, guard_sets.filled(firewall.ruleset, guards))
+    elif commands := guard_sets.amendments(desired=guards, actual=actual.guards):
+        yield AmendGuards(commands)
     if not _is_up(inside, LOOPBACK_LINK):
         yield SetUp(LOOPBACK_LINK)
     yield from _uplink(desired, inside, actual)

@@ -46,6 +46,10 @@ class Nftables:
             there = [without_table(family) for family in self._families(context)]
             self._run(context, msgspec.json.encode({"nftables": [*there, *commands]}).decode())
 
+    def amend(self, netns: str | int, commands: str) -> None:
+        with self._turn, hop(netns), self._context(_OUTPUT_JSON) as context:
+            self._run(context, commands)
+
     def listing(self, netns: str | int) -> str | None:
         objects = self._list(netns, _OUTPUT_JSON | _OUTPUT_STATELESS)
         if not objects:

@@ -46,10 +46,11 @@ def source_nat_chain(family: str, name: str) -> Command:
 def named_set(
     family: str, name: str, *, types: Sequence[str], elements: Iterable[Sequence[str]]
 ) -> Command:
-    """A set of concatenations; libnftables takes no empty list of elements."""
+    """A set of concatenations, or of single values; libnftables takes no empty list of elements."""
     members = [{"concat": element} for element in sorted(map(list, elements))]
     content = {"elem": members} if members else {}
-    what = {"family": family, "table": TABLE, "name": name, "type": list(types)}
+    kind = types[0] if len(types) == 1 else list(types)
+    what = {"family": family, "table": TABLE, "name": name, "type": kind}
     return {"add": {"set": {**what, **content}}}
 
 

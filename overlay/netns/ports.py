@@ -80,10 +80,13 @@ class Kernel(Protocol):
 
 
 class PacketFilter(Protocol):
-    """nftables, in whole rulesets."""
+    """nftables, in whole rulesets, and in sets that change within one."""
 
     def load(self, netns: str, ruleset: str) -> None:
         """All of it or nothing. Rejected when nft does not understand it, else Unavailable."""
+
+    def amend(self, netns: str, commands: str) -> None:
+        """Commands on what is loaded: all of them or none. Raises as `load` does."""
 
     def listing(self, netns: str) -> str | None:
         """What is loaded in our tables, in normal form; None when there is nothing of ours."""

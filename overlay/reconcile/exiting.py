@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from overlay import addressing
@@ -17,6 +17,7 @@ from overlay.documents.schema import Farm
 from overlay.errors import OverlayError
 from overlay.exitnode.converge import EgressConfigurator
 from overlay.exitnode.egress import Egress, select_legs
+from overlay.exitnode.guards import Guards
 from overlay.model import Family, InterfaceAddress, NetworkId, NodeId
 from overlay.reconcile.backoff import Backoff
 
@@ -42,13 +43,18 @@ class Exiting:
         random: Callable[[], float],
         wanted: Callable[[], Iterable[NetworkId]],
         near: Callable[[], Iterable[InterfaceAddress]],
+        ask: Callable[[], Awaitable[None]],
+        guards: Callable[[Iterable[NetworkId]], Guards],
         on_change: Callable[[], None],
     ) -> None:
-        """`wanted`: networks of ours that name this node. `near`: our own underlay addresses."""
+        """`wanted`: networks of ours that name this node. `near`: our own underlay addresses.
+        `guards`: what else is refused, of an exit of these networks, once one has asked."""
         self._configurator = configurator
         self._backoff = Backoff(random)
         self._wanted = wanted
         self._near = near
+        self._ask = ask
+        self._guards = guards
         self._on_change = on_change
         self._work = asyncio.Event()
         self._was_exit = True  # perhaps in an earlier life: what is left of it goes
@@ -94,6 +100,8 @@ class Exiting:
 
     async def _pass(self) -> float:
         """The egress netns is as it should be; how long until it is looked at again."""
+        if self.offer is not None:
+            await self._ask()
         networks = frozenset(self._wanted()) if self.offer is not None else frozenset()
         if not networks and not self._was_exit:
             return LOOK_S
@@ -116,7 +124,7 @@ class Exiting:
         if self.offer is None or not (legs := select_legs(networks)):
             return None
         near = {addressing.prefix_of(address) for address in self._near()}
-        return Egress(self.offer, legs, tuple(sorted(near)))
+        return Egress(self.offer, legs, tuple(sorted(near)), self._guards(networks))
 
     def _stand(self, standing: frozenset[NetworkId], error: OverlayError | None) -> None:
         changed = (standing, error is None) != (self.standing, self.error is None)

@@ -25,6 +25,7 @@ from overlay.peers import candidates
 from overlay.peers.cache import Cache
 from overlay.peers.candidates import Surroundings
 from overlay.peers.registry import Bookmark, Document, RegistryClient, Snapshot
+from overlay.peers.selection import Selection
 from overlay.ports import Clock
 from overlay.reconcile import workloads
 from overlay.reconcile.acceptance import Acceptance
@@ -32,6 +33,7 @@ from overlay.reconcile.backoff import Backoff
 from overlay.reconcile.description import Description
 from overlay.reconcile.exiting import Exiting, select_exit_offer
 from overlay.reconcile.feed import BATCH_DOCUMENTS, Batch, Feed
+from overlay.reconcile.guarding import Guarding
 from overlay.reconcile.heard import Heard
 from overlay.reconcile.intake import Intake
 from overlay.reconcile.journal import Journal
@@ -105,11 +107,20 @@ class NodeLoop:
             on_change=self._note_relaying,
             ask_again=self._ask_again,
         )
+        guarding = Guarding(
+            farm=lambda: self.farm,
+            selection=self._selection,
+            registry=lambda: self._client.ref.host if self._client is not None else None,
+            declared=settings.endpoints,
+            monotonic=clock.monotonic,
+        )
         self.exiting = Exiting(
             EgressConfigurator(shell),
             random=random,
             wanted=self._exit_networks,
             near=lambda: self.surroundings.addresses,
+            ask=guarding.ask,
+            guards=guarding.guards,
             on_change=self._note_exiting,
         )
         self.networks = Networks(
@@ -417,6 +428,10 @@ class NodeLoop:
             return
         if outcome.error is None or loop.failures > 1:  # one failure may be a moment's
             self.results.report(loop.network, outcome.document_version, outcome.error)
+
+    def _selection(self, network: NetworkId) -> Selection | None:
+        loop = self.networks.get(network)
+        return loop.goals.selection if loop is not None else None
 
     def _exit_networks(self) -> Iterator[NetworkId]:
         """Those of ours that name this node as an exit."""

@@ -45,6 +45,7 @@ SHELL = frozenset(
         "overlay.reconcile.description",
         "overlay.reconcile.exiting",
         "overlay.reconcile.feed",
+        "overlay.reconcile.guarding",
         "overlay.reconcile.heard",
         "overlay.reconcile.intake",
         "overlay.reconcile.leaving",

@@ -21,7 +21,9 @@ from overlay.errors import Unavailable
 from overlay.exitnode.converge import EgressConfigurator
 from overlay.exitnode.egress import EGRESS_NETNS, LEG_LINK, UPLINK_LINK, Egress, Leg, select_legs
 from overlay.exitnode.firewall import leg_counter
-from overlay.model import NetworkId, Prefix
+from overlay.exitnode.guards import MAX_SERVICES, MAX_UNDERLAY, Guards, select_guards
+from overlay.exitnode.plan import AmendGuards
+from overlay.model import Address, NetworkId, Prefix
 from overlay.netns import namespaces
 from overlay.netns.namespaces import open_socket
 from overlay.netns.nft import Nftables
@@ -33,6 +35,7 @@ PORT = 7777
 SOON_S = 30.0
 FAMILIES = pytest.mark.parametrize("family", [4, 6], ids=["v4", "v6"])
 HOST = {4: "198.51.100.7", 6: "2001:db8:1::7"}  # in the internet
+OTHER = {4: "198.51.100.8", 6: "2001:db8:1::8"}
 OWN = {4: "192.0.2.2", 6: "2001:db8::2"}  # of the exit
 GATEWAY = {4: "192.0.2.1", 6: "2001:db8::1"}
 NODE = {4: "192.0.2.10", 6: "2001:db8::10"}
@@ -58,6 +61,10 @@ class World:
     async def converge(self, **changes: Any) -> tuple[Any, ...]:
         offer = msgspec.structs.replace(OFFER, **changes)
         return await self.configurator.converge(Egress(offer, self.legs))
+
+    async def converge_guarded(self, guards: Guards, **changes: Any) -> tuple[Any, ...]:
+        offer = msgspec.structs.replace(OFFER, **changes)
+        return await self.configurator.converge(Egress(offer, self.legs, guards=guards))
 
     def tenant(self, n: int = 0) -> str:
         path = self.machine.shell.pins.path(self.legs[n].netns)
@@ -100,7 +107,7 @@ async def world(machine: RealMachine) -> AsyncIterator[World]:
         kernel = machine.shell.kernel
         await kernel.add_address(None, "eth0", f"{NODE[family]}/{bits[0]}")
         await kernel.add_address(wan, "eth0", f"{GATEWAY[family]}/{bits[0]}")
-        for address in (HOST[family], *GUARDED[family]):
+        for address in (HOST[family], OTHER[family], *GUARDED[family]):
             if address != GATEWAY[family]:
                 await kernel.add_address(wan, "lo", f"{address}/{bits[1]}")
     first, second = select_legs(NETWORKS)
@@ -181,6 +188,55 @@ async def test_the_node_is_guarded_wherever_it_is(world: World, family: int) -> 
     node = (Prefix(host_prefix(HOST[family])),)
     await world.configurator.converge(Egress(OFFER, world.legs, node_prefixes=node))
     await world.is_refused(HOST[family], "refused_guard")
+
+
+@FAMILIES
+async def test_what_overlays_stand_on_is_guarded(
+    world: World, family: int
+) -> None:  # EXIT-043, EXIT-044
+    registry, other = HOST[family], OTHER[family]
+    await world.converge()
+    assert await world.reaches(registry) == OWN[family]
+    first = world.legs[0].network
+    for guards in (
+        select_guards(services=[registry], underlay={first: [other]}),
+        select_guards(services=[other], underlay={first: [registry]}),
+    ):
+        (change,) = await world.converge_guarded(guards)
+        assert isinstance(change, AmendGuards)
+        assert await world.converge_guarded(guards) == ()
+        # What one tenant's documents say takes nothing from another.
+        (mine,) = guards.underlay[first]
+        for tenant in (0, 1):
+            await world.is_refused(guards.services[0], "refused_underlay", tenant=tenant)
+        await world.is_refused(mine, "refused_underlay")
+        assert await world.reaches(mine, tenant=1) == OWN[family]
+    allowed = tuple(host_prefix(address) for address in sorted((registry, other)))
+    await world.converge_guarded(guards, allow=allowed)
+    assert await world.reaches(registry) == await world.reaches(other) == OWN[family]
+    # A ruleset that is loaded anew has its sets filled.
+    await world.converge_guarded(guards)
+    await world.is_refused(registry, "refused_underlay")
+    (change,) = await world.converge()
+    assert isinstance(change, AmendGuards)
+    assert await world.reaches(registry) == await world.reaches(other) == OWN[family]
+
+
+async def test_as_many_addresses_are_guarded_as_there_is_room_for(world: World) -> None:  # EXIT-044
+    def many(count: int) -> list[Address]:
+        return [Address(f"198.18.{n >> 8}.{n & 255}") for n in range(count)]
+
+    first, second = (leg.network for leg in world.legs)
+    guards = select_guards(
+        services=many(MAX_SERVICES + 1),
+        underlay={first: many(MAX_UNDERLAY), second: [Address(HOST[4])]},
+    )
+    assert len(guards.services) == MAX_SERVICES
+    assert {len(guards.underlay[first]), len(guards.underlay[second])} == {MAX_UNDERLAY // 2, 1}
+    await world.converge_guarded(guards)
+    assert await world.converge_guarded(guards) == ()
+    await world.is_refused(HOST[4], "refused_underlay", tenant=1)
+    assert await world.reaches(HOST[4]) == OWN[4]
 
 
 @FAMILIES

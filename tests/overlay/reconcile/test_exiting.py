@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -12,11 +12,13 @@ from overlay.documents.exits import ExitOffer, ExitService, Uplink
 from overlay.errors import Unavailable
 from overlay.exitnode.converge import EgressConfigurator
 from overlay.exitnode.egress import Egress
+from overlay.exitnode.guards import Guards, select_guards
 from overlay.keys import identity
-from overlay.model import InterfaceAddress, NetworkId
+from overlay.model import Address, InterfaceAddress, NetworkId
 from overlay.reconcile.exiting import Exiting
 
 NET = NetworkId(identity.format_network_id(b"n" * 20))
+REGISTRY = Address("198.51.100.9")
 OFFER = ExitOffer(
     "node1x",
     Uplink("bridge", "br0", ("192.0.2.2/24",), ("192.0.2.1",)),
@@ -45,13 +47,22 @@ class Situation:
         self.configurator = Recorded()
         self.networks: list[NetworkId] = []
         self.told = 0
+        self.asked = 0
         self.exiting = Exiting(
             self.configurator,
             random=lambda: 0.0,
             wanted=lambda: self.networks,
             near=lambda: (InterfaceAddress("203.0.113.9/24"),),
+            ask=self._ask,
+            guards=self._guards,
             on_change=self._tell,
         )
+
+    async def _ask(self) -> None:
+        self.asked += 1
+
+    def _guards(self, networks: Iterable[NetworkId]) -> Guards:
+        return select_guards(services=[REGISTRY], underlay=dict.fromkeys(networks, ()))
 
     def _tell(self) -> None:
         self.told += 1
@@ -97,6 +108,8 @@ async def test_members_are_told_while_it_stands() -> None:
         assert desired is not None
         assert [leg.network for leg in desired.legs] == [NET]
         assert desired.node_prefixes == ("203.0.113.0/24",)
+        assert desired.guards == Guards((REGISTRY,), {NET: ()})
+        assert there.asked > 0
         assert there.exiting.service(NET) == ExitService(OFFER.beacons, (4,), OFFER.resolvers, 7)
         told = there.told
         there.exiting.put_offer(None)

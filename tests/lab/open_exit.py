@@ -1,0 +1,116 @@
+"""An exit on the lab's own internet, where registry, relay, members and strangers are as well.
+
+The lab gives IPv4 addresses of a special place (RFC 2544), which an exit refuses anyhow; here the
+machines have others beside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from netlab.fleet.fleet import Fleet
+from netlab.fleet.greeter import NAME_BYTES_MAX, PORT
+from netlab.fleet.opening import bring_up
+from netlab.lab import Lab
+from netlab.topology import Node, Tenant, TenantNetwork, Topology, Workload
+from tests.lab.scene import until
+
+CORE, REGISTRY_NAME = "internet", "registry.test"
+GLOBAL_4 = {
+    "registry": "198.51.100.21",
+    "r": "198.51.100.22",
+    "n1": "198.51.100.23",
+    "host": "198.51.100.24",
+}
+UPLINK = {4: "192.0.2.2", 6: "2001:db8:113::2"}
+GATEWAY = {4: "192.0.2.1", 6: "fe80::1"}
+TRY_S = 0.2
+
+
+def topology() -> Topology:
+    home = TenantNetwork(
+        "home", nodes=("n1", "e1"), relays=("r",), workloads=(Workload("web", "n1"),)
+    )
+    nodes = (Node("n1", role="node"), Node("e1", role="node"), Node("r", role="node", relay=True))
+    return Topology(
+        nodes=(Node("registry", role="registry"), Node("host"), *nodes),
+        tenants=(Tenant("alice", (home,)),),
+    )
+
+
+@asynccontextmanager
+async def with_open_exit(lab: Lab) -> AsyncIterator[Fleet]:
+    """Everything runs, everybody answers; the exit's cable carries addresses that it may use."""
+    for name, address in GLOBAL_4.items():
+        at = lab.node(name)
+        await at.run("ip", "addr", "add", f"{address}/32", "dev", "lo")
+        in_core(lab, f"ip route add {address} via {at.ipv4} dev {port_of(lab, name)} onlink")
+    port = port_of(lab, "e1")
+    in_core(lab, f"ip addr add {GATEWAY[4]}/24 dev {port}")
+    in_core(lab, f"ip -6 route add {UPLINK[6]}/64 dev {port}".replace("::2/64", "::/64"))
+    async with bring_up(lab, progress=lambda *_: None, tell=lambda *_: None) as fleet:
+        for name in GLOBAL_4:
+            await fleet.greeter.listen(lab.node(name), name)
+        yield fleet
+
+
+def in_core(lab: Lab, command: str) -> str:
+    """What a command printed in the netns that is the internet."""
+    with lab.in_netns(CORE):
+        done = subprocess.run(command.split(), check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def port_of(lab: Lab, name: str) -> str:
+    """The internet's end of the node's cable."""
+    words = in_core(lab, f"ip route get {lab.node(name).ipv4}").split()
+    return words[words.index("dev") + 1]
+
+
+async def rename_registry(fleet: Fleet, *, at: str) -> None:
+    """The node is started anew, and knows the registry by a name that leads to both families."""
+    node, address = fleet.lab.node(at), str(fleet.lab.node("registry").ipv4)
+    hosts = node.path("/etc/hosts")
+    more = (GLOBAL_4["registry"], str(fleet.lab.node("registry").ipv6))
+    hosts.write_text(hosts.read_text() + "".join(f"{a} {REGISTRY_NAME}\n" for a in more))
+    await fleet.stop_node(at)
+    before = fleet.registry
+    fleet.registry = before.replace(address, REGISTRY_NAME)
+    await fleet.start(at)
+    fleet.registry = before
+
+
+async def offer(fleet: Fleet, *more: str) -> None:
+    operator, host = fleet.person("operator", at="registry"), fleet.lab.node("host")
+    addresses = (f"{UPLINK[4]}/24", f"{UPLINK[6]}/64")
+    words = ["--uplink", "macvlan:eth0", "--beacon", GLOBAL_4["host"], "--beacon", str(host.ipv6)]
+    for option, values in (("--address", addresses), ("--gateway", GATEWAY.values())):
+        words += [word for value in values for word in (option, value)]
+    await operator.zos("exit", "offer", "farm", "e1", *words, *more)
+
+
+async def reached(fleet: Fleet, address: str) -> str:
+    """Who answers the workload at this address, once somebody does."""
+
+    async def look() -> str:
+        return await ask(fleet, address)
+
+    return str(await until(look, f"an answer from {address}"))
+
+
+async def ask(fleet: Fleet, address: str) -> str:
+    """Who answers the workload, which connects once; "" when nobody does."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    web = fleet.inside["alice/home/web"]
+    with fleet.lab.node("n1").in_netns(web.netns):
+        tcp = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    loop = asyncio.get_running_loop()
+    with tcp, suppress(TimeoutError, OSError):
+        async with asyncio.timeout(TRY_S):
+            await loop.sock_connect(tcp, (address, PORT))
+            return (await loop.sock_recv(tcp, NAME_BYTES_MAX)).decode().strip()
+    return ""
