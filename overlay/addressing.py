@@ -39,8 +39,8 @@ _FORBIDDEN_V4 = netaddr.IPSet(
     ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4"]
 )
 
-_PRIVATE = netaddr.IPSet(
-    ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"]
+_PRIVATE = tuple(
+    map(Prefix, ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
 )
 
 
@@ -149,13 +149,14 @@ def _first(prefix: Prefix) -> int:
 @lru_cache(maxsize=4096)
 def _span(prefix: Prefix) -> tuple[int, int]:
     """The first and the last address."""
-    network = netaddr.IPNetwork(prefix)
+    network = netaddr.IPNetwork(prefix, version=_family(prefix))
     return int(network.first), int(network.last)
 
 
 @lru_cache(maxsize=4096)
 def _value(address: Address) -> int:
-    return int(netaddr.IPAddress(address))
+    # Not told the family, netaddr tries IPv4, and leaves the exception in a cycle.
+    return int(netaddr.IPAddress(address, _family(address)))
 
 
 def subnet_v4(range_v4: Prefix, index: int) -> Prefix:
@@ -203,7 +204,8 @@ def address_of(interface_address: InterfaceAddress) -> Address:
 @lru_cache(maxsize=4096)
 def prefix_of(interface_address: InterfaceAddress) -> Prefix:
     """The prefix that an interface address is in: 10.1.3.0/24 of 10.1.3.7/24."""
-    return Prefix(str(netaddr.IPNetwork(interface_address).cidr))
+    network = netaddr.IPNetwork(interface_address, version=_family(interface_address))
+    return Prefix(str(network.cidr))
 
 
 def contains(prefix: Prefix, address: Address) -> bool:
@@ -231,7 +233,7 @@ def link_local(mac: str) -> Address:
 @lru_cache(maxsize=65_536)
 def is_private(address: Address) -> bool:
     """Means something within one site only: RFC 1918, RFC 6598, RFC 4193."""
-    return netaddr.IPAddress(address) in _PRIVATE
+    return any(contains(prefix, address) for prefix in _PRIVATE)
 
 
 def is_link_local(address: Address) -> bool:

@@ -28,6 +28,10 @@ class Timeline:
     def after(self, delay_s: float, call: Callable[..., object], *args: object) -> None:
         heappush(self._due, (self.now + delay_s, next(self._order), call, args))
 
+    def clear(self) -> None:
+        """Nothing is due any more."""
+        self._due.clear()
+
     def run(self, until: float) -> None:
         """Everything due up to `until`; it is `until` afterwards."""
         due, steps = self._due, 0

@@ -13,7 +13,8 @@ from overlay.model import Family
 TROUBLE_S = (10.0, 120.0)  # from when to when things happen
 NODES_PER_SITE = 4
 SITES_MOST = 500
-MEMBERS = (2, 2, 3, 3, 4, 4, 5, 6, 8)  # of a network
+# Of a network; with every join it grows. What a world costs grows with the square.
+MEMBERS = (2, 2, 2, 2, 3, 3, 3, 4, 5)
 SECOND_NETWORK = 0.2  # of the nodes are in two
 TROUBLES_PER_NODE = 0.35
 DECLARED = {True: 0.7, False: 0.15}  # at an open site, and behind a router

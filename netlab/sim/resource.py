@@ -242,19 +242,21 @@ class Resource:
         self._looked_at = wall
         # The node looks for drift at its next poll when it has something to write at this one.
         self.write()
-        if drifted := self._drifted(device.shown(changed)):
+        if drifted := self._drifted(changed):
             actual = device.shown(drifted)
             self._apply(plan_peers(desired=drifted, actual=actual, now=int(wall)))
         for peer in shown.values():
             self._note_when_stale(peer, wall)
 
-    def _drifted(self, shown: dict[WgPublicKey, WgPeer]) -> dict[WgPublicKey, WgPeer]:
+    def _drifted(self, keys: Iterable[WgPublicKey]) -> dict[WgPublicKey, WgPeer]:
         """Whose endpoint is another than is wanted; nothing else changes by itself."""
-        peers = self.goals.peers
+        peers, tunnels = self.goals.peers, self.device.tunnels
         return {
             key: wanted
-            for key, peer in shown.items()
-            if (wanted := peers.get(key)) is not None and wanted.endpoint != peer.endpoint
+            for key in keys
+            if (tunnel := tunnels.get(key)) is not None
+            and (wanted := peers.get(key)) is not None
+            and wanted.endpoint != tunnel.endpoint
         }
 
     def _note_when_stale(self, peer: WgPeer, wall: float) -> None:

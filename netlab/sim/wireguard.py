@@ -139,8 +139,11 @@ class Device:
         ports[host.number, port] = self
 
     def close(self) -> None:
+        """Gone from the host; nobody is told anything any more, so nobody is held by it either."""
         self.is_up = False
         self.tunnels = {}
+        self._on_change = self._on_try = _tell_nobody
+        self._missed = []
         del self._ports[self._host.number, self.port]
 
     def sleep(self) -> None:
@@ -368,3 +371,7 @@ class Device:
         if tunnel.is_staged:
             tunnel.is_staged = False
             self._send(tunnel, REQUEST, tunnel.current)
+
+
+def _tell_nobody(_: WgPublicKey) -> None:
+    """Who listened is gone."""

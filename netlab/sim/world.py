@@ -246,6 +246,19 @@ class World:
                 site.side = 0
             self._reconsider(self.agents.values())
 
+    def dissolve(self) -> None:
+        """Take everything apart, so that nothing waits for the garbage collector."""
+        self.timeline.clear()
+        for agent in self.agents.values():
+            for resource in agent.resources.values():
+                resource.close()
+            agent.resources.clear()
+        self.agents.clear()
+        self._by_id.clear()
+        self._away.clear()
+        for site in self.internet.sites.values():
+            site.hosts.clear()
+
 
 def _declared(host: Host) -> Iterator[Endpoint]:
     """What the node's operator has seen to: that it can be reached where it is now."""

@@ -234,12 +234,14 @@ class Selection:
         if node == self._own:
             self._resources = {}
         nodes, keys = {node}, set[WgPublicKey]()
-        for touched in (self._members.get(node), member):
+        before = self._members.get(node)
+        for touched in (before, member):
             if touched is not None:
                 key = wireguard.wireguard_public_key(touched.device)
                 keys.add(key)
                 nodes.update(self._by_index.get(touched.index, ()), self._by_key.get(key, ()))
-        self._unclaim(node)
+        if before is not None:
+            self._unclaim(before)
         if member is None:
             self._members.pop(node, None)
         else:
@@ -247,13 +249,13 @@ class Selection:
             self._claim(member)
         for touched_node in nodes:
             self._judge(touched_node)
-            if (other := self._members.get(touched_node)) is not None:
+            if touched_node != node and (other := self._members.get(touched_node)) is not None:
                 keys.add(wireguard.wireguard_public_key(other.device))
-        before = {key: self._peers[key] for key in keys if key in self._peers}
+        had = {key: self._peers[key] for key in keys if key in self._peers}
         for key in keys:
             self._resolve(key)
-        after = {key: self._peers[key] for key in keys if key in self._peers}
-        return diff_peers(desired=after, actual=before)
+        has = {key: self._peers[key] for key in keys if key in self._peers}
+        return diff_peers(desired=has, actual=had)
 
     def _claim(self, member: Member) -> None:
         if self._roster is None or self._admission(member) is not None:
@@ -262,12 +264,10 @@ class Selection:
         self._by_index[member.index] = (*self._by_index.get(member.index, ()), member.node)
         self._by_key[key] = (*self._by_key.get(key, ()), member.node)
 
-    def _unclaim(self, node: str) -> None:
-        if (member := self._members.get(node)) is None:
-            return
+    def _unclaim(self, member: Member) -> None:
         key = wireguard.wireguard_public_key(member.device)
-        _remove(self._by_index, member.index, node)
-        _remove(self._by_key, key, node)
+        _remove(self._by_index, member.index, member.node)
+        _remove(self._by_key, key, member.node)
 
     def _judge(self, node: str) -> None:
         """Note why `node` is no peer, or that nothing speaks against it."""
@@ -291,7 +291,7 @@ class Selection:
     def _lost_claim(self, member: Member) -> RefusedPeer | None:
         document = trust.document_key(member)
         key = wireguard.wireguard_public_key(member.device)
-        holder = min(self._by_index[member.index], key=self._rank)
+        holder = self._first(self._by_index[member.index])
         if member.node != self._own and member.index == self.own_index:
             holder = self._own
         if holder != member.node:
@@ -303,12 +303,15 @@ class Selection:
             )
         if key in self._relay_keys:
             return RefusedPeer(document, "its WireGuard key is the key of a relay", "device")
-        holder = min(self._by_key[key], key=self._rank)
+        holder = self._first(self._by_key[key])
         if member.node != self._own and key == self._own_key:
             holder = self._own
         if holder != member.node:
             return RefusedPeer(document, f"its WireGuard key is the key of {holder}", "device")
         return None
+
+    def _first(self, claimants: tuple[str, ...]) -> str:
+        return claimants[0] if len(claimants) == 1 else min(claimants, key=self._rank)
 
     def _rank(self, node: str) -> bytes:
         if self._roster is None:

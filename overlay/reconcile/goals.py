@@ -268,6 +268,8 @@ class PeerGoals:
         if member is None:
             return None
         offered = schema.candidates(member)
+        if not self._relays and not self._sightings:
+            return offered
         known = {candidate.endpoint for candidate in offered}
         seen = dict.fromkeys(e for e in self.observed(key).values() if e not in known)
         observed = (Candidate(CandidateKind.OBSERVED, endpoint) for endpoint in seen)
@@ -324,6 +326,8 @@ class PeerGoals:
         allowed = selected.allowed_ips
         if peer.public_key == self._way_out:
             allowed = tuple(sorted((*allowed, *self.selection.outside())))
+        if allowed == peer.allowed_ips:
+            return peer
         return msgspec.structs.replace(peer, allowed_ips=allowed)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections import Counter
+
 import pytest
 
 from netlab.sim import scenario as says
@@ -26,6 +29,17 @@ def world(*at: int, declared: tuple[int, ...] = (), happens: tuple = ()) -> Scen
     nodes = tuple(says.Node(n, site, n in declared) for n, site in enumerate(at))
     network = says.Network(0, tuple(range(len(at))))
     return Scenario(1, (OPEN, *HOMES), nodes, (network,), happens)
+
+
+def test_nothing_of_a_world_waits_for_the_garbage_collector() -> None:  # LAB-112
+    gc.collect()  # what other tests left
+    gc.disable()
+    try:
+        live(scenario_of(7, nodes=60))
+        left = Counter(type(thing).__name__ for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert not left & Counter(("World", "Agent", "Resource", "Tunnel", "Host", "Site"))
 
 
 def test_the_same_seed_is_the_same_world() -> None:
