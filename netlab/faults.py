@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import get_args
 
 from netlab.nat import Behaviour, Firewall, Nat, Ports
-from netlab.refusals import events, expects, impairments, tenants
+from netlab.refusals import events, exits, expects, impairments, tenants
 from netlab.refusals.words import no_argv, no_label, out_of_bounds, repeated, unknown
 from netlab.topology import Draft, Lan, Link, Node, Role, Router
 from netlab.wiring.places import NODE_LINKS_MAX, REGIONS_MAX, links_of
@@ -68,6 +68,7 @@ def find(topology: Draft) -> Iterator[Rejected]:
     for number, latency in enumerate(topology.latencies):
         yield from impairments.find(latency.impaired, path=f"core.latency[{number}]")
     yield from tenants.find(topology)
+    yield from exits.find(topology)
     yield from expects.find(topology)
     yield from events.find(topology)
 

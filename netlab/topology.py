@@ -44,6 +44,18 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class ExitOffer:
+    """A zos node lets tenants out to the internet, by a link of its own beside one of the node's.
+
+    uplink   which of the node's links that is: one to a LAN with a way out, which has the addresses
+    beacons  nodes or regions that answer ping while the internet is there; none: the first region
+    """
+
+    uplink: str
+    beacons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A machine of its own. With several links the first one carries the default routes.
 
@@ -52,6 +64,7 @@ class Node:
           device with a stock wg-quick file
     run   programs that are started with it, each an argv
     relay of a "node": the operator offers it as a relay to every tenant
+    exit  of a "node": the operator offers it as an exit to every tenant
     """
 
     name: str
@@ -59,6 +72,13 @@ class Node:
     role: Role = "host"
     run: tuple[tuple[str, ...], ...] = ()
     relay: bool = False
+    exit: ExitOffer | None = None
+
+    @property
+    def uplink(self) -> Link | None:
+        """The link by which an exit lets out; None when it is none, or has no such link."""
+        offer = self.exit
+        return next((link for link in self.links if offer and link.name == offer.uplink), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +138,19 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
+class Exit:
+    """A member by which the network may be left; the lowest order that is healthy is taken."""
+
+    node: str
+    order: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TenantNetwork:
     """A network document to be signed: nodes by name, nodes by invitation, clients, workloads.
 
-    `relays` are nodes by way of which hidden members meet; they need not be members.
+    `relays` are nodes by way of which hidden members meet; they need not be members. Without
+    `exits` nothing leaves the network.
     """
 
     name: str
@@ -131,6 +160,7 @@ class TenantNetwork:
     clients: tuple[Access, ...] = ()
     workloads: tuple[Workload, ...] = ()
     relays: tuple[str, ...] = ()
+    exits: tuple[Exit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +178,8 @@ class Expect:
     "*" stands for every workload of a network ("tenant/network/*") or every node ("*").
 
     path       how the overlay gets there: "lan", "direct", "punched" (through what both sides have
-               opened) or "relay"; "" for any way
+               opened) or "relay"; "" for any way; with `via` the way to the exit
+    via        the exit by which a node outside is reached, whose address it sees; "" for any
     within_s   how long it may take to become true
     at_s       on the timeline; None: when it is over
     """
@@ -158,6 +189,7 @@ class Expect:
     family: Family = "both"
     reached: bool = True
     path: Via = ""
+    via: str = ""
     at_least_bit_s: int = 0
     at_most_bit_s: int = 0
     within_s: float = WITHIN_S_DEFAULT

@@ -21,6 +21,7 @@ from netlab.topology import (
     RANGE_DEFAULT,
     Access,
     Event,
+    Exit,
     Expect,
     Lan,
     Latency,
@@ -35,6 +36,7 @@ from overlay.errors import Rejected
 
 # What all tenants together may have on nodes: far more than a machine can run.
 MEMBERS_MAX = 100_000
+_RUNNING = 'node with role = "node"'
 
 N = TypeVar("N", Node, Router, Lan)
 
@@ -190,15 +192,27 @@ class _Work:
             clients=tuple(Access(client, via) for client, via in entry.clients.items()),
             workloads=tuple(workloads),
             relays=self._named(entry.relays, running, field="relays"),
+            exits=self._exits(entry.exits, running),
+        )
+
+    def _exits(
+        self, said: tuple[str, ...] | dict[str, int], running: list[str]
+    ) -> tuple[Exit, ...]:
+        """A list is in order; a table gives orders, of which some may be the same."""
+        if not isinstance(said, dict):
+            names = self._named(said, running, field="exits")
+            return tuple(Exit(name, order) for order, name in enumerate(names))
+        return tuple(
+            Exit(name, order)
+            for pattern, order in said.items()
+            for name in self._matching(pattern, running, what=_RUNNING, field=f"exits.{pattern}")
         )
 
     def _named(self, patterns: Iterable[str], running: list[str], *, field: str) -> tuple[str, ...]:
         """Each once, in the order of the patterns; named twice outright stays twice, a fault."""
         names: list[str] = []
         for position, pattern in enumerate(patterns):
-            found = self._matching(
-                pattern, running, what='node with role = "node"', field=f"{field}[{position}]"
-            )
+            found = self._matching(pattern, running, what=_RUNNING, field=f"{field}[{position}]")
             names += [name for name in found if "*" not in pattern or name not in names]
         return tuple(names)
 

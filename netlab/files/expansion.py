@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from netlab.topology import Lan, Link, Node, Router
+from netlab.topology import ExitOffer, Lan, Link, Node, Router
 from overlay.errors import Rejected
 
 NUMBER = "{n}"
@@ -28,6 +28,7 @@ def numbered_nodes(pattern: Node, count: int) -> Iterator[Node]:
                 tuple(word.replace(NUMBER, str(number)) for word in argv) for argv in pattern.run
             ),
             relay=pattern.relay,
+            exit=None if pattern.exit is None else _numbered_exit(pattern.exit, number),
         )
 
 
@@ -87,6 +88,13 @@ def _numbered_link(link: Link, number: int) -> Link:
     if NUMBER not in link.to:
         return link
     return replace(link, to=link.to.replace(NUMBER, str(number)))
+
+
+def _numbered_exit(exit_: ExitOffer, number: int) -> ExitOffer:
+    return ExitOffer(
+        exit_.uplink.replace(NUMBER, str(number)),
+        tuple(beacon.replace(NUMBER, str(number)) for beacon in exit_.beacons),
+    )
 
 
 def _free_name(node: Node) -> str:

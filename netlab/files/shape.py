@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 from netlab.faults import NODES_MAX, SEED_MAX
 from netlab.files import quantities
 from netlab.nat import Behaviour, Firewall, Ports
+from netlab.refusals.exits import ORDER_MAX
 from netlab.topology import Family, Role
 
 TEXT_CHARS_MAX = 4096
@@ -50,6 +51,7 @@ Rate = Annotated[
     ),
 ]
 Count = Annotated[int, Meta(ge=1, le=NODES_MAX)]
+Order = Annotated[int, Meta(ge=0, le=ORDER_MAX)]
 Seed = Annotated[int, Meta(ge=0, le=SEED_MAX)]
 NatName = Literal["none", "full-cone", "restricted", "port-restricted", "symmetric"]
 Argv = Text | tuple[Text, ...]
@@ -124,11 +126,23 @@ class RouterEntry(Entry, frozen=True, omit_defaults=True):
     firewall: Firewall | UnsetType = UNSET
 
 
+class ExitEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The operator offers the node as a way to the internet.
+
+    uplink   the node's link beside which it lets out, to a LAN: the exit has addresses of its own
+    beacons  nodes or regions that answer ping while the internet is there; else the first region
+    """
+
+    uplink: Text
+    beacons: tuple[Text, ...] | UnsetType = UNSET
+
+
 class NodeEntry(Entry, frozen=True, omit_defaults=True):
     """A machine of its own. With `chain` each of the `count` is the gateway of the next."""
 
     role: Role | UnsetType = UNSET
     relay: bool | UnsetType = UNSET
+    exit: ExitEntry | UnsetType = UNSET
     link: Text | OneLinkEntry | UnsetType = UNSET
     links: dict[str, Text | LinkEntry] | UnsetType = UNSET
     run: Text | tuple[Argv, ...] | UnsetType = UNSET
@@ -140,6 +154,7 @@ class KindEntry(msgspec.Struct, frozen=True, omit_defaults=True):
 
     role: Role | UnsetType = UNSET
     relay: bool | UnsetType = UNSET
+    exit: ExitEntry | UnsetType = UNSET
     link: Text | OneLinkEntry | UnsetType = UNSET
     links: dict[str, Text | LinkEntry] | UnsetType = UNSET
     run: Text | tuple[Argv, ...] | UnsetType = UNSET
@@ -173,6 +188,7 @@ class NetworkEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     clients    client = "node through which it enters"
     workloads  name = "node"; with a `*` there is one NAME-NODE on each
     relays     nodes with relay = true by way of which hidden members meet
+    exits      nodes with an exit by which the network is left, the first one first; or name = order
     """
 
     range: Text | UnsetType = UNSET
@@ -181,6 +197,7 @@ class NetworkEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     clients: dict[str, Text] = {}
     workloads: dict[str, Text] = {}
     relays: tuple[Text, ...] = ()
+    exits: tuple[Text, ...] | dict[str, Order] = ()
 
 
 class TenantEntry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -199,6 +216,7 @@ class ExpectEntry(
     family: Family | UnsetType = UNSET
     reached: bool | UnsetType = UNSET
     path: Literal["lan", "direct", "punched", "relay"] | UnsetType = UNSET
+    via: Text | UnsetType = UNSET
     at_least: Rate | UnsetType = UNSET
     at_most: Rate | UnsetType = UNSET
     within: Time | UnsetType = UNSET

@@ -14,6 +14,7 @@ from netlab.files.shape import (
     Argv,
     BothWays,
     EventEntry,
+    ExitEntry,
     ExpectEntry,
     LinkEntry,
     NatEntry,
@@ -25,7 +26,7 @@ from netlab.files.shape import (
 )
 from netlab.impairment import Both, Impairment
 from netlab.nat import NATS, Nat
-from netlab.topology import WAN, Event, Expect, Link, Node, Router
+from netlab.topology import WAN, Event, ExitOffer, Expect, Link, Node, Router
 from overlay.errors import Rejected
 
 T = TypeVar("T")
@@ -85,7 +86,13 @@ def node(entry: NodeEntry, *, name: str, home: str) -> Node:
         role=_or(entry.role, plain.role),
         run=() if entry.run is UNSET else _programs(entry.run),
         relay=_or(entry.relay, plain.relay),
+        exit=plain.exit if entry.exit is UNSET else exit_offer(entry.exit),
     )
+
+
+def exit_offer(entry: ExitEntry) -> ExitOffer:
+    plain = ExitOffer(entry.uplink)
+    return replace(plain, beacons=_or(entry.beacons, plain.beacons))
 
 
 def router(entry: RouterEntry, *, name: str, home: str) -> Router:
@@ -143,6 +150,7 @@ def expect(entry: ExpectEntry) -> Expect:
         family=_or(entry.family, plain.family),
         reached=_or(entry.reached, plain.reached),
         path="" if entry.path is UNSET else entry.path,
+        via=_or(entry.via, plain.via),
         at_least_bit_s=_read(entry.at_least, quantities.parse_rate, plain.at_least_bit_s),
         at_most_bit_s=_read(entry.at_most, quantities.parse_rate, plain.at_most_bit_s),
         within_s=_read(entry.within, quantities.parse_time, plain.within_s),

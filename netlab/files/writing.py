@@ -122,6 +122,9 @@ def _node(node: Node, *, home: str) -> Table:
         table["role"] = node.role
     if node.relay:
         table["relay"] = True
+    if node.exit is not None:
+        beacons = {"beacons": list(node.exit.beacons)} if node.exit.beacons else {}
+        table["exit"] = {"uplink": node.exit.uplink, **beacons}
     links = {link.name: _link(link, home=home) for link in node.links}
     if list(links) != ["eth0"]:
         table["links"] = {
@@ -195,13 +198,23 @@ def _network(network: TenantNetwork) -> Table:
         table["workloads"] = {workload.name: workload.at for workload in network.workloads}
     if network.relays:
         table["relays"] = list(network.relays)
+    if network.exits:
+        table["exits"] = _exits(network)
     return table
+
+
+def _exits(network: TenantNetwork) -> object:
+    """A list where their orders are those of one."""
+    orders = [each.order for each in network.exits]
+    if orders == list(range(len(orders))):
+        return [each.node for each in network.exits]
+    return {each.node: each.order for each in network.exits}
 
 
 def _expect(expect: Expect) -> Table:
     table: Table = {"from": expect.source, "to": expect.target}
     plain = Expect(expect.source, expect.target)
-    for key in ("family", "reached", "path"):
+    for key in ("family", "reached", "path", "via"):
         if getattr(expect, key) != getattr(plain, key):
             table[key] = getattr(expect, key)
     if expect.at_least_bit_s:

@@ -4,8 +4,10 @@ Two tenants use the same addresses, so an answer alone proves nothing: only the 
 who was reached. All of them live in the owner's event loop, in sockets opened in their netns, so
 a thousand cost no process.
 
-UDP: QUESTION and a nonce are answered with ANSWER, the nonce and the name.
-TCP: whoever connects is told the name and a newline; what it sends then is counted.
+UDP: QUESTION and a nonce are answered with ANSWER, the nonce and a greeting.
+TCP: whoever connects is told a greeting and a newline; what it sends then is counted.
+
+A greeting is the name, a space, and the address that whoever asks has here.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ PORT = 7007
 QUESTION = b"Q"
 ANSWER = b"A"  # another byte than a question, so that no two greeters talk for ever
 NONCE_BYTES = 8
-NAME_BYTES_MAX = 256
+GREETING_BYTES_MAX = 256
 RECEIVE_BYTES = 1 << 20  # of a socket's buffer: a whole network may ask at once
 
 
@@ -85,7 +87,8 @@ class _Datagrams(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[object, ...]) -> None:
         if self._transport is not None and data[:1] == QUESTION:
-            self._transport.sendto(ANSWER + data[1 : 1 + NONCE_BYTES] + self._name, addr)
+            greeting = _greeting(self._name, addr)
+            self._transport.sendto(ANSWER + data[1 : 1 + NONCE_BYTES] + greeting, addr)
 
     def error_received(self, exc: Exception) -> None:
         """An asker that has gone is no concern of ours."""
@@ -100,7 +103,8 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._greeter.opened(self._transport)
-        self._transport.write(self._name.encode() + b"\n")
+        asker = transport.get_extra_info("peername")
+        self._transport.write(_greeting(self._name.encode(), asker) + b"\n")
 
     def data_received(self, data: bytes) -> None:
         self._greeter.count(self._name, len(data))
@@ -108,6 +112,11 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         if self._transport is not None:
             self._greeter.closed(self._transport)
+
+
+def _greeting(name: bytes, asker: tuple[object, ...]) -> bytes:
+    """An IPv4 address as such, though the socket is one for both families."""
+    return name + b" " + str(asker[0]).removeprefix("::ffff:").encode()
 
 
 def _bound(node: LabNode, kind: int, netns: str) -> socket.socket:

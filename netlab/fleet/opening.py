@@ -18,12 +18,13 @@ from netlab.fleet.fleet import Fleet, Inside, Person, host_of, until_granted
 from netlab.lab import Lab
 from netlab.supervisor.crew import Progress, Tell
 from netlab.topology import Access, Node, Role, Tenant, TenantNetwork, Topology
+from netlab.wiring.egress import find_egresses
 from overlay import addressing
 from overlay.documents.relays import DEFAULT_RELAY_PORT
 from overlay.errors import Unavailable
 from overlay.model import Address, Endpoint, NetworkId
 from zos_core.files.network import FIRST_INDEX
-from zos_core.status import JoinAnswer, JoinRequest
+from zos_core.status import JoinAnswer, JoinRequest, Status
 
 T = TypeVar("T")
 
@@ -36,7 +37,8 @@ POLL_S = 0.05
 LINK_CHARS_MAX = 15  # IFNAMSIZ - 1
 
 
-Value = str | int | tuple[str, ...]
+Scalar = str | int | tuple[str, ...]
+Value = Scalar | Mapping[str, Scalar]
 Table = tuple[str, str, Mapping[str, Value]]  # section, name, what stands in it
 
 
@@ -67,6 +69,7 @@ class _Opening:
         self.lab = lab
         self.desk = next((node.name for node in _of_role(lab.topology, "registry")), "")
         self.fleet = Fleet(lab, registry_at=self.desk)
+        self._egresses = find_egresses(lab.wiring)
         self._progress = progress
         self._turns = asyncio.Semaphore(STARTS_AT_ONCE)
         self._tokens: dict[str, str] = {}  # by tenant/network
@@ -91,10 +94,9 @@ class _Opening:
 
     async def publish(self) -> None:
         """The farm lists its nodes, and every network its members."""
-        relays = {node.name: node for node in self.topology.nodes if node.relay}
         named: list[Table] = [
-            ("nodes", name, {"node": id_, **self._offered(relays.get(name))})
-            for name, id_ in self.fleet.node_ids.items()
+            ("nodes", node.name, {"node": self.fleet.node_ids[node.name], **self._offered(node)})
+            for node in _of_role(self.topology, "node")
         ]
         operator = self._person("operator")
         _append(operator, f"farms/{FARM}.toml", named)
@@ -132,12 +134,23 @@ class _Opening:
             await self.fleet.start_node(node.name, "--farm", farm, *options)
         count()
 
-    def _offered(self, node: Node | None) -> dict[str, Value]:
-        """What the farm file says of a relay."""
-        if node is None:
-            return {}
-        declared = (Address(each) for each in self._declared(node))
-        return {"relay": tuple(str(Endpoint(each, DEFAULT_RELAY_PORT)) for each in declared)}
+    def _offered(self, node: Node) -> dict[str, Value]:
+        """What the farm file says of a relay, and of an exit."""
+        offered: dict[str, Value] = {}
+        if node.relay:
+            declared = (Address(each) for each in self._declared(node))
+            endpoints = (Endpoint(each, DEFAULT_RELAY_PORT) for each in declared)
+            offered["relay"] = tuple(map(str, endpoints))
+        if egress := self._egresses.get(node.name):
+            offered["exit"] = {
+                "uplink": egress.uplink,
+                "addresses": egress.addresses,
+                "gateways": egress.gateways,
+                "beacons": egress.beacons,
+                "allow": egress.allow,
+                "refuse": egress.refuse,
+            }
+        return offered
 
     async def _name_relays(self, person: Person, network: TenantNetwork) -> None:
         """As soon as each says of itself that it is one."""
@@ -173,7 +186,8 @@ class _Opening:
             ("members", name, {"node": self.fleet.node_ids[name], "index": index})
             for index, name in enumerate(network.nodes, start=FIRST_INDEX)
         ]
-        _append(person, f"networks/{network.name}.toml", members)
+        exits: list[Table] = [("exits", each.node, {"order": each.order}) for each in network.exits]
+        _append(person, f"networks/{network.name}.toml", [*members, *exits])
         await self._name_relays(person, network)
         async with self._turns:
             if not network.invited:
@@ -193,6 +207,8 @@ class _Opening:
             wish = JoinRequest(self._tokens[place])
             await node_socket.ask(self.lab.node(name), "/v1/join", JoinAnswer, wish=wish)
         await self._until_member(name, self.fleet.network_ids[place])
+        if any(each.node == name for each in network.exits):
+            await self._until_exit(name, self.fleet.network_ids[place])
         count()
         for workload in network.workloads:
             if workload.at == name:
@@ -204,6 +220,16 @@ class _Opening:
         netns = self.lab.node(name).path(f"/run/netns/{addressing.netns_name(network)}")
         async with _patience(f"{name} joins {network}"):
             while not netns.exists():  # noqa: ASYNC110 - a file, which tells nobody
+                await asyncio.sleep(POLL_S)
+
+    async def _until_exit(self, name: str, network: NetworkId) -> None:
+        """The node lets the network's members out."""
+        node = self.lab.node(name)
+        async with _patience(f"{name} is an exit of {network}"):
+            while True:
+                status = await node_socket.ask(node, "/v1/status", Status)
+                if status.exit is not None and network in status.exit.networks:
+                    return
                 await asyncio.sleep(POLL_S)
 
     async def _admit_clients(self, tenant: Tenant, network: TenantNetwork) -> None:
@@ -266,7 +292,9 @@ def _append(person: Person, file: str, tables: Iterable[Table]) -> None:
 
 
 def _toml(value: Value) -> str:
-    """Ids, endpoints and numbers: nothing that TOML would have to escape."""
+    """Ids, addresses, links and numbers: nothing that TOML would have to escape."""
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{key} = {_toml(inner)}' for key, inner in value.items())} }}"
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"
     return f'"{value}"' if isinstance(value, str) else str(value)

@@ -18,6 +18,7 @@ from netlab.judge.questions import Question, Questions, Version
 from netlab.judge.verdict import Miss, Verdict, format_rate
 from netlab.lab import Lab
 from netlab.topology import Expect, Family, Via
+from netlab.wiring.egress import Egress, find_egresses
 from overlay.errors import OverlayError, Rejected
 from zos_core import why
 from zos_core.cli.why import format_walk
@@ -50,12 +51,26 @@ class _Case:
     expect: Expect
     pair: Pair
     questions: list[Question] = field(default_factory=list)
+    exit: Egress | None = None  # by which it has to be reached
     reason: str = "not asked yet"
     held_s: float = 0.0
 
     @property
     def holds(self) -> bool:
         return not self.reason
+
+    @property
+    def missing(self) -> list[Question]:
+        """What nobody has answered yet, or another one, or to somebody who came another way."""
+        return [each for each in self.questions if self.complaint(each)]
+
+    def complaint(self, question: Question) -> str:
+        """Why an answer is not yet the one that is wanted; "" when it is."""
+        if question.heard != self.pair.target.says:
+            return _silence(question)
+        if self.exit is not None and question.seen_as not in self.exit.seen_as:
+            return f"{question.heard} sees {question.seen_as} over IPv{question.version}"
+        return ""
 
 
 class Judge:
@@ -66,6 +81,7 @@ class Judge:
         self._fleet = fleet
         self._loop = asyncio.get_running_loop()
         self._wiring = lab.wiring
+        self._exits = find_egresses(lab.wiring)
         self._machines = {node.name: _machine(lab, node.name) for node in lab.topology.nodes}
 
     async def judge(
@@ -94,13 +110,16 @@ class Judge:
     async def _cases(self, expect: Expect) -> list[_Case]:
         pairs = pairs_of(expect, machines=self._machines, inside=self._fleet.inside)
         if expect.path:
-            self._check_path(pairs)
+            self._check_path(expect, pairs)
         for name in {pair.target.at for pair in pairs if not pair.target.netns}:
             await self._fleet.greeter.listen(self._lab.node(name), name)
-        return [_Case(expect, pair) for pair in pairs]
+        exit_ = self._exits[expect.via] if expect.via else None
+        return [_Case(expect, pair, exit=exit_) for pair in pairs]
 
-    def _check_path(self, pairs: Sequence[Pair]) -> None:
-        for end in (end for pair in pairs for end in (pair.source, pair.target)):
+    def _check_path(self, expect: Expect, pairs: Sequence[Pair]) -> None:
+        """With an exit it is the way to that, and else to whoever is asked."""
+        both = (end for pair in pairs for end in (pair.source, pair.target))
+        for end in (pair.source for pair in pairs) if expect.via else both:
             if end.at not in self._fleet.node_ids or not end.network:
                 raise Rejected(
                     f"{end.name} runs no zos that could say by which path it is reached",
@@ -147,20 +166,19 @@ class Judge:
         """What is still to be asked, no faster than a machine can answer beside its work."""
         asked = 0
         for case in waiting:
-            for question in case.questions:
-                if question.heard != case.pair.target.says:
-                    yield question
-                    asked += 1
-                    if asked % BATCH == 0:
-                        await asyncio.sleep(BATCH / QUESTIONS_PER_S)
+            for question in case.missing:
+                yield question
+                asked += 1
+                if asked % BATCH == 0:
+                    await asyncio.sleep(BATCH / QUESTIONS_PER_S)
 
     def _is_waiting(self, case: _Case, began: float) -> bool:
-        missing = [each for each in case.questions if each.heard != case.pair.target.says]
+        missing = case.missing
         if not missing:
             case.reason = ""
             case.held_s = max(question.heard_s for question in case.questions)
             return False
-        case.reason = "; ".join(map(_silence, missing))
+        case.reason = "; ".join(map(case.complaint, missing))
         return self._loop.time() - began < case.expect.within_s
 
     async def _until_as_wanted(self, questions: Questions, cases: Sequence[_Case]) -> None:
@@ -190,7 +208,7 @@ class Judge:
             await asyncio.sleep(LOOK_S)
 
     def _path(self, case: _Case, status: Status) -> Via:
-        near, far = case.pair.source.at, case.pair.target.at
+        near, far = case.pair.source.at, case.expect.via or case.pair.target.at
         network = self._fleet.network_ids.get(_network(case.pair), "")
         peer = paths.find_peer(status, network, far=far, node_ids=self._fleet.node_ids)
         return paths.path_of(peer, on_lan=paths.lan_addresses(self._wiring, near, far))

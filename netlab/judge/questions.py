@@ -13,7 +13,14 @@ import struct
 from dataclasses import dataclass
 from typing import Literal
 
-from netlab.fleet.greeter import ANSWER, NAME_BYTES_MAX, NONCE_BYTES, PORT, QUESTION, RECEIVE_BYTES
+from netlab.fleet.greeter import (
+    ANSWER,
+    GREETING_BYTES_MAX,
+    NONCE_BYTES,
+    PORT,
+    QUESTION,
+    RECEIVE_BYTES,
+)
 from netlab.judge.ends import End
 from netlab.lab import Lab
 from overlay.errors import OverlayError
@@ -27,7 +34,10 @@ _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 @dataclass(slots=True, eq=False)
 class Question:
-    """Asked as often as it takes; `heard` answered last, at `heard_s` of the loop's clock."""
+    """Asked as often as it takes; `heard` answered last, at `heard_s` of the loop's clock.
+
+    seen_as  the address that the one who asks has where it was answered
+    """
 
     source: End
     address: str
@@ -35,6 +45,7 @@ class Question:
     nonce: bytes = b""
     heard: str = ""
     heard_s: float = 0.0
+    seen_as: str = ""
     is_connecting: bool = False
 
 
@@ -72,10 +83,10 @@ class Questions:
             question.is_connecting = False
 
     async def _greeting(self, sock: socket.socket) -> bytes:
-        """What the other end says first, its name."""
+        """What the other end says first."""
         said = b""
         while not said.endswith(b"\n"):
-            more = await self._loop.sock_recv(sock, NAME_BYTES_MAX + 1)
+            more = await self._loop.sock_recv(sock, GREETING_BYTES_MAX + 1)
             if not more:
                 break
             said += more
@@ -111,7 +122,7 @@ class Questions:
     def _receive(self, sock: socket.socket) -> None:
         while True:
             try:
-                said = sock.recv(NAME_BYTES_MAX + NONCE_BYTES + 1)
+                said = sock.recv(GREETING_BYTES_MAX + NONCE_BYTES + 1)
             except BlockingIOError:
                 return
             except OSError:  # what a router answers; the next question may fare better
@@ -120,7 +131,7 @@ class Questions:
             if question is not None and said[:1] == ANSWER:
                 self._note(question, said[1 + NONCE_BYTES :])
 
-    def _note(self, question: Question, name: bytes) -> None:
-        if name:
-            question.heard = name.decode(errors="replace")
+    def _note(self, question: Question, greeting: bytes) -> None:
+        if greeting:
+            question.heard, _, question.seen_as = greeting.decode(errors="replace").partition(" ")
             question.heard_s = self._loop.time()

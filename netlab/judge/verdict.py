@@ -42,6 +42,8 @@ def describe(expect: Expect) -> str:
     words = [expect.source, "reaches" if expect.reached else "does not reach", expect.target]
     if expect.family != "both":
         words.append({"ipv4": "over IPv4", "ipv6": "over IPv6"}[expect.family])
+    if expect.via:
+        words.append(f"through the exit {expect.via}")
     if expect.path:
         words.append(f"by {expect.path}")
     if expect.at_least_bit_s:
@@ -63,6 +65,7 @@ def as_json(verdict: Verdict) -> dict[str, object]:
         "family": expect.family,
         "reached": expect.reached,
         "path": expect.path or None,
+        "via": expect.via or None,
         "at_s": expect.at_s,
         "within_s": expect.within_s,
         "held": verdict.held,

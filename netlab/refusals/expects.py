@@ -28,11 +28,18 @@ def find(topology: Draft) -> Iterator[Rejected]:
         }
         for tenant in topology.tenants
     }
+    exits = {
+        f"{tenant.name}/{network.name}": frozenset(each.node for each in network.exits)
+        for tenant in topology.tenants
+        for network in tenant.networks
+    }
     for position, expect in enumerate(topology.expects):
         path = f"expect[{position}]"
         for key in ("source", "target"):
             yield from _end_faults(getattr(expect, key), nodes, workloads, path=f"{path}.{key}")
         yield from _word_faults(expect, path=path)
+        if expect.via:
+            yield from _via_faults(expect, exits, path=f"{path}.via")
         yield from _time_faults(expect, path=path)
         yield from _rate_faults(expect, path=path)
 
@@ -67,18 +74,36 @@ def _word_faults(expect: Expect, *, path: str) -> Iterator[Rejected]:
     yield from unknown(expect.path, known=get_args(Via), path=f"{path}.path")
     if expect.source == expect.target and not expect.source.endswith(EVERY):
         yield Rejected("is the source too", field=f"{path}.target", remedy="name another one")
-    if expect.path and not ("/" in expect.source and "/" in expect.target):
+    is_inside = "/" in expect.source and ("/" in expect.target or expect.via)
+    if expect.path and not is_inside:
         yield Rejected(
             "only workloads have a path between them",
             field=f"{path}.path",
             remedy="name workloads, as TENANT/NETWORK/WORKLOAD, or leave path out",
         )
-    if not expect.reached and (expect.path or expect.at_least_bit_s or expect.at_most_bit_s):
+    if not expect.reached and (
+        expect.path or expect.via or expect.at_least_bit_s or expect.at_most_bit_s
+    ):
         yield Rejected(
-            "who is not reached has neither path nor rate",
+            "who is not reached has neither path, exit nor rate",
             field=f"{path}.reached",
             remedy="leave these out",
         )
+
+
+def _via_faults(
+    expect: Expect, exits: Mapping[str, frozenset[str]], *, path: str
+) -> Iterator[Rejected]:
+    """Somebody inside leaves by an exit of the network, to somebody outside."""
+    network = expect.source.rpartition("/")[0]
+    if not network or "/" in expect.target:
+        yield Rejected(
+            "an exit is between a workload and somebody outside",
+            field=path,
+            remedy="write from = TENANT/NETWORK/WORKLOAD and to = NODE, or leave via out",
+        )
+    elif network in exits:
+        yield from unknown(expect.via, known=exits[network], what="exit", path=path)
 
 
 def _time_faults(expect: Expect, *, path: str) -> Iterator[Rejected]:

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from netlab.wiring.places import Kind, Pool
 
+PUBLIC_IPV4 = "198.18.0.0/15"
 _NODES_IPV4 = int(IPv4Address("198.18.0.0"))
 _ROUTERS_IPV4 = int(IPv4Address("198.19.0.0"))
 _NODES_IPV6 = int(IPv6Address("2001:db8::1:0"))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from netlab.impairment import Both
-from netlab.topology import Topology
+from netlab.topology import Node, Topology
 from netlab.wiring.changes import (
     AddCable,
     AddNamespace,
@@ -60,7 +60,7 @@ def refusals(before: Topology, after: Topology) -> Iterator[Rejected]:
     nodes = ({node.name: node for node in each.nodes} for each in (before, after))
     old, new = nodes
     for name in old.keys() & new.keys():
-        if (old[name].role, old[name].run) != (new[name].role, new[name].run):
+        if _running(old[name]) != _running(new[name]):
             yield Rejected(
                 "what runs on a node cannot change while it does",
                 field=f"node.{name}",
@@ -74,6 +74,12 @@ def refusals(before: Topology, after: Topology) -> Iterator[Rejected]:
                 field=f"node.{name}",
                 remedy="add it as a plain host, or " + again,
             )
+
+
+def _running(node: Node) -> tuple[object, ...]:
+    """What runs on it; an exit has its addresses from where its uplink leads."""
+    leads_to = node.uplink.to if node.uplink is not None else ""
+    return node.role, node.run, node.relay, node.exit, leads_to
 
 
 class _Difference:

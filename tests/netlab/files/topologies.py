@@ -10,6 +10,8 @@ from netlab.refusals.events import LINK_VERBS, NODE_VERBS
 from netlab.topology import (
     Access,
     Event,
+    Exit,
+    ExitOffer,
     Expect,
     Lan,
     Latency,
@@ -111,14 +113,29 @@ def topologies(draw: st.DrawFn) -> Topology:
     ]
     offered = draw(st.lists(st.sampled_from(able), unique=True, max_size=4)) if able else []
     nodes = tuple(
-        Node(node.name, node.links, roles[node.name], node.run, node.name in offered)
+        Node(
+            node.name,
+            node.links,
+            roles[node.name],
+            node.run,
+            node.name in offered,
+            draw(_exit_offers(node, regions, named["routers"]))
+            if roles[node.name] == "node"
+            else None,
+        )
         for node in nodes
     )
+    exits = [node.name for node in nodes if node.exit]
     latencies = []
     if len(regions) > 1:
         latencies = [Latency((regions[0], regions[-1]), draw(both()))]
-    tenants = draw(_tenants(roles, offered)) if nodes else ()
-    ends = [f"{t.name}/{n.name}/{w.name}" for t in tenants for n in t.networks for w in n.workloads]
+    tenants = draw(_tenants(roles, offered, exits)) if nodes else ()
+    networks = {f"{t.name}/{n.name}": n for t in tenants for n in t.networks}
+    ends = {
+        f"{name}/{workload.name}": [each.node for each in network.exits]
+        for name, network in networks.items()
+        for workload in network.workloads
+    }
     return Topology(
         nodes,
         tuple(routers),
@@ -140,8 +157,22 @@ def topologies(draw: st.DrawFn) -> Topology:
         regions=tuple(map(Region, regions)),
         latencies=tuple(latencies),
         tenants=tenants,
-        expects=tuple(draw(st.lists(_expects(ends), max_size=2))) if len(ends) > 1 else (),
+        expects=tuple(draw(st.lists(_expects(ends, nodes[0].name), max_size=2)))
+        if len(ends) > 1
+        else (),
         events=tuple(draw(st.lists(_events(nodes, routers), max_size=3))) if nodes else (),
+    )
+
+
+def _exit_offers(
+    node: Node, regions: list[str], routers: list[str]
+) -> st.SearchStrategy[ExitOffer | None]:
+    """By a link to a router; beacons in the first region have both families."""
+    uplinks = [link.name for link in node.links if link.to in routers]
+    if not uplinks:
+        return st.none()
+    return st.none() | st.builds(
+        ExitOffer, st.sampled_from(uplinks), st.sampled_from([(), (regions[0],)])
     )
 
 
@@ -161,7 +192,9 @@ def _node(draw: st.DrawFn, name: str, places: list[str]) -> Node:
 
 
 @st.composite
-def _tenants(draw: st.DrawFn, roles: dict[str, str], offered: list[str]) -> tuple[Tenant, ...]:
+def _tenants(
+    draw: st.DrawFn, roles: dict[str, str], offered: list[str], exits: list[str]
+) -> tuple[Tenant, ...]:
     running = [name for name, role in roles.items() if role == "node"]
     clients = [name for name, role in roles.items() if role == "client"]
     tenants = []
@@ -182,6 +215,7 @@ def _tenants(draw: st.DrawFn, roles: dict[str, str], offered: list[str]) -> tupl
                     else (),
                     tuple(Workload(each, draw(st.sampled_from(members))) for each in workloads),
                     tuple(draw(st.permutations(offered))[: draw(st.integers(0, 4))]),
+                    draw(_exits([name for name in exits if name in members[:cut]])),
                 )
             )
         tenants.append(Tenant(tenant, tuple(networks)))
@@ -189,15 +223,29 @@ def _tenants(draw: st.DrawFn, roles: dict[str, str], offered: list[str]) -> tupl
 
 
 @st.composite
-def _expects(draw: st.DrawFn, ends: list[str]) -> Expect:
-    source, target = draw(st.permutations(ends))[:2]
-    if not draw(st.booleans()):
+def _exits(draw: st.DrawFn, names: list[str]) -> tuple[Exit, ...]:
+    """In the order of a list, or with orders of their own."""
+    names = draw(st.permutations(names))[: draw(st.integers(0, len(names)))]
+    if draw(st.booleans()):
+        return tuple(Exit(name, order) for order, name in enumerate(names))
+    return tuple(Exit(name, draw(st.integers(0, 255))) for name in names)
+
+
+@st.composite
+def _expects(draw: st.DrawFn, ends: dict[str, list[str]], outside: str) -> Expect:
+    """Between two inside, or to somebody outside by an exit."""
+    source, target = draw(st.permutations(list(ends)))[:2]
+    via = ""
+    if ends[source] and draw(st.booleans()):
+        target, via = outside, draw(st.sampled_from(ends[source]))
+    if not via and draw(st.booleans()):
         return Expect(source, target, draw(st.sampled_from(["ipv4", "ipv6"])), reached=False)
     least, most = sorted(draw(st.tuples(RATES_BIT_S, RATES_BIT_S)))
     return Expect(
         source,
         target,
         path=draw(st.sampled_from(["", "lan", "direct", "punched", "relay"])),
+        via=via,
         at_least_bit_s=least,
         at_most_bit_s=most,
         within_s=draw(TIMES_S),

@@ -15,6 +15,10 @@ from netlab.topology import Expect
         (Expect("a", "b", reached=False, at_s=2.5), "a does not reach b at 2.5 s"),
         (Expect("a", "b", family="ipv6", path="lan"), "a reaches b over IPv6 by lan"),
         (
+            Expect("t/n/a", "b", path="relay", via="e1"),
+            "t/n/a reaches b through the exit e1 by relay",
+        ),
+        (
             Expect("a", "b", at_least_bit_s=64_000, at_most_bit_s=2_500_000),
             "a reaches b at 64 kbit/s or more at 2.5 Mbit/s or less",
         ),

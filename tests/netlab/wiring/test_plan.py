@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from netlab.impairment import Both, Impairment
 from netlab.nat import NATS
-from netlab.topology import Expect, Link, Node, Router, Tenant, TenantNetwork, Topology
+from netlab.topology import ExitOffer, Expect, Link, Node, Router, Tenant, TenantNetwork, Topology
 from netlab.wiring import changes as step
 from netlab.wiring.facts import Bridge, Port
 from netlab.wiring.plan import plan
@@ -218,6 +218,21 @@ def test_plan_refuses_what_cannot_change_live(field, change):  # LAB-212
     with pytest.raises(Rejected) as caught:
         plan(wire(HOME), dataclasses.replace(HOME, **change))
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"relay": True}, {"exit": None}, {"links": (Link(), Link("home", "eth1"))}],
+)
+def test_plan_refuses_other_offers_live(change):  # LAB-212
+    e = Node("e", (Link(), Link("isp", "eth1")), role="node", exit=ExitOffer("eth1"))
+    before = Topology((Node("r", role="registry"), e), (Router("isp"), Router("home")))
+    with pytest.raises(Rejected) as caught:
+        plan(
+            wire(before),
+            dataclasses.replace(before, nodes=(before.nodes[0], dataclasses.replace(e, **change))),
+        )
+    assert caught.value.field == "node.e"
 
 
 def test_plan_refuses_other_tenants_live():  # LAB-212
