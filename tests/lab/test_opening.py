@@ -88,11 +88,13 @@ async def test_all_that_a_topology_says_runs_and_answers_with_its_name(lab):
         for asker, target in permutations(everybody.values(), 2):
             if asker.network == target.network:
                 for address in (target.v4, target.v6):
-                    assert await _answer(fleet, asker, address) == target.name
+                    own = asker.v6 if ":" in address else asker.v4
+                    assert await _answer(fleet, asker, address) == f"{target.name} {own}"
         # Both tenants have the same range: by her own address for it, alice reaches bob nowhere.
         bob, alice = everybody["bob/home/web"], everybody["alice/home/web"]
         assert bob.v4 == alice.v4
-        assert await _answer(fleet, everybody["alice/home/db"], bob.v4) == alice.name
+        db = everybody["alice/home/db"]
+        assert await _answer(fleet, db, bob.v4) == f"{alice.name} {db.v4}"
 
 
 async def test_a_machine_that_lost_its_power_is_what_it_was(lab):
@@ -122,7 +124,8 @@ async def test_a_machine_that_lost_its_power_is_what_it_was(lab):
         assert (fleet.node_ids, fleet.inside, fleet.registry) == (ids, inside, reference)
         for target in (inside["alice/home/web"], inside["alice/home/laptop"]):
             for address in (target.v4, target.v6):
-                assert await _answer(fleet, db, address) == target.name
+                own = db.v6 if ":" in address else db.v4
+                assert await _answer(fleet, db, address) == f"{target.name} {own}"
 
 
 async def test_programs_of_a_lab_without_an_overlay_run(lab):
