@@ -28,6 +28,7 @@ from overlay.model import (
     NodeId,
     PeerTraffic,
     WgDevice,
+    WgPeer,
     WgPublicKey,
 )
 from overlay.netns import resource
@@ -112,6 +113,7 @@ class ResourceLoop:
         self.reach = Reach(device_key.public_key)
         self.leaving = Leaving()
         self._is_offered = False
+        self._has_stood = False  # a full pass has brought all of it at least once
 
     # What the node's loop says.
 
@@ -272,6 +274,8 @@ class ResourceLoop:
         elif reasons <= {DOCUMENTS, POLL} and not self._goal_changed:
             await self._write_peers()
             await self._look()
+        elif self._has_stood and reasons == {POLL}:
+            await self._look_meanwhile()
         else:
             await self._converge(by=most_telling(reasons))
 
@@ -319,6 +323,7 @@ class ResourceLoop:
             self._repairing = drifting and not self._goal_changed
             self._goal_changed = True
             raise
+        self._has_stood = True
         self._repairing, known = False, self._announced
         self._announced = set()
         self.unreachable = report.unreachable
@@ -347,8 +352,17 @@ class ResourceLoop:
         """The short cut: what is known to have changed, without looking at the rest."""
         if not self.goals.has_unwritten:
             return
-        version, delta = self._version, self.goals.take_unwritten()
+        version = self._version
         self._is_writing = True
+        put = await self._apply_unwritten()
+        self._succeeded(version, peers_only=True)
+        self._greetings.add(peer.public_key for peer in put)
+        self._greet()
+        self._look_soon()
+
+    async def _apply_unwritten(self) -> tuple[WgPeer, ...]:
+        """Write the peers that changed; those that there are now."""
+        delta = self.goals.take_unwritten()
         try:
             made = await self._machine.configurator.apply_peers(
                 self.netns, put=delta.put, drop=delta.drop
@@ -357,21 +371,35 @@ class ResourceLoop:
             self._goal_changed = True  # the next pass looks at everything
             raise
         self._note_changes(made)
-        self._succeeded(version, peers_only=True)
-        self._greetings.add(peer.public_key for peer in delta.put)
-        self._greet()
-        self._look_soon()
+        return delta.put
 
     async def _look(self) -> None:
         """Read the device: which paths work, and has anybody changed a peer?"""
+        device = await self._learn()
+        if device is None:
+            await self._converge(by=POLL)
+        elif self.goals.has_unwritten:
+            await self._write_peers()
+        elif self._has_drifted(device, wall=int(self._machine.clock.now().timestamp())):
+            await self._converge(by=POLL)
+
+    async def _look_meanwhile(self) -> None:
+        """While passes fail, what stands goes on: ways and exits that break give way (NODE-079)."""
+        self.schedule.looked(cost_s=0.0)
+        with suppress(OverlayError):  # of the full pass, which is tried again, is told
+            if await self._learn() is not None and self.goals.has_unwritten:
+                self._greetings.add(peer.public_key for peer in await self._apply_unwritten())
+                self._greet()
+
+    async def _learn(self) -> WgDevice | None:
+        """Which paths and exits work, by a look at the device; None when there is none."""
         started = time.process_time()
         clock, shell = self._machine.clock, self._machine.shell
         path = shell.pins.path(self.netns)
         ref = device_ref(self.netns, path) if path is not None else None
         device = await shell.wireguard.read(ref) if ref is not None else None
         if device is None or ref is None:
-            await self._converge(by=POLL)
-            return
+            return None
         traffic = (
             await shell.wireguard.read_traffic(ref)
             if self._greetings.due is not None
@@ -393,10 +421,7 @@ class ResourceLoop:
         self.schedule.looked(cost_s=time.process_time() - started)
         await self._move(moves)
         self._look_for_way_out(path, wall=wall)
-        if self.goals.has_unwritten:
-            await self._write_peers()
-        elif self._has_drifted(device, wall=int(wall)):
-            await self._converge(by=POLL)
+        return device
 
     def _look_for_way_out(self, netns: str | None, *, wall: float) -> None:
         nr = self.network_resource

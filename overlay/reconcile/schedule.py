@@ -85,8 +85,9 @@ class Schedule:
         self._next_look = min(self._next_look, max(due, self._soonest_look))
 
     def failed(self, *, wait_s: float) -> None:
+        """Another full pass after `wait_s`; looks go on."""
         self._next_full = self._calm_until = self.now + wait_s
-        self._next_look = self._next_full + LOOK_MIN_S
+        self._next_look = self.now + self._look_s
 
     def rest(self) -> None:
         """There is nothing to look at."""

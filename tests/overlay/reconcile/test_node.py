@@ -10,14 +10,16 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 
+from overlay import addressing
 from overlay.documents import trust
 from overlay.documents.envelope import Envelope, encode_envelope
 from overlay.errors import Refused, Rejected, Unavailable
 from overlay.keys import store
 from overlay.keys.identity import Identity, Kind
-from overlay.model import InterfaceAddress
+from overlay.model import Address, Endpoint, InterfaceAddress
 from overlay.peers.cache import Cache
 from overlay.reconcile import joining, membership, workloads
 from overlay.reconcile import node as reconcile_node
@@ -477,6 +479,38 @@ async def test_one_network_that_fails_stops_no_other(
         await node.until(lambda: failing.failures > 1, "failures")
         bad.clear()
         await node.until(lambda: failing.is_settled, "recovery")
+
+
+async def test_while_passes_fail_the_device_is_looked_at_all_the_same(
+    world: World, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # NODE-079
+    async def fail(*_: object, **__: object) -> None:
+        raise Unavailable("no buffer space")
+
+    async with running(tmp_path, registry=registry) as node:
+        registry.send(world.farm(OWN), world.network("own", "n2"), world.member("n2", 2))
+        await node.until(node.peers, "a peer")
+        await node.quiet()
+        loop, key = node.loop.loops[HOME], device("n2").public_key
+        netns = node.machine.pinned[addressing.netns_name(HOME)]
+        with monkeypatch.context() as broken:
+            broken.setattr(fake_machine.FakeKernel, "add_route", fail)
+            netns.routes.clear()
+            node.notices.tell()
+            await node.until(lambda: loop.failures > 1, "failures")
+            roamed = Endpoint(Address("203.0.113.9"), 40_000)
+            wg0 = netns.links["wg0"].device
+            wg0.peers[key] = msgspec.structs.replace(
+                wg0.peers[key],
+                endpoint=roamed,
+                latest_handshake=int(node.clock.now().timestamp()),
+            )
+            await node.until(lambda: loop.goals.peers[key].endpoint == roamed, "the way it takes")
+            failures = loop.failures
+            await node.until(lambda: loop.failures > failures, "another try of the whole")
+        await node.until(lambda: loop.is_settled, "recovery")
+        assert node.device().peers[key].endpoint == roamed
 
 
 async def test_what_does_not_reach_the_disk_is_not_acted_on(
