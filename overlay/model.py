@@ -29,6 +29,7 @@ InterfaceAddress = NewType("InterfaceAddress", str)  # "10.1.3.1/24": address wi
 WgPublicKey = NewType("WgPublicKey", bytes)  # 32 raw bytes
 
 Family = Literal[4, 6]
+FAMILIES: tuple[Family, ...] = (4, 6)
 
 
 class Endpoint(msgspec.Struct, frozen=True, gc=False):

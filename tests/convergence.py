@@ -18,6 +18,7 @@ from overlay.addressing import (
     address_of,
     bridge_mac,
     host_address,
+    outside,
     subnet_v4,
     subnet_v6,
 )
@@ -35,11 +36,15 @@ from overlay.model import (
 from overlay.netns.converge import Configurator
 from overlay.netns.observe import device_ref
 from overlay.netns.ports import Shell
-from overlay.netns.resource import desired_resource, workload_attachment
+from overlay.netns.resource import Drain, desired_resource, flow_mark, workload_attachment
 from overlay.netns.state import (
     BRIDGE_LINK,
+    DRAIN_LINK,
+    DRAIN_TABLE,
+    EVERYWHERE,
     WG_LINK,
     Resource,
+    Rule,
     absent_resource,
     birth_link,
 )
@@ -90,6 +95,7 @@ class Goal:
     peers: tuple[WgPeer, ...]
     hosts: tuple[tuple[int, str], ...]  # workload's host number, which netns
     devices: tuple[Prefix, ...]
+    drains: int | None = None  # the index of an exit that does; None: the network has no exits
 
     def on(self, machine: Machine) -> Resource:
         if not self.present:
@@ -109,7 +115,18 @@ class Goal:
                 for host, workload in self.hosts
             ],
             devices=self.devices,
+            has_exits=self.drains is not None,
+            way_out=flow_mark(1),
+            drain=None if self.drains is None else drain(self.drains),
         )
+
+
+def drain(index: int) -> Drain:
+    """An exit that drains: no peer of a goal."""
+    subnets = (subnet_v4(RANGE_V4, index), subnet_v6(RANGE_V6, index))
+    allowed = tuple(sorted((*subnets, *outside(RANGE_V4, RANGE_V6))))
+    key = WgPublicKey(bytes([100 + index]) * 32)
+    return Drain(flow_mark(index), WgPeer(key, allowed, ENDPOINTS[1], 25), subnets)
 
 
 def network_resource(
@@ -190,6 +207,7 @@ goals = st.builds(
         unique_by=lambda pair: pair[0],
     ).map(tuple),
     devices=st.sampled_from(((), (PREFIXES[0], PREFIXES[1]))),
+    drains=st.sampled_from((None, None, 20, 21)),
 )
 
 Blow = Callable[[Machine, str], Awaitable[Any]]
@@ -266,10 +284,33 @@ async def _bridge_is_something_else(machine: Machine, path: str) -> None:
     )
 
 
-async def _half_born(machine: Machine, path: str) -> None:
-    await machine.shell.kernel.delete_link(path, WG_LINK)
-    await machine.shell.wireguard.retire(birth_link(NETNS))
-    await machine.shell.wireguard.create(birth_link(NETNS))
+def _half_born(link: str) -> Blow:
+    async def blow(machine: Machine, path: str) -> None:
+        await machine.shell.kernel.delete_link(path, link)
+        await machine.shell.wireguard.retire(birth_link(NETNS, link))
+        await machine.shell.wireguard.create(birth_link(NETNS, link))
+
+    return blow
+
+
+def _stray_rule(rule: Rule) -> Blow:
+    return lambda machine, path: machine.shell.kernel.add_rule(path, rule)
+
+
+async def _rules_gone(machine: Machine, path: str) -> None:
+    for found in (await machine.shell.kernel.read(path)).rules:
+        if found.rule.table == DRAIN_TABLE:
+            await machine.shell.kernel.delete_rule(path, found.rule)
+
+
+async def _drain_routes_gone(machine: Machine, path: str) -> None:
+    for prefix in EVERYWHERE:
+        await machine.shell.kernel.delete_route(path, prefix, DRAIN_LINK, table=DRAIN_TABLE)
+
+
+async def _drain_without_peer(machine: Machine, path: str) -> None:
+    ref = device_ref(NETNS, path, DRAIN_LINK)
+    await machine.shell.wireguard.write(ref, drop=[drain(n).peer.public_key for n in (20, 21)])
 
 
 def _in_workload(act: Callable[[Machine, str, str], Awaitable[None]]) -> Blow:
@@ -325,7 +366,16 @@ BLOWS: dict[str, Blow] = {
     "restarted": _restarted,
     "stray port": _stray_port,
     "br0 is something else": _bridge_is_something_else,
-    "half born": _half_born,
+    "half born": _half_born(WG_LINK),
+    "wg1 deleted": _deleted(DRAIN_LINK),
+    "wg1 down": _on_link(DRAIN_LINK, up=False),
+    "wg1 half born": _half_born(DRAIN_LINK),
+    "wg1 without peer": _drain_without_peer,
+    "wg1 with reverse path filter": _sysctl(f"net/ipv4/conf/{DRAIN_LINK}/rp_filter", "0"),
+    "stray rule": _stray_rule(Rule(4, 77, 254)),
+    "stray IPv6 rule": _stray_rule(Rule(6, 77, DRAIN_TABLE, priority=99)),
+    "rules gone": _rules_gone,
+    "drain routes gone": _drain_routes_gone,
     "workload link down": _in_workload(_workload_down),
     "workload link deleted": _in_workload(_workload_without),
 }
@@ -343,6 +393,7 @@ class Mortal:
     WRITES = frozenset(
         {"create_bridge", "create_port", "move_link", "set_link", "delete_link", "pin_mac"}
         | {"add_address", "delete_address", "add_route", "delete_route", "write_sysctl"}
+        | {"add_rule", "delete_rule"}
         | {"load", "create", "remove", "write", "retire"}
     )
 
@@ -411,17 +462,21 @@ async def assert_holds(machine: Machine, desired: Resource) -> None:
     assert not actual.newborn
     assert actual.links == desired.links
     assert actual.routes == desired.routes
+    assert actual.rules == desired.rules
     assert actual.sysctls == desired.sysctls
     assert actual.attachments == desired.attachments
     if desired.firewall is not None:
         assert actual.firewall is not None
-        wanted = machine.shell.packet_filter.normal_form(desired.firewall.ruleset)
-        assert actual.firewall.listing == wanted
-    if desired.device is not None:
-        assert actual.device is not None
-        assert actual.device.public_key == desired.device.public_key
-        assert actual.device.listen_port == desired.device.listen_port
-        assert _told(actual.device.peers.values()) == _told(desired.device.peers.values())
+        listing = machine.shell.packet_filter.normal_form(desired.firewall.ruleset)
+        assert actual.firewall.listing == listing
+    for wanted, there in ((desired.device, actual.device), (desired.drain, actual.drain)):
+        if wanted is None:
+            assert there is None
+            continue
+        assert there is not None
+        assert there.public_key == wanted.public_key
+        assert there.listen_port == wanted.listen_port or not wanted.listen_port
+        assert _told(there.peers.values()) == _told(wanted.peers.values())
 
 
 def _told(found: Iterable[WgPeer]) -> dict[WgPublicKey, WgPeer]:

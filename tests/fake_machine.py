@@ -27,9 +27,9 @@ from overlay.model import (
     WgPeer,
     WgPublicKey,
 )
-from overlay.netns.codec import KernelAddress, KernelLink, KernelRoute, Snapshot
+from overlay.netns.codec import KernelAddress, KernelLink, KernelRoute, KernelRule, Snapshot
 from overlay.netns.ports import Shell
-from overlay.netns.state import ROUTE_PROTOCOL
+from overlay.netns.state import MAIN_TABLE, ROUTE_PROTOCOL, Rule
 from overlay.ports import DeviceRef, Secret
 
 WIPE = '{"nftables": [{"flush": {"ruleset": null}}]}'
@@ -42,6 +42,7 @@ _GLOBAL_SYSCTLS = {
 }
 _LINK_SYSCTLS = {
     "net/ipv4/conf/{}/send_redirects": "1",
+    "net/ipv4/conf/{}/rp_filter": "0",
     "net/ipv6/conf/{}/accept_ra": "1",
     "net/ipv6/conf/{}/accept_redirects": "1",
     "net/ipv6/conf/{}/accept_dad": "1",
@@ -75,6 +76,7 @@ class FakeLink:
 class FakeNetns:
     links: dict[str, FakeLink] = field(default_factory=dict)
     routes: list[KernelRoute] = field(default_factory=list)
+    rules: list[Rule] = field(default_factory=list)
     sysctls: dict[str, str] = field(default_factory=lambda: dict(_GLOBAL_SYSCTLS))
     ruleset: str | None = None
 
@@ -144,6 +146,7 @@ class FakeKernel:
                 for address in link.addresses
             ),
             tuple(it.routes),
+            tuple(KernelRule(rule, ROUTE_PROTOCOL) for rule in it.rules),
         )
 
     def _told(self, netns: FakeNetns, link: FakeLink) -> KernelLink:
@@ -230,19 +233,37 @@ class FakeKernel:
         it.addresses = [known for known in it.addresses if known != address]
 
     async def add_route(
-        self, netns: str, prefix: Prefix, link: str, *, gateway: Address | None = None
+        self,
+        netns: str,
+        prefix: Prefix,
+        link: str,
+        *,
+        gateway: Address | None = None,
+        table: int = MAIN_TABLE,
     ) -> None:
         it = self._machine.link(netns, link)
         if not it.up:
             raise Unavailable("Network is down")
-        route = KernelRoute(prefix, it.index, ROUTE_PROTOCOL, gateway)
+        route = KernelRoute(prefix, it.index, ROUTE_PROTOCOL, gateway, table)
         routes = self._machine.netns(netns).routes
         if route not in routes:
             routes.append(route)
 
-    async def delete_route(self, netns: str, prefix: Prefix, link: str) -> None:
+    async def delete_route(
+        self, netns: str, prefix: Prefix, link: str, *, table: int = MAIN_TABLE
+    ) -> None:
         it, index = self._machine.netns(netns), self._machine.link(netns, link).index
-        it.routes = [r for r in it.routes if (r.prefix, r.link) != (prefix, index)]
+        gone = (prefix, index, table)
+        it.routes = [r for r in it.routes if (r.prefix, r.link, r.table) != gone]
+
+    async def add_rule(self, netns: str, rule: Rule) -> None:
+        rules = self._machine.netns(netns).rules
+        if rule not in rules:
+            rules.append(rule)
+
+    async def delete_rule(self, netns: str, rule: Rule) -> None:
+        it = self._machine.netns(netns)
+        it.rules = [known for known in it.rules if known != rule]
 
     def read_sysctls(self, netns: str, keys: Iterable[str]) -> dict[str, str]:
         known = self._machine.netns(netns).sysctls

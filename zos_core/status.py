@@ -199,6 +199,7 @@ class WayOutStatus(msgspec.Struct, frozen=True):
     since_s: int
     reason: str  # of the last change
     failed: tuple[str, ...] = ()  # exits that were not healthy within the last minute
+    draining: str | None = None  # the exit by which older flows go on
 
 
 class NetworkStatus(msgspec.Struct, frozen=True):

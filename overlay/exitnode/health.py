@@ -52,7 +52,9 @@ class Pulses:
         exits = sorted(exits, key=lambda each: (each.order, each.node))
         self._pulses = {each.node: self._pulses.get(each.node, Pulse()) for each in exits}
         asked: list[Address] = []
-        standby = [each for each in exits if each.node != election.elected][:MAX_STANDBY]
+        others = [each for each in exits if each.node != election.elected]
+        others.sort(key=lambda each: each.node != election.draining)
+        standby = others[:MAX_STANDBY]
         for each in standby:
             pulse = self._pulses[each.node]
             if now - pulse.asked_at >= STANDBY_S:
@@ -93,7 +95,9 @@ class Pulses:
                 each.node,
                 each.order,
                 is_healthy=self._is_healthy(each.node, election, now=now),
-                is_draining=each.draining_until is not None,
+                drains_until=None
+                if each.draining_until is None
+                else now + each.draining_until - wall,
                 latency_s=self._pulses.get(each.node, Pulse()).latency_s,
             )
             for each in exits
@@ -104,6 +108,9 @@ class Pulses:
         pulse = self._pulses.get(node, Pulse())
         if node == election.elected:
             return now - max(pulse.beacon_at, election.since) < SILENT_S
+        if node == election.draining:
+            # It was not asked for itself while it was in use.
+            return now - max(pulse.gateway_at, election.since) < STANDBY_SILENT_S
         return now - pulse.gateway_at < STANDBY_SILENT_S
 
 

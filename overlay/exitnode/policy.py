@@ -23,7 +23,7 @@ class Contender(msgspec.Struct, frozen=True, gc=False):
     node: NodeId
     order: int
     is_healthy: bool
-    is_draining: bool = False
+    drains_until: float | None = None  # monotonic; None: it does not
     latency_s: float | None = None  # None: not known yet
 
 
@@ -34,6 +34,8 @@ class Election(msgspec.Struct, frozen=True):
     since: float = 0.0
     reason: str = ""
     failed_at: Mapping[NodeId, float] = MappingProxyType({})
+    draining: NodeId | None = None  # keeps what began at it, until then
+    draining_until: float = 0.0
 
 
 def elect(election: Election, contenders: Iterable[Contender], *, now: float) -> Election:
@@ -42,11 +44,38 @@ def elect(election: Election, contenders: Iterable[Contender], *, now: float) ->
     failed_at = _failures(election, known, now=now)
     current = known.get(election.elected) if election.elected is not None else None
     chosen, reason = _choose(current, known, failed_at, now=now)
-    if chosen == election.elected and failed_at == election.failed_at:
-        return election
+    draining, until = _draining(election, current, known, chosen, now=now)
+    looked = msgspec.structs.replace(
+        election, failed_at=failed_at, draining=draining, draining_until=until
+    )
     if chosen == election.elected:
-        return msgspec.structs.replace(election, failed_at=failed_at)
-    return Election(chosen, now, _reason(election, current, reason), failed_at)
+        return election if looked == election else looked
+    because = _reason(election, current, reason)
+    return msgspec.structs.replace(looked, elected=chosen, since=now, reason=because)
+
+
+def _draining(
+    election: Election,
+    current: Contender | None,
+    known: Mapping[NodeId, Contender],
+    chosen: NodeId | None,
+    *,
+    now: float,
+) -> tuple[NodeId | None, float]:
+    """Where flows go on that began at an exit that was left because it drains, and how long.
+
+    There is one at a time. What the exit said last holds, also when it drains no more: its flows
+    would end, and nobody wants that.
+    """
+    kept = known.get(election.draining) if election.draining is not None else None
+    until = election.draining_until
+    if current is not None and current.node != chosen and current.drains_until is not None:
+        kept = current
+    if kept is not None and kept.drains_until is not None:
+        until = kept.drains_until
+    if kept is None or chosen in (None, kept.node) or not kept.is_healthy or until <= now:
+        return None, 0.0
+    return kept.node, until
 
 
 def _failures(
@@ -72,14 +101,14 @@ def _choose(
     *,
     now: float,
 ) -> tuple[NodeId | None, str]:
-    if current is not None and current.is_healthy and not current.is_draining:
+    if current is not None and current.is_healthy and current.drains_until is None:
         return current.node, ""
     others = [
         contender
         for contender in known.values()
         if contender is not current
         and contender.is_healthy
-        and not contender.is_draining
+        and contender.drains_until is None
         and now - failed_at.get(contender.node, -STEADY_S) >= STEADY_S
     ]
     if others:
@@ -88,7 +117,7 @@ def _choose(
         return current.node, ""
     # Nothing leaves now, so there is nothing to be steady about; and nobody may have been heard of
     # yet: somebody has to be tried, for an exit proves itself by being used.
-    willing = [contender for contender in known.values() if not contender.is_draining]
+    willing = [contender for contender in known.values() if contender.drains_until is None]
     if not willing:
         return None, "no exit is there"
     healthy = [contender for contender in willing if contender.is_healthy]

@@ -15,7 +15,7 @@ from overlay.netns import changes
 from overlay.netns.attach import attach
 from overlay.netns.observe import device_ref
 from overlay.netns.ports import Shell
-from overlay.netns.state import WG_LINK
+from overlay.netns.state import birth_link
 from overlay.netns.waiting import in_thread, side_by_side
 from overlay.ports import DeviceRef, Secret
 
@@ -51,12 +51,17 @@ def split_birth(
     return plan[:born], plan[born:moved], plan[moved:]
 
 
+def _peers_link(change: changes.Change) -> str | None:
+    """The device whose peers the change is about; None when it is about something else."""
+    return change.link if isinstance(change, PeerChange) else None
+
+
 class _Writer:
     def __init__(self, shell: Shell, netns: str, private_key: Secret | None) -> None:
         self._shell = shell
         self._name = netns
         self._private_key = private_key
-        self._is_born = False  # between CreateDevice and MoveDevice
+        self._born: set[str] = set()  # between CreateDevice and MoveDevice
 
     @property
     def _path(self) -> str:
@@ -64,22 +69,23 @@ class _Writer:
             raise Unavailable(f"netns {self._name} is gone")
         return path
 
-    @property
-    def _device(self) -> DeviceRef:
-        return device_ref(self._name, None if self._is_born else self._path)
+    def _device(self, link: str) -> DeviceRef:
+        is_born = birth_link(self._name, link) in self._born
+        return device_ref(self._name, None if is_born else self._path, link)
 
     async def write_all(self, plan: Iterable[changes.Change]) -> None:
-        for is_peer, batch in groupby(plan, key=lambda change: isinstance(change, PeerChange)):
-            if is_peer:
-                await self.write_peers([each for each in batch if isinstance(each, PeerChange)])
+        for link, batch in groupby(plan, key=_peers_link):
+            if link is not None:
+                peers = [each for each in batch if isinstance(each, PeerChange)]
+                await self.write_peers(link, peers)
                 continue
             for change in batch:
                 await self.write(change)
 
-    async def write_peers(self, batch: Sequence[PeerChange]) -> None:
+    async def write_peers(self, link: str, batch: Sequence[PeerChange]) -> None:
         """One transaction as far as the back end has such a thing: first drop, then put."""
         await self._shell.wireguard.write(
-            self._device,
+            self._device(link),
             drop=[change.public_key for change in batch if isinstance(change, changes.DropPeer)],
             put=[change.peer for change in batch if isinstance(change, changes.PutPeer)],
         )
@@ -105,26 +111,30 @@ class _Writer:
         await self._shell.kernel.delete_link(None, change.birth_name)
         await self._shell.wireguard.retire(change.birth_name)
         await self._shell.wireguard.create(change.birth_name)
-        self._is_born = True
+        self._born.add(change.birth_name)
 
     @write.register
     async def _(self, change: changes.DropNewborn) -> None:
         await self._shell.kernel.delete_link(None, change.birth_name)
 
     @write.register
-    async def _(self, _change: changes.SetKey) -> None:
+    async def _(self, change: changes.SetKey) -> None:
         if self._private_key is None:
             raise Rejected("the plan sets a private key and none was given")
-        await self._shell.wireguard.write(self._device, private_key=self._private_key)
+        device = self._device(change.link)
+        await self._shell.wireguard.write(device, private_key=self._private_key)
 
     @write.register
     async def _(self, change: changes.SetListenPort) -> None:
-        await self._shell.wireguard.write(self._device, listen_port=change.listen_port)
+        device = self._device(change.link)
+        await self._shell.wireguard.write(device, listen_port=change.listen_port)
 
     @write.register
     async def _(self, change: changes.MoveDevice) -> None:
-        await self._shell.kernel.move_link(change.birth_name, netns=self._path, new_name=WG_LINK)
-        self._is_born = False
+        await self._shell.kernel.move_link(
+            change.birth_name, netns=self._path, new_name=change.link
+        )
+        self._born.discard(change.birth_name)
 
     @write.register
     async def _(self, change: changes.CreateBridge) -> None:
@@ -158,11 +168,21 @@ class _Writer:
 
     @write.register
     async def _(self, change: changes.AddRoute) -> None:
-        await self._shell.kernel.add_route(self._path, change.route.prefix, change.route.link)
+        it = change.route
+        await self._shell.kernel.add_route(self._path, it.prefix, it.link, table=it.table)
 
     @write.register
     async def _(self, change: changes.DeleteRoute) -> None:
-        await self._shell.kernel.delete_route(self._path, change.route.prefix, change.route.link)
+        it = change.route
+        await self._shell.kernel.delete_route(self._path, it.prefix, it.link, table=it.table)
+
+    @write.register
+    async def _(self, change: changes.AddRule) -> None:
+        await self._shell.kernel.add_rule(self._path, change.rule)
+
+    @write.register
+    async def _(self, change: changes.DeleteRule) -> None:
+        await self._shell.kernel.delete_rule(self._path, change.rule)
 
     @write.register
     async def _(self, change: changes.Attach) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from overlay.model import InterfaceAddress, WgPeer, WgPublicKey
-from overlay.netns.state import Attachment, Route
+from overlay.netns.state import MAIN_TABLE, WG_LINK, Attachment, Route, Rule
 
 
 class CreateNetns(msgspec.Struct, frozen=True, tag=True):
@@ -69,27 +69,30 @@ class SetKey(msgspec.Struct, frozen=True, tag=True):
     """Before the peers: WireGuard drops a peer that has the device's own key."""
 
     public_key: WgPublicKey
+    link: str = WG_LINK
 
     def describe(self) -> str:
-        return f"~ key of wg0: {short(self.public_key)}"
+        return f"~ key of {self.link}: {short(self.public_key)}"
 
 
 class SetListenPort(msgspec.Struct, frozen=True, tag=True):
     """Before the device is up, so that it never listens anywhere else."""
 
     listen_port: int
+    link: str = WG_LINK
 
     def describe(self) -> str:
-        return f"~ listen port of wg0: {self.listen_port}"
+        return f"~ listen port of {self.link}: {self.listen_port}"
 
 
 class DropPeer(msgspec.Struct, frozen=True, tag=True):
     """Before any peer is put: its allowed IPs may be meant for another."""
 
     public_key: WgPublicKey
+    link: str = WG_LINK
 
     def describe(self) -> str:
-        return f"- peer {short(self.public_key)} via wg0"
+        return f"- peer {short(self.public_key)} via {self.link}"
 
 
 class PutPeer(msgspec.Struct, frozen=True, tag=True):
@@ -101,13 +104,14 @@ class PutPeer(msgspec.Struct, frozen=True, tag=True):
 
     peer: WgPeer
     known: bool  # the device has it already
+    link: str = WG_LINK
 
     def describe(self) -> str:
         endpoint = f" endpoint {self.peer.endpoint}" if self.peer.endpoint else ""
         keepalive = f" keepalive {self.peer.keepalive_s} s" if self.peer.keepalive_s else ""
         allowed = ", ".join(self.peer.allowed_ips) or "nothing"
         sign, key = "~" if self.known else "+", short(self.peer.public_key)
-        return f"{sign} peer {key} allowed {allowed}{endpoint}{keepalive} via wg0"
+        return f"{sign} peer {key} allowed {allowed}{endpoint}{keepalive} via {self.link}"
 
 
 class MoveDevice(msgspec.Struct, frozen=True, tag=True):
@@ -115,9 +119,10 @@ class MoveDevice(msgspec.Struct, frozen=True, tag=True):
 
     birth_name: str
     netns: str
+    link: str = WG_LINK
 
     def describe(self) -> str:
-        return f"~ link {self.birth_name} moves to {self.netns} as wg0"
+        return f"~ link {self.birth_name} moves to {self.netns} as {self.link}"
 
 
 class CreateBridge(msgspec.Struct, frozen=True, tag=True):
@@ -185,14 +190,32 @@ class AddRoute(msgspec.Struct, frozen=True, tag=True):
     route: Route
 
     def describe(self) -> str:
-        return f"+ route {self.route.prefix} via {self.route.link}"
+        return f"+ {_route(self.route)}"
 
 
 class DeleteRoute(msgspec.Struct, frozen=True, tag=True):
     route: Route
 
     def describe(self) -> str:
-        return f"- route {self.route.prefix} via {self.route.link}"
+        return f"- {_route(self.route)}"
+
+
+class AddRule(msgspec.Struct, frozen=True, tag=True):
+    """When all that it leads to is there, and before the peer leaves the device it was on."""
+
+    rule: Rule
+
+    def describe(self) -> str:
+        return f"+ {_rule(self.rule)}"
+
+
+class DeleteRule(msgspec.Struct, frozen=True, tag=True):
+    """Before the routes of its table."""
+
+    rule: Rule
+
+    def describe(self) -> str:
+        return f"- {_rule(self.rule)}"
 
 
 class Attach(msgspec.Struct, frozen=True, tag=True):
@@ -242,10 +265,21 @@ Change = (
     | DeleteAddress
     | AddRoute
     | DeleteRoute
+    | AddRule
+    | DeleteRule
     | Attach
     | RetireDevice
     | RemoveNetns
 )
+
+
+def _route(route: Route) -> str:
+    table = f" in table {route.table}" if route.table != MAIN_TABLE else ""
+    return f"route {route.prefix} via {route.link}{table}"
+
+
+def _rule(rule: Rule) -> str:
+    return f"rule IPv{rule.family}: mark {rule.mark} to table {rule.table}"
 
 
 def short(key: WgPublicKey) -> str:

@@ -14,9 +14,13 @@ import msgspec
 
 from overlay.model import Address, InterfaceAddress, Prefix
 from overlay.netns.state import (
+    ALL_BITS,
     BRIDGE_LINK,
+    DRAIN_LINK,
+    DRAIN_TABLE,
     EXIT_LINK,
     LOOPBACK_LINK,
+    MAIN_TABLE,
     PORT_PREFIX,
     ROUTE_PROTOCOL,
     WG_LINK,
@@ -24,11 +28,11 @@ from overlay.netns.state import (
     Link,
     LinkKind,
     Route,
+    Rule,
 )
 
 _IFF_UP = 1  # linux/if.h
-_AF_INET6 = 10
-_RT_TABLE_MAIN = 254  # linux/rtnetlink.h
+_AF_INET, _AF_INET6 = 2, 10
 _RTN_UNICAST = 1
 _SCOPE_LINK = 253
 _PORT_NAME = re.compile(rf"{PORT_PREFIX}[0-9]{{1,3}}")
@@ -61,12 +65,20 @@ class KernelAddress(msgspec.Struct, frozen=True):
 
 
 class KernelRoute(msgspec.Struct, frozen=True):
-    """A unicast route in the main table."""
+    """A unicast route in the main table, or in the one of the exit that drains."""
 
     prefix: Prefix
     link: int  # index
     protocol: int
     gateway: Address | None = None
+    table: int = MAIN_TABLE
+
+
+class KernelRule(msgspec.Struct, frozen=True):
+    """A routing rule, as far as ours say something."""
+
+    rule: Rule
+    protocol: int
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -75,6 +87,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     links: tuple[KernelLink, ...]
     addresses: tuple[KernelAddress, ...]
     routes: tuple[KernelRoute, ...]
+    rules: tuple[KernelRule, ...] = ()
 
     def link(self, name: str) -> KernelLink | None:
         return next((link for link in self.links if link.name == name), None)
@@ -111,14 +124,29 @@ def parse_address(message: Any) -> KernelAddress:
 
 
 def parse_route(message: Any) -> KernelRoute | None:
-    """From an RTM_NEWROUTE message; None when it is no unicast route by one link in main."""
-    if message["type"] != _RTN_UNICAST or message.get("table") != _RT_TABLE_MAIN:
+    """From an RTM_NEWROUTE message; None: no unicast route by one link in a table of ours."""
+    table = message.get("table")
+    if message["type"] != _RTN_UNICAST or table not in (MAIN_TABLE, DRAIN_TABLE):
         return None
     if (link := message.get("oif")) is None:
         return None
     anywhere = "::" if message["family"] == _AF_INET6 else "0.0.0.0"
     prefix = Prefix(f"{message.get('dst') or anywhere}/{message['dst_len']}")
-    return KernelRoute(prefix, link, message["proto"], message.get("gateway") or None)
+    return KernelRoute(prefix, link, message["proto"], message.get("gateway") or None, table)
+
+
+def parse_rule(message: Any) -> KernelRule | None:
+    """From an RTM_NEWRULE message; None when it is about neither IPv4 nor IPv6."""
+    if message["family"] not in (_AF_INET, _AF_INET6):
+        return None
+    rule = Rule(
+        family=6 if message["family"] == _AF_INET6 else 4,
+        mark=message.get("fwmark") or 0,
+        table=message.get("table") or 0,
+        priority=message.get("priority") or 0,
+        mask=message.get("fwmask", ALL_BITS),
+    )
+    return KernelRule(rule, message.get("protocol") or 0)
 
 
 def owned_links(snapshot: Snapshot) -> dict[str, Link]:
@@ -148,10 +176,14 @@ def foreign_links(snapshot: Snapshot) -> frozenset[str]:
 def owned_routes(snapshot: Snapshot) -> frozenset[Route]:
     names = {link.index: link.name for link in snapshot.links}
     return frozenset(
-        Route(route.prefix, names[route.link])
+        Route(route.prefix, names[route.link], route.table)
         for route in snapshot.routes
         if route.protocol == ROUTE_PROTOCOL and names.get(route.link, EXIT_LINK) != EXIT_LINK
     )
+
+
+def owned_rules(snapshot: Snapshot) -> frozenset[Rule]:
+    return frozenset(each.rule for each in snapshot.rules if each.protocol == ROUTE_PROTOCOL)
 
 
 def joined_workload(
@@ -195,7 +227,7 @@ def _is_owned(name: str) -> bool:
     return name in _OWNED_NAMES or _PORT_NAME.fullmatch(name) is not None
 
 
-_OWNED_NAMES = frozenset((LOOPBACK_LINK, WG_LINK, BRIDGE_LINK))
+_OWNED_NAMES = frozenset((LOOPBACK_LINK, WG_LINK, DRAIN_LINK, BRIDGE_LINK))
 
 
 def _kind(link: KernelLink) -> LinkKind:

@@ -17,11 +17,10 @@ from overlay.netns.observe import Observation, observe
 from overlay.netns.plan import plan, plan_peer_delta
 from overlay.netns.ports import Shell
 from overlay.netns.state import (
-    BIRTH_PREFIX,
-    NETNS_PREFIX,
     Firewall,
     Resource,
     absent_resource,
+    netns_of_birth,
 )
 from overlay.netns.waiting import in_thread
 from overlay.ports import Clock, Secret
@@ -92,10 +91,15 @@ class Configurator:
         )
 
     async def apply_peers(
-        self, netns: str, *, put: Iterable[WgPeer] = (), drop: Iterable[WgPublicKey] = ()
+        self,
+        netns: str,
+        *,
+        put: Iterable[WgPeer] = (),
+        drop: Iterable[WgPublicKey] = (),
+        draining: WgPublicKey | None = None,
     ) -> tuple[Change, ...]:
         """Write these peers without looking at the others; see `plan_peer_delta`."""
-        made = plan_peer_delta(put=put, drop=drop)
+        made = plan_peer_delta(put=put, drop=drop, draining=draining)
         async with self._turns[netns]:
             await apply(made, self._shell, netns=netns)
         return made
@@ -111,11 +115,7 @@ class Configurator:
     async def list_owned(self) -> tuple[str, ...]:
         """Tenant netns of which there is anything, even if only a link that was just born."""
         underlay = await self._shell.kernel.read(None)
-        newborn = {
-            NETNS_PREFIX + link.name.removeprefix(BIRTH_PREFIX)
-            for link in underlay.links
-            if link.name.startswith(BIRTH_PREFIX)
-        }
+        newborn = {netns for link in underlay.links if (netns := netns_of_birth(link.name))}
         return tuple(sorted(newborn.union(self._shell.pins.names())))
 
     async def _difference(self, desired: Resource) -> tuple[Observation, tuple[Change, ...]]:

@@ -7,6 +7,7 @@ it was given. What is refused is counted by name, so that a person can be told w
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -25,10 +26,12 @@ from overlay.netns.nftjson import (
     concat,
     counter,
     goto,
+    mark_chain,
     meta,
     one_of,
     payload,
     prefix,
+    put,
     refuse,
     rules,
     source_nat_chain,
@@ -36,7 +39,14 @@ from overlay.netns.nftjson import (
     verdicts,
     when,
 )
-from overlay.netns.state import BRIDGE_LINK, EXIT_LINK, LOOPBACK_LINK, WG_LINK, Attachment
+from overlay.netns.state import (
+    BRIDGE_LINK,
+    DRAIN_LINK,
+    EXIT_LINK,
+    LOOPBACK_LINK,
+    WG_LINK,
+    Attachment,
+)
 
 FAMILY = "inet"
 # Discard (RFC 863): a new peer is poked there to start a handshake; it expects no answer.
@@ -58,21 +68,29 @@ def ruleset(
     devices: Iterable[Prefix],
     is_exit: bool = False,
     has_exits: bool = False,
+    way_out: int = 0,
 ) -> str:
     """JSON of both tables, complete.
 
     `devices` are the subnets of access devices behind this node: the only ones between which and
     other nodes a packet may go in and out by WireGuard. `is_exit`: members may send by way of this
     node to where its egress netns leads. `has_exits`: what is here may send to anywhere by way of
-    a peer, and is answered.
+    a peer, and is answered; `way_out` is the mark of flows that begin to do so.
     """
-    inet = _inet_table(nr, tuple(sorted(devices)), is_exit=is_exit, has_exits=has_exits)
+    inet = _inet_table(
+        nr, tuple(sorted(devices)), is_exit=is_exit, has_exits=has_exits, way_out=way_out
+    )
     tables = (inet, antispoof.bridge_table(attachments))
     return msgspec.json.encode({"nftables": [cmd for t in tables for cmd in t]}).decode()
 
 
 def _inet_table(
-    nr: NetworkResource, devices: Sequence[Prefix], *, is_exit: bool, has_exits: bool
+    nr: NetworkResource,
+    devices: Sequence[Prefix],
+    *,
+    is_exit: bool,
+    has_exits: bool,
+    way_out: int,
 ) -> list[Command]:
     chains: dict[str, Iterable[Rule]] = {
         "by_policy": _policy(nr, devices),
@@ -89,14 +107,16 @@ def _inet_table(
         base_chain(FAMILY, "forward", hook="forward", priority=0),
         base_chain(FAMILY, "input", hook="input", priority=0),
         *([source_nat_chain(FAMILY, "source_nat")] if is_exit else []),
+        *([mark_chain(FAMILY, "mark_flows")] if has_exits else []),
         *(cmd for name, lines in chains.items() for cmd in rules(FAMILY, name, lines)),
-        *rules(FAMILY, "forward", _forward(is_exit=is_exit)),
+        *rules(FAMILY, "forward", _forward(is_exit=is_exit, has_exits=has_exits)),
         *rules(FAMILY, "input", _input(nr, is_exit=is_exit)),
         *(rules(FAMILY, "source_nat", _source_nat()) if is_exit else []),
+        *(rules(FAMILY, "mark_flows", _mark_flows(nr, way_out)) if has_exits else []),
     ]
 
 
-def _forward(*, is_exit: bool) -> Iterable[Rule]:
+def _forward(*, is_exit: bool, has_exits: bool) -> Iterable[Rule]:
     # Frames between two ports of the bridge come by here where br_netfilter is on. Policy speaks
     # of network resources, not of workloads inside one.
     yield [_from(BRIDGE_LINK), _to(BRIDGE_LINK), ACCEPT]
@@ -110,11 +130,10 @@ def _forward(*, is_exit: bool) -> Iterable[Rule]:
         },
     ]
     yield from _tracked()
-    ways = {
-        (WG_LINK, BRIDGE_LINK): goto("overlay_in"),
-        (BRIDGE_LINK, WG_LINK): goto("workload_out"),
-        (WG_LINK, WG_LINK): goto("overlay_transit"),
-    }
+    devices = (WG_LINK, DRAIN_LINK) if has_exits else (WG_LINK,)
+    ways = {(each, BRIDGE_LINK): goto("overlay_in") for each in devices}
+    ways |= {(BRIDGE_LINK, each): goto("workload_out") for each in devices}
+    ways |= {(one, other): goto("overlay_transit") for one, other in product(devices, devices)}
     if is_exit:
         ways |= {(link, EXIT_LINK): goto("way_out") for link in (WG_LINK, BRIDGE_LINK)}
     yield [verdicts(concat(meta("iifname"), meta("oifname")), ways)]
@@ -179,6 +198,18 @@ def _way_out(nr: NetworkResource) -> Iterable[Rule]:
 def _source_nat() -> Iterable[Rule]:
     # Tenants may have the same addresses; the leg has one of its own (decision 0009).
     yield [_to(EXIT_LINK), {"masquerade": {"flags": "fully-random"}}]
+
+
+def _mark_flows(nr: NetworkResource, way_out: int) -> Iterable[Rule]:
+    """Each flow that leaves the network has the mark of the exit that it began at (EXIT-060).
+
+    One that nobody has answered yet begins still. Answers are routed by where they go to.
+    """
+    ct_mark = {"ct": {"key": "mark"}}
+    is_new = when({"ct": {"key": "state"}}, "new", op="in")
+    for whole in (nr.range_v4, nr.range_v6) if way_out else ():
+        yield [is_new, _within("daddr", [whole], op="!="), put(ct_mark, way_out)]
+    yield [when({"ct": {"key": "direction"}}, "original"), put(meta("mark"), ct_mark)]
 
 
 def _policy(nr: NetworkResource, devices: Sequence[Prefix]) -> Iterable[Rule]:

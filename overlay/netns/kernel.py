@@ -24,9 +24,9 @@ from pyroute2.netlink.exceptions import NetlinkError
 from overlay.errors import Unavailable
 from overlay.model import Address, InterfaceAddress, Prefix
 from overlay.netns import rtnl
-from overlay.netns.codec import Snapshot, parse_address, parse_link, parse_route
+from overlay.netns.codec import Snapshot, parse_address, parse_link, parse_route, parse_rule
 from overlay.netns.namespaces import PIN_DIR, hop, open_socket
-from overlay.netns.state import NETNS_PREFIX, ROUTE_PROTOCOL
+from overlay.netns.state import MAIN_TABLE, NETNS_PREFIX, ROUTE_PROTOCOL, Rule
 from overlay.netns.waiting import in_thread
 
 MAX_SOCKETS = 64  # kept open; each is 2 file descriptors and 40 KiB
@@ -86,12 +86,14 @@ class Rtnetlink:
                 links = [*map(rtnl.decode_link, _list(channel, rtnl.GET_LINKS))]
                 addresses = [*map(rtnl.decode_address, _list(channel, rtnl.GET_ADDRESSES))]
                 routes = [*map(rtnl.decode_route, _list(channel, rtnl.GET_ROUTES))]
+                rules = [*map(rtnl.decode_rule, _list(channel, rtnl.GET_RULES))]
         except OSError as exc:
             raise Unavailable(f"the kernel lists nothing: {exc.strerror}") from exc
         return Snapshot(
             tuple(map(parse_link, links)),
             tuple(map(parse_address, addresses)),
             tuple(route for route in map(parse_route, routes) if route is not None),
+            tuple(rule for rule in map(parse_rule, rules) if rule is not None),
         )
 
     def has_link(self, netns: str | None, name: str) -> bool:
@@ -178,23 +180,39 @@ class Rtnetlink:
             await _tried(ipr.addr("del", **_address(address), index=index), ignore=_GONE)
 
     async def add_route(
-        self, netns: str, prefix: Prefix, link: str, *, gateway: Address | None = None
+        self,
+        netns: str,
+        prefix: Prefix,
+        link: str,
+        *,
+        gateway: Address | None = None,
+        table: int = MAIN_TABLE,
     ) -> None:
         async with self._socket(netns) as ipr:
             index = _index(netns, link)
-            route = _route(prefix, index)
+            route = _route(prefix, index, table)
             if gateway is not None:
                 # Different for each link: IPv6 would make one multipath route of equal ones.
                 route |= {"gateway": gateway, "priority": GATEWAY_METRIC + index}
             # Appended, not replaced: a stale route goes afterwards, and only when it is owned.
             await _tried(ipr.route("append", **route), ignore=_ALREADY)
 
-    async def delete_route(self, netns: str, prefix: Prefix, link: str) -> None:
+    async def delete_route(
+        self, netns: str, prefix: Prefix, link: str, *, table: int = MAIN_TABLE
+    ) -> None:
         if (index := _find(netns, link)) is None:
             return
         async with self._socket(netns) as ipr:
-            route = _route(prefix, index)
+            route = _route(prefix, index, table)
             await _tried(ipr.route("del", **route, scope=_SCOPE_NOWHERE), ignore=_GONE)
+
+    async def add_rule(self, netns: str, rule: Rule) -> None:
+        async with self._socket(netns) as ipr:
+            await _tried(ipr.rule("add", **_rule(rule)), ignore=_ALREADY)
+
+    async def delete_rule(self, netns: str, rule: Rule) -> None:
+        async with self._socket(netns) as ipr:
+            await _tried(ipr.rule("del", **_rule(rule)), ignore=_GONE)
 
     def read_sysctls(self, netns: str, keys: Iterable[str]) -> dict[str, str]:
         found = {}
@@ -319,6 +337,23 @@ def _address(address: InterfaceAddress) -> dict[str, Any]:
     return {"address": text, "prefixlen": int(length)}
 
 
-def _route(prefix: Prefix, index: int) -> dict[str, Any]:
+def _route(prefix: Prefix, index: int, table: int) -> dict[str, Any]:
     family = socket.AF_INET6 if ":" in prefix else socket.AF_INET
-    return {"dst": prefix, "oif": index, "proto": ROUTE_PROTOCOL, "family": family}
+    return {
+        "dst": prefix,
+        "oif": index,
+        "proto": ROUTE_PROTOCOL,
+        "family": family,
+        "table": table,
+    }
+
+
+def _rule(rule: Rule) -> dict[str, Any]:
+    return {
+        "family": socket.AF_INET6 if rule.family == 6 else socket.AF_INET,
+        "fwmark": rule.mark,
+        "fwmask": rule.mask,
+        "table": rule.table,
+        "priority": rule.priority,
+        "protocol": ROUTE_PROTOCOL,
+    }

@@ -37,6 +37,12 @@ def base_chain(
     return {"add": {"chain": {"family": family, "table": TABLE, "name": name, **where}}}
 
 
+def mark_chain(family: str, name: str) -> Command:
+    """Before packets are routed, after conntrack has found what they belong to."""
+    where = {"type": "filter", "hook": "prerouting", "prio": -150, "policy": "accept"}
+    return {"add": {"chain": {"family": family, "table": TABLE, "name": name, **where}}}
+
+
 def source_nat_chain(family: str, name: str) -> Command:
     """Rules in it see the first packet of a connection only."""
     where = {"type": "nat", "hook": "postrouting", "prio": 100, "policy": "accept"}
@@ -66,6 +72,10 @@ def when(left: Any, right: Any, *, op: str = "==") -> Statement:
 def one_of(values: Sequence[Any]) -> Any:
     """A single value, or an anonymous set of several."""
     return values[0] if len(values) == 1 else {"set": list(values)}
+
+
+def put(key: Any, value: Any) -> Statement:
+    return {"mangle": {"key": key, "value": value}}
 
 
 def meta(key: str) -> Statement:

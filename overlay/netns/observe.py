@@ -8,9 +8,11 @@ import msgspec
 
 from overlay.errors import Unavailable
 from overlay.netns.attach import read_attachment
-from overlay.netns.codec import Snapshot, foreign_links, owned_links, owned_routes
+from overlay.netns.codec import Snapshot, foreign_links, owned_links, owned_routes, owned_rules
 from overlay.netns.ports import Shell
 from overlay.netns.state import (
+    BIRTH_PREFIXES,
+    DRAIN_LINK,
     WG_LINK,
     Attachment,
     Firewall,
@@ -37,21 +39,27 @@ async def observe(
     attachments: Iterable[Attachment] = (),
 ) -> Observation:
     """What is in the tenant netns `name`: of sysctls and workloads, those that are asked for."""
-    newborn = shell.kernel.has_link(None, birth_link(name))
+    births = (birth_link(name, link) for link in BIRTH_PREFIXES)
+    newborn = frozenset(birth for birth in births if shell.kernel.has_link(None, birth))
     path = shell.pins.path(name)
     if path is None:
         return Observation(msgspec.structs.replace(absent_resource(name), newborn=newborn))
     snapshot = await shell.kernel.read(path)
     links = owned_links(snapshot)
     found, unreachable = await _read_attachments(shell, attachments, snapshot)
-    device = await shell.wireguard.read(device_ref(name, path)) if WG_LINK in links else None
+    device, drain = [
+        await shell.wireguard.read(device_ref(name, path, link)) if link in links else None
+        for link in (WG_LINK, DRAIN_LINK)
+    ]
     actual = Resource(
         netns=name,
         present=shell.pins.is_pinned(name),
         newborn=newborn,
         device=device,
+        drain=drain,
         links=links,
         routes=owned_routes(snapshot),
+        rules=owned_rules(snapshot),
         sysctls=shell.kernel.read_sysctls(path, sysctls),
         firewall=await _read_firewall(shell, path),
         attachments=found,
@@ -60,9 +68,9 @@ async def observe(
     return Observation(actual, unreachable)
 
 
-def device_ref(name: str, path: str | None) -> DeviceRef:
-    """Where the WireGuard device of a tenant netns is; with no path, still where it was born."""
-    return DeviceRef(birth_name=birth_link(name), netns=path, link=WG_LINK)
+def device_ref(name: str, path: str | None, link: str = WG_LINK) -> DeviceRef:
+    """Where a WireGuard device of a tenant netns is; with no path, still where it was born."""
+    return DeviceRef(birth_name=birth_link(name, link), netns=path, link=link)
 
 
 async def _read_attachments(

@@ -16,6 +16,7 @@ from overlay.model import Endpoint, Prefix, WgDevice, WgPeer, WgPublicKey
 from overlay.netns.changes import (
     AddAddress,
     AddRoute,
+    AddRule,
     Attach,
     Change,
     CreateBridge,
@@ -24,6 +25,7 @@ from overlay.netns.changes import (
     DeleteAddress,
     DeleteLink,
     DeleteRoute,
+    DeleteRule,
     DropNewborn,
     DropPeer,
     LoadFirewall,
@@ -39,6 +41,7 @@ from overlay.netns.changes import (
 )
 from overlay.netns.state import (
     BRIDGE_LINK,
+    DRAIN_LINK,
     WG_LINK,
     Attachment,
     Link,
@@ -61,38 +64,47 @@ def plan(*, desired: Resource, actual: Resource, now: int) -> tuple[Change, ...]
     """
     if not desired.present:
         return tuple(_teardown(actual))
-    if desired.device is not None:
-        refuse_overlap(desired.device.peers.values())
+    for device in (desired.device, desired.drain):
+        refuse_overlap(device.peers.values() if device is not None else ())
     misfits = _misfits(desired, actual)
     rest = _without_links(actual, misfits)
     return (
         *(() if actual.present else (CreateNetns(desired.netns),)),
         *_firewall(desired, rest),
         *map(DeleteLink, sorted(misfits)),
-        *_device(desired, rest, now=now),
+        *_device(desired, rest),
+        *_drain_device(desired, rest, now=now),
         *_bridge(desired, rest),
         *_link_attributes(desired, rest),
         *_sysctls(desired, rest),
         *_ups(desired, rest),
         *_missing_addresses(desired, rest),
         *map(AddRoute, sorted(desired.routes - rest.routes)),
+        *map(AddRule, sorted(desired.rules - rest.rules)),
+        *_peers(desired, rest, now=now),
         *_stale_addresses(desired, rest),
+        *map(DeleteRule, sorted(rest.rules - desired.rules)),
         *map(DeleteRoute, sorted(r for r in rest.routes - desired.routes)),
         *map(DeleteLink, sorted(rest.links.keys() - desired.links.keys())),
+        *_retired_drain(desired, rest),
         *_attachments(desired, rest),
     )
 
 
 def plan_peers(
-    *, desired: Mapping[WgPublicKey, WgPeer], actual: Mapping[WgPublicKey, WgPeer], now: int
+    *,
+    desired: Mapping[WgPublicKey, WgPeer],
+    actual: Mapping[WgPublicKey, WgPeer],
+    now: int,
+    link: str = WG_LINK,
 ) -> Iterator[Change]:
     """Drop, then shrink, then put: no prefix is given away before its holder has let go of it."""
     for key in sorted(actual.keys() - desired.keys()):
-        yield DropPeer(key)
+        yield DropPeer(key, link)
     puts = [
         put
         for key, peer in desired.items()
-        if (put := _peer_difference(peer, actual.get(key), now=now)) is not None
+        if (put := _peer_difference(peer, actual.get(key), now=now, link=link)) is not None
     ]
     puts.sort(key=lambda put: put.peer.public_key)
     gains = [put for put in puts if _gained(put, actual)]
@@ -101,14 +113,28 @@ def plan_peers(
     yield from gains
 
 
-def plan_peer_delta(*, put: Iterable[WgPeer], drop: Iterable[WgPublicKey]) -> tuple[Change, ...]:
+def plan_peer_delta(
+    *,
+    put: Iterable[WgPeer],
+    drop: Iterable[WgPublicKey],
+    draining: WgPublicKey | None = None,
+) -> tuple[Change, ...]:
     """Changes for peers of which it is known what happened to them, without looking at the rest.
 
-    The caller vouches that the allowed IPs of `put` belong to no peer outside of `drop`.
+    The caller vouches that the allowed IPs of `put` belong to no peer outside of `drop`, and that
+    there is a device for the exit that is `draining`.
     """
     peers = sorted(put, key=lambda peer: peer.public_key)
-    refuse_overlap(peers)
-    return (*map(DropPeer, sorted(drop)), *(PutPeer(peer, known=False) for peer in peers))
+    refuse_overlap(peer for peer in peers if peer.public_key != draining)
+    changes: list[Change] = [DropPeer(key, _link_of(key, draining)) for key in sorted(drop)]
+    changes += (
+        PutPeer(peer, known=False, link=_link_of(peer.public_key, draining)) for peer in peers
+    )
+    return tuple(changes)
+
+
+def _link_of(key: WgPublicKey, draining: WgPublicKey | None) -> str:
+    return DRAIN_LINK if key == draining else WG_LINK
 
 
 def refuse_overlap(peers: Iterable[WgPeer]) -> None:
@@ -132,19 +158,18 @@ _SUBNET_ENDS = (f"/{SUBNET_BITS_V4}", f"/{SUBNET_BITS_V6}")
 
 
 def _teardown(actual: Resource) -> Iterator[Change]:
-    birth_name = birth_link(actual.netns)
-    if actual.newborn:
-        yield DropNewborn(birth_name)
+    yield from map(DropNewborn, sorted(actual.newborn))
     # A process inside, or a pin that is out of reach, keeps a netns alive; without these it is an
     # island, and no workload is left with a link that leads to it.
     ports = sorted(name for name, link in actual.links.items() if link.kind is LinkKind.PORT)
-    for name in (WG_LINK, BRIDGE_LINK, *ports):
+    for name in (WG_LINK, DRAIN_LINK, BRIDGE_LINK, *ports):
         if name in actual.links:
             yield DeleteLink(name)
     # One that lost its pin while it was held is there all the same: it has at least lo.
     is_there = actual.present or bool(actual.links)
     if actual.newborn or is_there:
-        yield RetireDevice(birth_name)
+        for link in (WG_LINK, DRAIN_LINK):
+            yield RetireDevice(birth_link(actual.netns, link))
     if is_there:
         yield RemoveNetns(actual.netns)
 
@@ -156,7 +181,8 @@ def _misfits(desired: Resource, actual: Resource) -> frozenset[str]:
         for name, link in desired.links.items()
         if name in actual.links and actual.links[name].kind is not link.kind
     }
-    dead_device = {WG_LINK} if WG_LINK in actual.links and actual.device is None else set()
+    devices = {WG_LINK: actual.device, DRAIN_LINK: actual.drain}
+    dead_device = {name for name, it in devices.items() if name in actual.links and it is None}
     cut_off = {
         port
         for port, attachment in desired.attachments.items()
@@ -185,6 +211,7 @@ def _without_links(actual: Resource, gone: frozenset[str]) -> Resource:
     return msgspec.structs.replace(
         actual,
         device=None if WG_LINK in gone else actual.device,
+        drain=None if DRAIN_LINK in gone else actual.drain,
         links={
             name: msgspec.structs.replace(link, master=None) if link.master in gone else link
             for name, link in actual.links.items()
@@ -203,35 +230,70 @@ def _firewall(desired: Resource, actual: Resource) -> Iterator[Change]:
         yield LoadFirewall(desired.netns, desired.firewall.ruleset)
 
 
-def _device(desired: Resource, actual: Resource, *, now: int) -> Iterator[Change]:
+def _device(desired: Resource, actual: Resource) -> Iterator[Change]:
+    """A device that is born has its peers at once; those of one that is there come later."""
     if desired.device is None:
         return
     birth_name = birth_link(desired.netns)
-    born = actual.device is None
-    if born:
+    if actual.device is None:
         yield CreateDevice(birth_name)
-    elif actual.newborn:
+    elif birth_name in actual.newborn:
         yield DropNewborn(birth_name)
-    device = actual.device or _EMPTY_DEVICE
-    if desired.device.public_key is not None and device.public_key != desired.device.public_key:
-        yield SetKey(desired.device.public_key)
-    if device.listen_port != desired.device.listen_port:
-        yield SetListenPort(desired.device.listen_port)
-    yield from plan_peers(desired=desired.device.peers, actual=device.peers, now=now)
-    if born:
+    yield from _identity(desired.device, actual.device or _EMPTY_DEVICE, WG_LINK)
+    if actual.device is None:
+        yield from plan_peers(desired=desired.device.peers, actual={}, now=0)
         yield MoveDevice(birth_name, desired.netns)
 
 
-def _peer_difference(desired: WgPeer, actual: WgPeer | None, *, now: int) -> PutPeer | None:
+def _drain_device(desired: Resource, actual: Resource, *, now: int) -> Iterator[Change]:
+    """It has the peer before anything is routed to it, and before wg0 gives that peer up."""
+    birth_name = birth_link(desired.netns, DRAIN_LINK)
+    is_born = desired.drain is not None and actual.drain is None
+    if is_born:
+        yield CreateDevice(birth_name)
+    elif birth_name in actual.newborn:
+        yield DropNewborn(birth_name)
+    if desired.drain is None:
+        return
+    device = actual.drain or _EMPTY_DEVICE
+    yield from _identity(desired.drain, device, DRAIN_LINK)
+    yield from plan_peers(
+        desired=desired.drain.peers, actual=device.peers, now=now, link=DRAIN_LINK
+    )
+    if is_born:
+        yield MoveDevice(birth_name, desired.netns, DRAIN_LINK)
+
+
+def _identity(desired: WgDevice, actual: WgDevice, link: str) -> Iterator[Change]:
+    if desired.public_key is not None and actual.public_key != desired.public_key:
+        yield SetKey(desired.public_key, link)
+    if desired.listen_port and actual.listen_port != desired.listen_port:
+        yield SetListenPort(desired.listen_port, link)
+
+
+def _peers(desired: Resource, actual: Resource, *, now: int) -> Iterator[Change]:
+    """When flows of the exit that drains have their own way: none of them leaves by the next."""
+    if desired.device is not None and actual.device is not None:
+        yield from plan_peers(desired=desired.device.peers, actual=actual.device.peers, now=now)
+
+
+def _retired_drain(desired: Resource, actual: Resource) -> Iterator[Change]:
+    if desired.drain is None and DRAIN_LINK in actual.links:
+        yield RetireDevice(birth_link(desired.netns, DRAIN_LINK))
+
+
+def _peer_difference(
+    desired: WgPeer, actual: WgPeer | None, *, now: int, link: str
+) -> PutPeer | None:
     if actual is None:
-        return PutPeer(desired, known=False)
+        return PutPeer(desired, known=False, link=link)
     endpoint = _endpoint(desired.endpoint, actual, now=now)
     same = desired.allowed_ips == actual.allowed_ips and desired.keepalive_s == actual.keepalive_s
     if same and endpoint is None:
         return None
     if endpoint is not desired.endpoint:
         desired = msgspec.structs.replace(desired, endpoint=endpoint)
-    return PutPeer(desired, known=True)
+    return PutPeer(desired, known=True, link=link)
 
 
 def _endpoint(desired: Endpoint | None, actual: WgPeer, *, now: int) -> Endpoint | None:
@@ -255,7 +317,7 @@ def _shrinks(puts: Iterable[PutPeer], actual: Mapping[WgPublicKey, WgPeer]) -> I
         if put.known and gained.intersection(held := actual[put.peer.public_key].allowed_ips):
             kept = tuple(prefix for prefix in held if prefix in put.peer.allowed_ips)
             shrunk = msgspec.structs.replace(put.peer, allowed_ips=kept, endpoint=None)
-            yield PutPeer(shrunk, known=True)
+            yield PutPeer(shrunk, known=True, link=put.link)
 
 
 def _bridge(desired: Resource, actual: Resource) -> Iterator[Change]:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from overlay.model import Address, InterfaceAddress, Prefix
 from overlay.netns.codec import Snapshot
+from overlay.netns.state import MAIN_TABLE, Rule
 from overlay.ports import WireGuard
 
 
@@ -64,11 +65,23 @@ class Kernel(Protocol):
     async def delete_address(self, netns: str, link: str, address: InterfaceAddress) -> None: ...
 
     async def add_route(
-        self, netns: str, prefix: Prefix, link: str, *, gateway: Address | None = None
+        self,
+        netns: str,
+        prefix: Prefix,
+        link: str,
+        *,
+        gateway: Address | None = None,
+        table: int = MAIN_TABLE,
     ) -> None:
         """By a gateway: a route that gives way to any the workload has of its own."""
 
-    async def delete_route(self, netns: str, prefix: Prefix, link: str) -> None: ...
+    async def delete_route(
+        self, netns: str, prefix: Prefix, link: str, *, table: int = MAIN_TABLE
+    ) -> None: ...
+
+    async def add_rule(self, netns: str, rule: Rule) -> None: ...
+
+    async def delete_rule(self, netns: str, rule: Rule) -> None: ...
 
     def read_sysctls(self, netns: str, keys: Iterable[str]) -> dict[str, str]:
         """Those of `keys` that exist: a link that is gone takes its own with it."""

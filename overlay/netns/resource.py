@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
 
 from overlay.addressing import (
     FIRST_WORKLOAD_HOST,
@@ -13,10 +15,20 @@ from overlay.addressing import (
     port_mac,
 )
 from overlay.errors import Rejected
-from overlay.model import NetworkResource, Prefix, WgDevice, WgPeer, WgPublicKey
+from overlay.model import (
+    FAMILIES,
+    InterfaceAddress,
+    NetworkResource,
+    Prefix,
+    WgDevice,
+    WgPeer,
+    WgPublicKey,
+)
 from overlay.netns.firewall import ruleset
 from overlay.netns.state import (
     BRIDGE_LINK,
+    DRAIN_LINK,
+    DRAIN_TABLE,
     EVERYWHERE,
     LOOPBACK_LINK,
     LOOPBACK_MTU_BYTES,
@@ -27,6 +39,7 @@ from overlay.netns.state import (
     LinkKind,
     Resource,
     Route,
+    Rule,
 )
 
 # Written in this order. A change of ip_forward resets other settings of every link
@@ -51,6 +64,30 @@ SYSCTLS: Mapping[str, str] = {
 }
 
 
+# Of the device to an exit that drains, as long as it is there.
+DRAIN_SYSCTLS: Mapping[str, str] = {
+    f"net/ipv4/conf/{DRAIN_LINK}/send_redirects": "0",
+    # What comes by it is routed back by wg0, but for its flows' mark, which the check does not
+    # see. Loose, which works where a link has an address: WireGuard itself lets nothing in that
+    # has a source of another peer.
+    f"net/ipv4/conf/{DRAIN_LINK}/rp_filter": "2",
+    f"net/ipv6/conf/{DRAIN_LINK}/addr_gen_mode": "1",
+}
+
+
+class Drain(msgspec.Struct, frozen=True):
+    """The exit that was in use before and drains: flows that began at it go on there (EXIT-060)."""
+
+    mark: int  # of these flows
+    peer: WgPeer
+    subnets: tuple[Prefix, ...]  # its own part of the network
+
+
+def flow_mark(index: int) -> int:
+    """The mark of flows that leave by the exit with this index; 0 is the mark of all others."""
+    return index + 1
+
+
 def desired_resource(
     nr: NetworkResource,
     *,
@@ -60,12 +97,15 @@ def desired_resource(
     devices: Iterable[Prefix] = (),
     is_exit: bool = False,
     has_exits: bool = False,
+    way_out: int = 0,
+    drain: Drain | None = None,
 ) -> Resource:
     """The whole state of `nr`. `devices` are the subnets of access devices that join here.
 
     `is_exit`: members may leave the network here, by a link that is not part of the resource.
     `has_exits`: what is here may leave it by way of a peer. Without one that takes it, WireGuard
-    drops what it would send (EXIT-051).
+    drops what it would send (EXIT-051). `way_out` is the mark of flows that begin now; `drain` is
+    where older ones go on, and no peer of `peers`.
 
     The firewall's listing is empty: only a kernel can say what a ruleset looks like in its own
     normal form, so whoever converges fills it in.
@@ -74,14 +114,18 @@ def desired_resource(
     return Resource(
         netns=nr.netns,
         device=WgDevice(public_key=device_key, listen_port=nr.listen_port, peers=peers),
-        links=_links(nr, ports),
+        drain=None if drain is None else _drain_device(device_key, drain),
+        links=_links(nr, ports, drain),
         # One route for any number of peers. The own subnet is more specific through br0; what no
         # peer may receive is refused by WireGuard itself (ENOKEY), so nothing loops.
         routes=frozenset(
             Route(prefix, WG_LINK)
             for prefix in (nr.range_v4, nr.range_v6, *(EVERYWHERE if has_exits else ()))
+        ).union(_drain_routes(drain)),
+        rules=frozenset(
+            Rule(family, drain.mark, DRAIN_TABLE) for family in FAMILIES if drain is not None
         ),
-        sysctls=SYSCTLS,
+        sysctls=SYSCTLS if drain is None else {**SYSCTLS, **DRAIN_SYSCTLS},
         firewall=Firewall(
             "",
             ruleset(
@@ -90,6 +134,7 @@ def desired_resource(
                 devices=devices,
                 is_exit=is_exit,
                 has_exits=has_exits,
+                way_out=way_out,
             ),
         ),
         attachments=ports,
@@ -123,10 +168,32 @@ def workload_attachment(
     )
 
 
-def _links(nr: NetworkResource, ports: Mapping[str, Attachment]) -> dict[str, Link]:
+def _drain_device(device_key: WgPublicKey, drain: Drain) -> WgDevice:
+    """With any listen port: the exit goes where it hears us, and nobody else is told."""
+    return WgDevice(public_key=device_key, listen_port=0, peers={drain.peer.public_key: drain.peer})
+
+
+def _drain_link(nr: NetworkResource) -> Link:
+    """It has the gateway's IPv4 address, for the sake of the reverse path check."""
+    address = InterfaceAddress(f"{address_of(nr.gateway_v4)}/32")
+    return Link(
+        LinkKind.WIREGUARD, up=True, mtu_bytes=nr.mtu_bytes, addresses=frozenset((address,))
+    )
+
+
+def _drain_routes(drain: Drain | None) -> Iterator[Route]:
+    if drain is not None:
+        yield from (Route(prefix, DRAIN_LINK) for prefix in drain.subnets)
+        yield from (Route(prefix, DRAIN_LINK, DRAIN_TABLE) for prefix in EVERYWHERE)
+
+
+def _links(
+    nr: NetworkResource, ports: Mapping[str, Attachment], drain: Drain | None
+) -> dict[str, Link]:
     return {
         LOOPBACK_LINK: Link(LinkKind.LOOPBACK, up=True, mtu_bytes=LOOPBACK_MTU_BYTES),
         WG_LINK: Link(LinkKind.WIREGUARD, up=True, mtu_bytes=nr.mtu_bytes),
+        **({} if drain is None else {DRAIN_LINK: _drain_link(nr)}),
         BRIDGE_LINK: Link(
             LinkKind.BRIDGE,
             up=True,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-GET_LINKS, GET_ADDRESSES, GET_ROUTES = 18, 22, 26  # linux/rtnetlink.h
+GET_LINKS, GET_ADDRESSES, GET_ROUTES, GET_RULES = 18, 22, 26, 34  # linux/rtnetlink.h
 _AF_UNSPEC, _REQUEST_DUMP = 0, 0x301
 _ERROR, _DONE = 2, 3
 
@@ -20,6 +20,7 @@ _ATTRIBUTE = struct.Struct("=HH")
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
+_RULE = struct.Struct("=BBBBBBBBI")
 _U32 = struct.Struct("=I")
 _I32 = struct.Struct("=i")
 _FAMILY = struct.Struct("=B15x")
@@ -91,6 +92,18 @@ def decode_route(body: bytes) -> dict[str, Any]:
             found["dst" if kind == 1 else "gateway"] = _host(value)
         elif kind in (4, 15):
             found["oif" if kind == 4 else "table"] = _U32.unpack(value)[0]
+    return found
+
+
+def decode_rule(body: bytes) -> dict[str, Any]:
+    family, _, _, _, table, _, _, action, _ = _RULE.unpack_from(body)
+    found = {"family": family, "table": table, "action": action}
+    names = {6: "priority", 10: "fwmark", 15: "table", 16: "fwmask"}
+    for kind, value in _attributes(body, _RULE.size):
+        if kind in names:
+            found[names[kind]] = _U32.unpack(value)[0]
+        elif kind == 21:
+            found["protocol"] = value[0]
     return found
 
 

@@ -25,8 +25,8 @@ from overlay.netns.ports import Pins
 _NETLINK_NETFILTER = 12  # linux/netlink.h
 _SOL_NETLINK = 270
 _NETLINK_ADD_MEMBERSHIP = 1
-# Groups of linux/rtnetlink.h: link, then address and route of IPv4 and of IPv6.
-_ROUTE_GROUPS = (1, 5, 7, 9, 11)
+# Groups of linux/rtnetlink.h: link, then address, route and rule of IPv4 and of IPv6.
+_ROUTE_GROUPS = (1, 5, 7, 8, 9, 11, 19)
 _NETFILTER_GROUPS = (7,)  # linux/netfilter/nfnetlink.h: NFNLGRP_NFTABLES
 _RECEIVE_BYTES = 65536
 

@@ -25,6 +25,7 @@ from overlay.model import (
     WgPeer,
     WgPublicKey,
 )
+from overlay.netns.resource import Drain, flow_mark
 from overlay.peers import paths
 from overlay.peers.paths import Path, Underlay
 from overlay.peers.selection import PeerDelta, Selection
@@ -53,6 +54,7 @@ class PeerGoals:
         self._sightings: dict[str, Mapping[WgPublicKey, Endpoint]] = {}  # by the relay's node
         self._relays: dict[WgPublicKey, Relay] = {}  # where we register, in the tenant's order
         self._way_out: WgPublicKey | None = None  # the peer that takes what leaves the network
+        self._draining: WgPublicKey | None = None  # the one before, for what began by it
 
     @property
     def peers(self) -> Mapping[WgPublicKey, WgPeer]:
@@ -151,11 +153,34 @@ class PeerGoals:
         """The peer that takes what is for nobody in the network."""
         return self._way_out
 
-    def set_way_out(self, key: WgPublicKey | None) -> None:
+    @property
+    def draining(self) -> WgPublicKey | None:
+        """The peer that keeps what began by it, on a device of its own (EXIT-060)."""
+        return self._draining
+
+    def shared_peers(self) -> dict[WgPublicKey, WgPeer]:
+        """All peers but the one that drains, as they are now."""
+        return {key: peer for key, peer in self._peers.items() if key != self._draining}
+
+    def drain(self) -> Drain | None:
+        """What the device of the peer that drains needs."""
+        if self._draining is None or (peer := self._peers.get(self._draining)) is None:
+            return None
+        return Drain(
+            self.mark(self._draining), peer, self.selection.peers[self._draining].allowed_ips
+        )
+
+    def mark(self, exit_: WgPublicKey | None) -> int:
+        """The mark of flows that leave by this peer."""
+        member = self.selection.member_at(exit_) if exit_ is not None else None
+        return 0 if member is None else flow_mark(member.index)
+
+    def set_way_out(self, key: WgPublicKey | None, *, draining: WgPublicKey | None = None) -> None:
         """From now on this peer takes it, or nobody does. The one before gives it up first."""
-        before, self._way_out = self._way_out, key
-        for changed in (before, key):
-            if changed is not None and changed in self._peers and before != key:
+        before = (self._way_out, self._draining)
+        self._way_out, self._draining = key, draining
+        for changed in dict.fromkeys((*before, draining, key)):
+            if changed is not None and changed in self._peers:
                 self._set_peer(self._peers[changed])
 
     # Relays.
@@ -224,7 +249,7 @@ class PeerGoals:
 
     def goes_first(self, key: WgPublicKey) -> bool:
         """Whether it is ours to begin with this peer; the peer comes to the other answer."""
-        if key in self._relays:
+        if key in self._relays or key == self._draining:
             return True
         offered = self._offered(key)
         if offered is None:
@@ -324,7 +349,7 @@ class PeerGoals:
         if selected is None:
             return peer  # a relay
         allowed = selected.allowed_ips
-        if peer.public_key == self._way_out:
+        if peer.public_key in (self._way_out, self._draining):
             allowed = tuple(sorted((*allowed, *self.selection.outside())))
         if allowed == peer.allowed_ips:
             return peer

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
+import msgspec
+
 from overlay import addressing
 from overlay.errors import Unavailable
 from overlay.exitnode.health import ASK_S, Exit, Pulses
 from overlay.exitnode.policy import Election, elect
 from overlay.exitnode.probe import Echoes
 from overlay.keys import wireguard
-from overlay.model import Address, NetworkResource, NodeId
+from overlay.model import Address, NetworkResource, NodeId, WgPublicKey
 from overlay.reconcile.goals import PeerGoals
 
 log = logging.getLogger(__name__)
@@ -34,29 +36,35 @@ class Leaving:
         netns: str,
         *,
         is_needed: bool,
+        may_drain: bool,
         wall: float,
         now: float,
-    ) -> None:
-        """Elect anew by what was heard since the last look, and ask again.
+    ) -> bool:
+        """Elect anew by what was heard since the last look, and ask again; whether peers changed.
 
-        `is_needed`: there is somebody here who may want to leave the network. `netns` is a path.
+        `is_needed`: there is somebody here who may want to leave the network. `may_drain`: an exit
+        that drains can have a device of its own. `netns` is a path.
         """
         exits = list(_exits(goals, nr)) if is_needed and not goals.selection.is_exit else []
         if not exits:
-            self._elect(goals, Election(failed_at=self.election.failed_at))
+            is_other = self._elect(goals, Election(failed_at=self.election.failed_at))
             self.close()
-            return
+            return is_other
         echoes = self._open(netns)
         if echoes is not None:
             for address, asked_at in echoes.answers():
                 self._pulses.note(exits, self.election, address, asked_at=asked_at, now=now)
         contenders = self._pulses.contenders(exits, self.election, wall=wall, now=now)
-        self._elect(goals, elect(self.election, contenders, now=now))
+        election = elect(self.election, contenders, now=now)
+        if not may_drain:
+            election = msgspec.structs.replace(election, draining=None)
+        is_other = self._elect(goals, election)
         if echoes is not None:
             for address in self._pulses.questions(exits, self.election, now=now):
                 self.asked += 1
                 echoes.ask(address, now=now)
         self.due = now + ASK_S
+        return is_other
 
     def close(self) -> None:
         """Nothing keeps the netns alive."""
@@ -75,18 +83,25 @@ class Leaving:
                 log.debug("no probes", extra={"reason": str(exc)})
         return self._echoes
 
-    def _elect(self, goals: PeerGoals, election: Election) -> None:
+    def _elect(self, goals: PeerGoals, election: Election) -> bool:
         if election.elected != self.election.elected:
             log.info(
                 "another way out of the network",
                 extra={"exit": election.elected, "reason": election.reason},
             )
+        if election.draining not in (None, self.election.draining):
+            log.info("what began at an exit goes on there", extra={"exit": election.draining})
         self.election = election
-        elected = election.elected
-        member = goals.selection.members.get(elected) if elected is not None else None
-        key = wireguard.wireguard_public_key(member.device) if member is not None else None
-        if key != goals.way_out:
-            goals.set_way_out(key)
+        way_out, draining = _key(goals, election.elected), _key(goals, election.draining)
+        if (way_out, draining) == (goals.way_out, goals.draining):
+            return False
+        goals.set_way_out(way_out, draining=draining)
+        return True
+
+
+def _key(goals: PeerGoals, node: NodeId | None) -> WgPublicKey | None:
+    member = goals.selection.members.get(node) if node is not None else None
+    return None if member is None else wireguard.wireguard_public_key(member.device)
 
 
 def _exits(goals: PeerGoals, nr: NetworkResource) -> Iterator[Exit]:

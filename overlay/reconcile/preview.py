@@ -31,7 +31,7 @@ async def plan_network(node: NodeLoop, id_: NetworkId, network: Network) -> tupl
         goals.put_member(member, now=node.clock.monotonic())
     goals.put_network(network, now=node.clock.monotonic())
     if loop is not None and goals.selection.has_exits:
-        goals.set_way_out(loop.goals.way_out)
+        goals.set_way_out(loop.goals.way_out, draining=loop.goals.draining)
     nr = goals.selection.network_resource(
         listen_port=loop.listen_port if loop else node.settings.first_port,
         mtu_bytes=candidates.overlay_mtu_bytes(node.surroundings),
@@ -43,11 +43,13 @@ async def plan_network(node: NodeLoop, id_: NetworkId, network: Network) -> tupl
         else desired_resource(
             nr,
             device_key=key.public_key,
-            peers=goals.peers,
+            peers=goals.shared_peers(),
             attachments=() if loop is None else loop.workloads(nr),
             devices=goals.selection.access_subnets(),
             is_exit=goals.selection.is_exit and node.exiting.offer is not None,
             has_exits=goals.selection.has_exits and not goals.selection.is_exit,
+            way_out=goals.mark(goals.way_out),
+            drain=goals.drain(),
         )
     )
     return await node.machine.configurator.plan(desired)

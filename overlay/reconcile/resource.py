@@ -33,13 +33,12 @@ from overlay.model import (
 )
 from overlay.netns import resource
 from overlay.netns.changes import Change, CreateDevice, DropPeer, PutPeer
-from overlay.netns.observe import device_ref
-from overlay.netns.plan import plan_peers
 from overlay.netns.state import Attachment, Resource
 from overlay.peers.cache import StoredAttachment
 from overlay.peers.candidates import Surroundings, overlay_mtu_bytes
 from overlay.peers.paths import Underlay
 from overlay.reconcile.backoff import Backoff
+from overlay.reconcile.devices import Devices, read_devices, read_traffic
 from overlay.reconcile.goals import PeerGoals
 from overlay.reconcile.greeting import GREETING_S, Greetings
 from overlay.reconcile.heard import MAX_HEARD, RECORD_EVERY_S
@@ -198,11 +197,13 @@ class ResourceLoop:
             nr,
             device_key=self.device_key.public_key,
             # A copy: documents may arrive while the kernel is written.
-            peers=dict(self.goals.peers),
+            peers=self.goals.shared_peers(),
             attachments=self.workloads(nr),
             devices=self.goals.selection.access_subnets(),
             is_exit=self.is_exit,
             has_exits=self.goals.selection.has_exits and not self.goals.selection.is_exit,
+            way_out=self.goals.mark(self.goals.way_out),
+            drain=self.goals.drain(),
         )
 
     def workloads(self, nr: NetworkResource) -> tuple[Attachment, ...]:
@@ -231,12 +232,17 @@ class ResourceLoop:
         return () if desired is None else await self._machine.configurator.plan(desired)
 
     async def read_device(self) -> tuple[WgDevice | None, dict[WgPublicKey, PeerTraffic]]:
-        path = self._machine.shell.pins.path(self.netns)
-        if path is None:
-            return None, {}
-        ref = device_ref(self.netns, path)
-        wireguard = self._machine.shell.wireguard
-        return await wireguard.read(ref), await wireguard.read_traffic(ref)
+        shell = self._machine.shell
+        devices = await read_devices(shell, self.netns, self.goals)
+        traffic = await read_traffic(shell, self.netns, self.goals)
+        return (None if devices is None else devices.together), traffic
+
+    async def _apply_peers(
+        self, *, put: Iterable[WgPeer] = (), drop: Iterable[WgPublicKey] = ()
+    ) -> tuple[Change, ...]:
+        return await self._machine.configurator.apply_peers(
+            self.netns, put=put, drop=drop, draining=self.goals.draining
+        )
 
     async def wait_settled(self) -> None:
         """Until a pass has brought what is wanted now. Raises what a pass fails with."""
@@ -338,11 +344,9 @@ class ResourceLoop:
         """Peers that came while the rest was made do not wait until that is confirmed."""
         if self._goal_changed or desired.device is None or not self.goals.has_unwritten:
             return desired
-        delta, peers = self.goals.take_unwritten(), dict(self.goals.peers)
+        delta, peers = self.goals.take_unwritten(), self.goals.shared_peers()
         self._announced |= {peer.public_key for peer in delta.put} | {*delta.drop}
-        made = await self._machine.configurator.apply_peers(
-            self.netns, put=delta.put, drop=delta.drop
-        )
+        made = await self._apply_peers(put=delta.put, drop=delta.drop)
         self._note_changes(made)
         self._greetings.add(peer.public_key for peer in delta.put)
         device = msgspec.structs.replace(desired.device, peers=peers)
@@ -364,9 +368,7 @@ class ResourceLoop:
         """Write the peers that changed; those that there are now."""
         delta = self.goals.take_unwritten()
         try:
-            made = await self._machine.configurator.apply_peers(
-                self.netns, put=delta.put, drop=delta.drop
-            )
+            made = await self._apply_peers(put=delta.put, drop=delta.drop)
         except BaseException:
             self._goal_changed = True  # the next pass looks at everything
             raise
@@ -375,33 +377,32 @@ class ResourceLoop:
 
     async def _look(self) -> None:
         """Read the device: which paths work, and has anybody changed a peer?"""
-        device = await self._learn()
-        if device is None:
+        devices = await self._learn()
+        # With another way out, marks, rules and devices change along: that takes a full pass.
+        if devices is None or self._goal_changed:
             await self._converge(by=POLL)
         elif self.goals.has_unwritten:
             await self._write_peers()
-        elif self._has_drifted(device, wall=int(self._machine.clock.now().timestamp())):
+        elif self._has_drifted(devices):
             await self._converge(by=POLL)
 
     async def _look_meanwhile(self) -> None:
         """While passes fail, what stands goes on: ways and exits that break give way (NODE-079)."""
         self.schedule.looked(cost_s=0.0)
         with suppress(OverlayError):  # of the full pass, which is tried again, is told
-            if await self._learn() is not None and self.goals.has_unwritten:
+            if await self._learn(meanwhile=True) is not None and self.goals.has_unwritten:
                 self._greetings.add(peer.public_key for peer in await self._apply_unwritten())
                 self._greet()
 
-    async def _learn(self) -> WgDevice | None:
+    async def _learn(self, *, meanwhile: bool = False) -> Devices | None:
         """Which paths and exits work, by a look at the device; None when there is none."""
         started = time.process_time()
         clock, shell = self._machine.clock, self._machine.shell
-        path = shell.pins.path(self.netns)
-        ref = device_ref(self.netns, path) if path is not None else None
-        device = await shell.wireguard.read(ref) if ref is not None else None
-        if device is None or ref is None:
+        if (devices := await read_devices(shell, self.netns, self.goals)) is None:
             return None
+        device = devices.together
         traffic = (
-            await shell.wireguard.read_traffic(ref)
+            await read_traffic(shell, self.netns, self.goals)
             if self._greetings.due is not None
             or self.goals.is_relayed
             or any(map(self.goals.is_in_question, device.peers))
@@ -415,20 +416,33 @@ class ResourceLoop:
             now=clock.monotonic(),
         )
         self._record_heard()
-        moves = self.reach.look(self.goals, device, traffic, wall=wall, now=clock.monotonic())
+        # The exit that drains stays as it was found: a hole would be opened for another port.
+        counted = {key: each for key, each in traffic.items() if key != self.goals.draining}
+        moves = self.reach.look(
+            self.goals, devices.shared, counted, wall=wall, now=clock.monotonic()
+        )
         await self._greet_again(device, traffic)
         # Greetings wait for their turn: all looks and what they do stay within their share.
         self.schedule.looked(cost_s=time.process_time() - started)
         await self._move(moves)
-        self._look_for_way_out(path, wall=wall)
-        return device
+        # A device for an exit that drains comes with a full pass only.
+        self._look_for_way_out(wall=wall, may_drain=not meanwhile or devices.drain is not None)
+        return devices
 
-    def _look_for_way_out(self, netns: str | None, *, wall: float) -> None:
-        nr = self.network_resource
+    def _look_for_way_out(self, *, wall: float, may_drain: bool) -> None:
+        nr, netns = self.network_resource, self._machine.shell.pins.path(self.netns)
         if nr is None or netns is None:
             return
         is_needed = bool(self.attachments or self.goals.selection.access_subnets())
-        self.leaving.look(self.goals, nr, netns, is_needed=is_needed, wall=wall, now=self._now)
+        self._goal_changed |= self.leaving.look(
+            self.goals,
+            nr,
+            netns,
+            is_needed=is_needed,
+            may_drain=may_drain,
+            wall=wall,
+            now=self._now,
+        )
         if self.leaving.due is not None:
             self.schedule.look_by(self.leaving.due)
 
@@ -442,14 +456,12 @@ class ResourceLoop:
                 self._machine.heard.keep(self.network, heard)
                 self._heard = heard
 
-    def _has_drifted(self, device: WgDevice, *, wall: int) -> bool:
-        if (device.public_key, device.listen_port) != (
-            self.device_key.public_key,
-            self.listen_port,
-        ):
-            return True
-        changes = plan_peers(desired=self.goals.peers, actual=device.peers, now=wall)
-        return next(changes, None) is not None
+    def _has_drifted(self, devices: Devices) -> bool:
+        there = (devices.shared.public_key, devices.shared.listen_port)
+        wall = int(self._machine.clock.now().timestamp())
+        return there != (self.device_key.public_key, self.listen_port) or devices.have_drifted(
+            self.goals, wall=wall
+        )
 
     async def _greet_again(
         self, device: WgDevice, traffic: Mapping[WgPublicKey, PeerTraffic]
@@ -469,7 +481,7 @@ class ResourceLoop:
         if moves:
             open_ways(self.listen_port, (e for targets in moves.opens.values() for e in targets))
             if moves.writes:
-                await self._machine.configurator.apply_peers(self.netns, put=moves.writes)
+                await self._apply_peers(put=moves.writes)
             await self._put_anew(tuple(moves.renews))
             self._greetings.add(moves.renews)
             self._greet()
@@ -483,10 +495,10 @@ class ResourceLoop:
         keys = tuple(key for key in keys if key in self.goals.peers)
         if not keys:
             return
-        configurator, peers = self._machine.configurator, [self.goals.peers[k] for k in keys]
+        peers = [self.goals.peers[key] for key in keys]
         try:
-            await configurator.apply_peers(self.netns, drop=keys)
-            await configurator.apply_peers(self.netns, put=peers)
+            await self._apply_peers(drop=keys)
+            await self._apply_peers(put=peers)
         except BaseException:
             self._goal_changed = True  # the next pass looks at everything
             raise

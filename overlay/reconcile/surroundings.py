@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from overlay import addressing
 from overlay.netns.codec import KernelLink, Snapshot
-from overlay.netns.state import BIRTH_PREFIX, LOOPBACK_LINK
+from overlay.netns.state import LOOPBACK_LINK, netns_of_birth
 from overlay.peers.candidates import (
     DEFAULT_UNDERLAY_MTU_BYTES,
     MIN_UNDERLAY_MTU_BYTES,
@@ -38,4 +38,4 @@ def _mtu_bytes(underlay: Snapshot, links: dict[int, KernelLink]) -> int:
 
 
 def _is_underlay(link: KernelLink) -> bool:
-    return link.up and link.name != LOOPBACK_LINK and not link.name.startswith(BIRTH_PREFIX)
+    return link.up and link.name != LOOPBACK_LINK and netns_of_birth(link.name) is None

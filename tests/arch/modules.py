@@ -43,6 +43,7 @@ SHELL = frozenset(
         "overlay.peers.registry",
         "overlay.reconcile.acceptance",
         "overlay.reconcile.description",
+        "overlay.reconcile.devices",
         "overlay.reconcile.exiting",
         "overlay.reconcile.feed",
         "overlay.reconcile.guarding",

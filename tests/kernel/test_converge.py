@@ -43,5 +43,6 @@ def test_converge_repairs_each_blow(blow: str) -> None:  # NET-053
         peers=(),
         hosts=((2, "wa"), (3, "wb")),
         devices=(),
+        drains=20,
     )
     asyncio.run(check_here(goal, [blow], goal, dies_after=1000))

@@ -10,7 +10,7 @@ import pytest
 from pyroute2 import AsyncIPRoute
 
 from overlay.netns import namespaces
-from overlay.netns.codec import Snapshot, parse_address, parse_link, parse_route
+from overlay.netns.codec import Snapshot, parse_address, parse_link, parse_route, parse_rule
 from overlay.netns.kernel import Rtnetlink
 
 pytestmark = pytest.mark.kernel
@@ -35,6 +35,10 @@ ip route add default via 10.0.0.3 metric 2050
 ip route add default dev v3
 ip route add unreachable 10.9.0.0/16
 ip route add 10.8.0.0/16 dev v3 table 1000
+ip route add default dev v3 table 159 proto 159
+ip rule add fwmark 7 lookup 159 priority 159 protocol 159
+ip -6 rule add fwmark 0x70000/0xffff0000 lookup 1000 priority 9
+ip rule add from 10.0.0.9 unreachable
 ip route add 10.6.0.0/16 nexthop via 10.0.0.4 nexthop via 10.0.0.5
 ip -6 route add fd77::/32 dev br0 proto 77
 ip -6 route add default via fd00::2
@@ -55,11 +59,13 @@ async def test_listings_are_decoded_as_pyroute2_does(script: str) -> None:
     await theirs.setup_endpoint()
     async with Rtnetlink() as kernel:
         found = await kernel.read(path)
+        rules = [parse_rule(each) async for each in await theirs.rule("dump")]
         routes = [parse_route(each) async for each in await theirs.route("dump")]
         expected = Snapshot(
             tuple([parse_link(each) async for each in await theirs.link("dump")]),
             tuple([parse_address(each) async for each in await theirs.addr("dump")]),
             tuple(route for route in routes if route is not None),
+            tuple(rule for rule in rules if rule is not None),
         )
     theirs.close()
     os.close(fd)

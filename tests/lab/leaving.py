@@ -20,6 +20,8 @@ HOST_4, HOST_6 = "198.51.100.7", "2001:db8:7::7"  # somebody in the internet, a 
 WAN = "wan"
 BRIDGE = "br-ext"
 EVERY_S = 0.01
+CHUNK = bytes(1000)
+CONNECT_S = 2.0
 PORT = 7008
 EXITS = ("e1", "e2")
 COMMAND_S = 200.0  # in a machine under emulation
@@ -66,6 +68,11 @@ async def _make_internet(fleet: Fleet, name: str) -> None:
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_datagram_endpoint(lambda: _Says(name.encode()), sock=udp)
         fleet.lab.call_at_end(transport.close)
+        with at.in_netns(WAN):
+            tcp = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        tcp.bind((address, PORT))
+        server = await loop.create_server(lambda: _SendsBack(name, fleet.lab), sock=tcp)
+        fleet.lab.call_at_end(server.close)
 
 
 class _Says(asyncio.DatagramProtocol):
@@ -79,6 +86,22 @@ class _Says(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         self._transport.sendto(b" ".join((self._name, addr[0].encode())), addr)
+
+
+class _SendsBack(asyncio.Protocol):
+    """Somebody in the internet: says who they are and whom they see, and sends all back."""
+
+    def __init__(self, name: str, lab: Lab) -> None:
+        self._name, self._lab = name, lab
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._lab.call_at_end(self._transport.abort)
+        source = transport.get_extra_info("peername")[0]
+        self._transport.write(f"{self._name} {source}\n".encode())
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(data)
 
 
 async def offer(fleet: Fleet, *names: str) -> None:
@@ -148,3 +171,44 @@ def _hear(udp: socket.socket, answers: Answers) -> None:
         name, source = udp.recv(512).decode().split()
         answers.heard.append((time.monotonic(), name))
         answers.sources.add(source)
+
+
+class Stream:
+    """A TCP connection to somebody in the internet, who says who they are and sends all back."""
+
+    def __init__(self, sock: socket.socket, exit_: str, source: str) -> None:
+        self.exit, self.source = exit_, source  # by which exit, and as whom we are seen there
+        self.came_back = 0  # bytes
+        self._sock = sock
+
+    async def run(self) -> None:
+        """Until the connection ends: then it raises OSError."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await loop.sock_sendall(self._sock, CHUNK)
+            missing = len(CHUNK)
+            while missing:
+                if not (part := await loop.sock_recv(self._sock, missing)):
+                    raise ConnectionError("the other side has closed")
+                missing -= len(part)
+            self.came_back += len(CHUNK)
+            await asyncio.sleep(EVERY_S)
+
+
+@asynccontextmanager
+async def connected(fleet: Fleet, host: str) -> AsyncIterator[Stream]:
+    """The workload has a connection to the internet. TimeoutError when nobody answers."""
+    web = fleet.inside["alice/home/web"]
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with fleet.lab.node("n1").in_netns(web.netns):
+        tcp = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    loop = asyncio.get_running_loop()
+    with tcp:
+        async with asyncio.timeout(CONNECT_S):
+            await loop.sock_connect(tcp, (host, PORT))
+            said = b""
+            while not said.endswith(b"\n"):
+                if not (part := await loop.sock_recv(tcp, 512)):
+                    raise ConnectionError("the other side has closed")
+                said += part
+        yield Stream(tcp, *said.decode().split())

@@ -177,8 +177,9 @@ def drain(
 ) -> None:
     """Move tenants to other exits, before this one goes out of use.
 
-    Whoever has another exit takes that one at once; whoever has none keeps this one until the time
-    is over. After that nobody uses it, until --undo.
+    Whoever has another exit takes that one for everything new at once; what is established stays
+    here until the time is over, and ends then. Whoever has no other keeps this one until then.
+    After that nobody uses it, until --undo.
 
     \b
     Examples:

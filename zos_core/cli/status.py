@@ -155,7 +155,8 @@ def _way_out(way: WayOutStatus) -> str:
     failed = f"; failed within a minute: {', '.join(way.failed)}" if way.failed else ""
     if way.exit is None:
         return f"way out: none{because}{failed}"
-    return f"way out: {way.exit} for {way.since_s} s{because}{failed}"
+    draining = f"; what began at {way.draining} goes on there" if way.draining else ""
+    return f"way out: {way.exit} for {way.since_s} s{because}{draining}{failed}"
 
 
 def _self(network: NetworkStatus) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from overlay.exitnode.health import (
     BEACONS_OF_A_FAMILY,
     MAX_STANDBY,
@@ -88,5 +90,14 @@ def test_the_questions_are_bounded() -> None:
 def test_one_that_drains_is_none_after_its_deadline() -> None:
     pulses, draining = Pulses(), [exit_(A, 1, draining_until=100)]
     found = pulses.contenders(draining, BEGUN, wall=99.9, now=10.0)
-    assert [c.is_draining for c in found] == [True]
+    assert [c.drains_until for c in found] == [pytest.approx(10.1)]
     assert pulses.contenders(draining, BEGUN, wall=100.0, now=10.0) == []
+
+
+def test_one_that_drains_is_asked_before_others_and_has_time_to_answer() -> None:  # EXIT-061
+    others = [exit_(NodeId(f"node1{n}"), n) for n in range(3, 3 + MAX_STANDBY)]
+    exits, election = [*others, *EXITS], Election(B, since=10.0, draining=A)
+    pulses = Pulses()
+    assert Address("10.1.1.1") in pulses.questions(exits, election, now=10.0)
+    assert healthy(pulses, now=10.0 + STANDBY_SILENT_S - 0.01, election=election)[A]
+    assert not healthy(pulses, now=10.0 + STANDBY_SILENT_S, election=election)[A]

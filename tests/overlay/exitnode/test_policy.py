@@ -13,10 +13,15 @@ A, B, C = (NodeId(f"node1{name}") for name in "abc")
 
 
 def there(
-    node: NodeId, order: int = 0, *, ok: bool = True, drains: bool = False, ms: float | None = None
+    node: NodeId,
+    order: int = 0,
+    *,
+    ok: bool = True,
+    drains: float | None = None,
+    ms: float | None = None,
 ) -> Contender:
     latency_s = None if ms is None else ms / 1000
-    return Contender(node, order, is_healthy=ok, is_draining=drains, latency_s=latency_s)
+    return Contender(node, order, is_healthy=ok, drains_until=drains, latency_s=latency_s)
 
 
 def elected(*contenders: Contender, before: Election | None = None, now: float = 0.0) -> Election:
@@ -32,8 +37,8 @@ def elected(*contenders: Contender, before: Election | None = None, now: float =
         ((there(B), there(A)), A),
         ((there(A, ok=False), there(B, 9)), B),
         ((there(A, ok=False), there(B, ok=False)), A),
-        ((there(A, drains=True), there(B, 9)), B),
-        ((there(A, drains=True),), None),
+        ((there(A, drains=60.0), there(B, 9)), B),
+        ((there(A, drains=60.0),), None),
         ((), None),
     ],
 )
@@ -84,9 +89,46 @@ def test_when_nothing_leaves_nobody_waits_for_a_minute_without_failure() -> None
 
 def test_one_that_drains_is_left_for_another_and_kept_without() -> None:
     begun = elected(there(A))
-    moved = elected(there(A, drains=True), there(B, 9), before=begun, now=1.0)
+    moved = elected(there(A, drains=60.0), there(B, 9), before=begun, now=1.0)
     assert (moved.elected, moved.reason) == (B, "the one before drains")
-    assert elected(there(A, drains=True), there(B, ok=False), before=begun, now=1.0).elected == A
+    assert (moved.draining, moved.draining_until) == (A, 60.0)
+    alone = elected(there(A, drains=60.0), there(B, ok=False), before=begun, now=1.0)
+    assert (alone.elected, alone.draining) == (A, None)
+
+
+def moved_from_a() -> Election:
+    return elected(there(A, drains=60.0), there(B, 9), before=elected(there(A)), now=1.0)
+
+
+@pytest.mark.parametrize(
+    ("contenders", "now", "draining"),
+    [
+        ((there(A, drains=60.0), there(B)), 59.9, A),
+        ((there(A, drains=60.0), there(B)), 60.0, None),  # its deadline
+        ((there(A, drains=90.0), there(B)), 60.0, A),  # it said another one
+        ((there(A), there(B)), 59.9, A),  # it drains no more: what began there may end there
+        ((there(A), there(B)), 60.0, None),
+        ((there(A, ok=False, drains=60.0), there(B)), 2.0, None),  # it died
+        ((there(B),), 2.0, None),  # it was withdrawn
+        ((there(A, drains=60.0), there(B, ok=False), there(C)), 2.0, A),  # the next one failed
+        (
+            (there(A, drains=60.0), there(B, drains=70.0), there(C)),
+            2.0,
+            B,
+        ),  # there is one at a time
+        ((there(A), there(B, ok=False)), 2.0, None),  # it is the one in use again
+        ((), 2.0, None),
+    ],
+)
+def test_what_began_at_one_that_drains_goes_on_there_until_its_deadline(
+    contenders: tuple[Contender, ...], now: float, draining: NodeId | None
+) -> None:  # EXIT-060, EXIT-061
+    assert elected(*contenders, before=moved_from_a(), now=now).draining == draining
+
+
+def test_what_drains_is_no_news_while_nothing_changes() -> None:
+    moved = moved_from_a()
+    assert elected(there(A, drains=60.0), there(B), before=moved, now=30.0) is moved
 
 
 _LOOKS = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), max_size=400)

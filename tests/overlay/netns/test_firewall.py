@@ -133,3 +133,21 @@ def test_without_exits_nothing_leaves_the_network() -> None:  # EXIT-051
 
 def _is_outward(rule: list[Any]) -> bool:
     return any(part.get("match", {}).get("op") == "!=" for part in rule)
+
+
+def test_flows_that_leave_the_network_are_marked_and_answers_are_not_led_by_marks() -> None:
+    # EXIT-060
+    def marking(way_out: int) -> list[Any]:
+        text = ruleset(
+            network_resource(), attachments=(), devices=(), has_exits=True, way_out=way_out
+        )
+        found = [cmd["add"] for cmd in msgspec.json.decode(text)["nftables"]]
+        return rules_of(found, "mark_flows")
+
+    *marks, led = marking(7)
+    assert [rule[-1] for rule in marks] == [
+        {"mangle": {"key": {"ct": {"key": "mark"}}, "value": 7}}
+    ] * 2
+    assert {"match": {"op": "==", "left": {"ct": {"key": "direction"}}, "right": "original"}} in led
+    assert marking(0) == [led]  # nobody is elected: what begins now has no mark
+    assert rules_of(commands(network_resource()), "mark_flows") == []

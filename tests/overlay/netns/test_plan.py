@@ -19,6 +19,7 @@ from overlay.netns.changes import (
     DeleteRoute,
     DropPeer,
     LoadFirewall,
+    MoveDevice,
     PutPeer,
     RemoveNetns,
     RetireDevice,
@@ -31,7 +32,15 @@ from overlay.netns.changes import (
 from overlay.netns.plan import HANDSHAKE_FRESH_S, plan, plan_peer_delta, plan_peers, refuse_overlap
 from overlay.netns.resource import desired_resource, workload_attachment
 from overlay.netns.state import Firewall, Resource, Route, absent_resource
-from tests.convergence import KEYS, NETNS, PREFIXES, RANGE_V4, RANGE_V6, network_resource
+from tests.convergence import (
+    KEYS,
+    NETNS,
+    PREFIXES,
+    RANGE_V4,
+    RANGE_V6,
+    drain,
+    network_resource,
+)
 
 NOW = 1_000_000
 A, B, C = KEYS[:3]
@@ -52,6 +61,17 @@ def resource(*peers: WgPeer, hosts: tuple[int, ...] = (2,)) -> Resource:
         ],
     )
     return msgspec.structs.replace(desired, firewall=Firewall("as loaded", "to load"))
+
+
+def draining(*peers: WgPeer, n: int = 20) -> Resource:
+    it = desired_resource(
+        network_resource(),
+        device_key=C,
+        peers={peer.public_key: peer for peer in peers},
+        has_exits=True,
+        drain=drain(n),
+    )
+    return msgspec.structs.replace(it, firewall=Firewall("as loaded", "to load"))
 
 
 def planned(desired: Resource, actual: Resource) -> tuple[Change, ...]:
@@ -84,12 +104,72 @@ def test_plan_builds_from_nothing_in_an_order_that_never_leaks() -> None:  # NET
     ]
 
 
+def test_an_exit_that_drains_has_its_own_way_before_the_next_one_takes_the_rest() -> None:
+    # EXIT-060: no packet of a flow that began at the one before leaves by the next.
+    it, out = drain(20), (Prefix("128.0.0.0/1"),)
+    before = resource(WgPeer(A, (V4, V6)), it.peer, hosts=())
+    began = planned(draining(WgPeer(A, tuple(sorted((V4, V6, *out))))), before)
+    assert [each.describe() for each in began if isinstance(each, (DropPeer, PutPeer, MoveDevice))][
+        :2
+    ] == [
+        PutPeer(it.peer, known=False, link="wg1").describe(),
+        "~ link d-abcdefghijklm moves to n-abcdefghijklm as wg1",
+    ]
+    order = list(dict.fromkeys(names(began)))
+    assert order.index("AddRule") > order.index("AddRoute") > order.index("SetUp")
+    assert began[-2:] == (
+        DropPeer(it.peer.public_key),
+        PutPeer(WgPeer(A, tuple(sorted((V4, V6, *out)))), known=True),
+    )
+
+
+def test_when_an_exit_has_drained_its_peer_comes_back_first() -> None:  # EXIT-061
+    it = drain(20)
+    back = msgspec.structs.replace(it.peer, allowed_ips=tuple(sorted(it.subnets)))
+    after = msgspec.structs.replace(
+        draining(WgPeer(A, (V4, V6)), back),
+        drain=None,
+        rules=frozenset(),
+        routes=frozenset(r for r in draining().routes if r.link != "wg1"),
+        links={name: link for name, link in draining().links.items() if name != "wg1"},
+    )
+    changes = planned(after, draining(WgPeer(A, (V4, V6))))
+    assert changes[0] == PutPeer(back, known=False)
+    assert list(dict.fromkeys(names(changes))) == [
+        "PutPeer",
+        "DeleteRule",
+        "DeleteRoute",
+        "DeleteLink",
+        "RetireDevice",
+    ]
+    assert changes[-2:] == (DeleteLink("wg1"), RetireDevice("d-abcdefghijklm"))
+
+
+def test_any_listen_port_will_do_for_an_exit_that_drains() -> None:  # EXIT-060
+    it = draining()
+    assert it.drain is not None
+    listening = msgspec.structs.replace(it.drain, listen_port=40_123)
+    assert planned(it, msgspec.structs.replace(it, drain=listening)) == ()
+
+
+def test_peers_of_a_delta_go_to_the_device_that_they_are_on() -> None:  # EXIT-060
+    it = drain(20)
+    assert plan_peer_delta(
+        put=[it.peer, WgPeer(A, (V4,))], drop=[B], draining=it.peer.public_key
+    ) == (
+        DropPeer(B),
+        PutPeer(WgPeer(A, (V4,)), known=False),
+        PutPeer(it.peer, known=False, link="wg1"),
+    )
+
+
 def test_plan_takes_everything_away_and_the_netns_last() -> None:  # NET-052
     assert planned(absent_resource(NETNS), resource()) == (
         DeleteLink("wg0"),
         DeleteLink("br0"),
         DeleteLink("p-2"),  # a netns that somebody is in lives on, and its pairs with it
         RetireDevice("w-abcdefghijklm"),
+        RetireDevice("d-abcdefghijklm"),
         RemoveNetns(NETNS),
     )
     assert planned(absent_resource(NETNS), absent_resource(NETNS)) == ()

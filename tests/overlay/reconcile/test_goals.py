@@ -258,3 +258,25 @@ def test_one_peer_takes_what_leaves_the_network_and_the_one_before_does_not() ->
     goals.set_way_out(None)
     assert goals.peers[OTHER.public_key].allowed_ips == inside
     assert written(goals)[OTHER.public_key].allowed_ips == inside
+
+
+def test_the_peer_that_drains_keeps_what_leaves_the_network_on_a_device_of_its_own() -> None:
+    # EXIT-060
+    goals = with_relays()
+    key = OTHER.public_key
+    inside = goals.peers[key].allowed_ips
+    assert (goals.drain(), goals.mark(None)) == (None, 0)
+    goals.set_way_out(None, draining=key)
+    drain = goals.drain()
+    assert drain is not None
+    assert (drain.peer, drain.subnets) == (goals.peers[key], inside)
+    assert set(drain.peer.allowed_ips) > set(inside)
+    assert drain.mark == goals.mark(key) != 0
+    assert key in goals.peers
+    assert key not in goals.shared_peers()
+    assert goals.goes_first(key)  # a device that is new has no session that the peer knows of
+    assert written(goals)[key] == drain.peer
+    goals.set_way_out(None)
+    assert goals.drain() is None
+    assert goals.shared_peers()[key].allowed_ips == inside
+    assert written(goals)[key].allowed_ips == inside

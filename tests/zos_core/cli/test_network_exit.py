@@ -66,3 +66,11 @@ def test_status_names_the_way_out(node: FakeNode, zos: Zos) -> None:
     node.answer = situation.node_status(situation.network(way_out=way))
     shown = zos("status").out
     assert "way out: n1 for 12 s: the one before failed; failed within a minute: n2" in shown
+
+
+def test_status_names_the_exit_that_drains(node: FakeNode, zos: Zos) -> None:  # EXIT-057
+    way = WayOutStatus("n1", 12, "the one before drains", draining="n2")
+    node.answer = situation.node_status(situation.network(way_out=way))
+    assert "way out: n1 for 12 s: the one before drains; what began at n2 goes on there" in (
+        zos("status").out
+    )

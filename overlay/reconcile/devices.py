@@ -1,0 +1,68 @@
+"""The WireGuard devices of one network resource: wg0, and wg1 while an exit drains (EXIT-060).
+
+To everything that looks at peers they are one: no peer is on both, but while it moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain
+
+import msgspec
+
+from overlay.model import PeerTraffic, WgDevice, WgPeer, WgPublicKey
+from overlay.netns.observe import device_ref
+from overlay.netns.plan import plan_peers
+from overlay.netns.ports import Shell
+from overlay.netns.state import DRAIN_LINK, WG_LINK
+from overlay.reconcile.goals import PeerGoals
+
+
+class Devices(msgspec.Struct, frozen=True):
+    """What was read of both."""
+
+    shared: WgDevice
+    drain: WgDevice | None = None
+
+    @property
+    def together(self) -> WgDevice:
+        if self.drain is None:
+            return self.shared
+        peers = {**self.shared.peers, **self.drain.peers}
+        return msgspec.structs.replace(self.shared, peers=peers)
+
+    def have_drifted(self, goals: PeerGoals, *, wall: int) -> bool:
+        """Whether the peers are others than they should be."""
+        wanted = goals.drain()
+        if (wanted is None) != (self.drain is None):
+            return True
+        draining = {} if wanted is None else {wanted.peer.public_key: wanted.peer}
+        there: Mapping[WgPublicKey, WgPeer] = {} if self.drain is None else self.drain.peers
+        changes = chain(
+            plan_peers(desired=goals.shared_peers(), actual=self.shared.peers, now=wall),
+            plan_peers(desired=draining, actual=there, now=wall),
+        )
+        return next(changes, None) is not None
+
+
+async def read_devices(shell: Shell, netns: str, goals: PeerGoals) -> Devices | None:
+    """None when the netns or wg0 is not there. `netns` is a name."""
+    if (path := shell.pins.path(netns)) is None:
+        return None
+    found = [await shell.wireguard.read(device_ref(netns, path, link)) for link in _links(goals)]
+    return None if found[0] is None else Devices(found[0], *found[1:])
+
+
+async def read_traffic(
+    shell: Shell, netns: str, goals: PeerGoals
+) -> dict[WgPublicKey, PeerTraffic]:
+    if (path := shell.pins.path(netns)) is None:
+        return {}
+    found: dict[WgPublicKey, PeerTraffic] = {}
+    for link in _links(goals):
+        found |= await shell.wireguard.read_traffic(device_ref(netns, path, link))
+    return found
+
+
+def _links(goals: PeerGoals) -> tuple[str, ...]:
+    return (WG_LINK,) if goals.draining is None else (WG_LINK, DRAIN_LINK)
