@@ -236,6 +236,11 @@ def is_private(address: Address) -> bool:
     return any(contains(prefix, address) for prefix in _PRIVATE)
 
 
+def is_loopback(address: Address) -> bool:
+    """Whether it means whoever says it."""
+    return netaddr.IPAddress(address).is_loopback()
+
+
 def is_link_local(address: Address) -> bool:
     return bool(netaddr.IPAddress(address).is_link_local())
 

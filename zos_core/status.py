@@ -89,15 +89,16 @@ class PeerStatus(msgspec.Struct, frozen=True):
     keepalive_s: int
     relay: str | None = None  # by whose way, as the network calls it
     relayed_because: str = ""  # why not by a better one
+    over_tcp: bool = False  # the relay is reached by TLS over TCP, which is the last resort
 
     @property
     def way(self) -> str:
-        """The path in words: "direct lan", "direct", "punched", "via relay r1"."""
+        """The path in words: "direct lan", "direct", "punched", "via relay r1 over TCP"."""
         match self.path:
             case "lan":
                 return "direct lan"
             case "relay":
-                return f"via relay {self.relay}"
+                return f"via relay {self.relay}" + (" over TCP" if self.over_tcp else "")
         return self.path
 
 
@@ -151,6 +152,9 @@ class NetworkRelayStatus(msgspec.Struct, frozen=True):
     public_key: str  # base64
     endpoints: tuple[str, ...]
     hears_us_at: str | None  # from which endpoint it says that it hears this node
+    tls_port: int | None = None  # TCP, for members where UDP is blocked
+    over_tcp: bool = False  # it is reached that way, for want of a better one
+    tcp_message: str = ""  # why it is not, though it was tried
 
 
 class RelayedNetworkStatus(msgspec.Struct, frozen=True):
@@ -180,6 +184,11 @@ class RelayStatus(msgspec.Struct, frozen=True):
     unsent: int
     packets: dict[str, int]  # by what became of them, since the relay has started
     networks: tuple[RelayedNetworkStatus, ...]
+    tls_port: int | None = None  # TCP, as the farm offers it
+    tls_message: str = ""  # why nobody is served there, empty when somebody may be
+    connections: int = 0  # by TLS
+    refused_connections: dict[str, int] = {}  # and those that the relay ended, by why
+    tls_dropped: int = 0  # datagrams that a connection did not take in time
 
 
 class ExitStatus(msgspec.Struct, frozen=True):

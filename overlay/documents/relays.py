@@ -25,6 +25,7 @@ from overlay.keys.identity import Kind
 from overlay.model import Endpoint, WgPublicKey
 
 DEFAULT_RELAY_PORT = 51_819  # beside the ports that networks get unless a node says otherwise
+DEFAULT_TLS_PORT = 443  # what passes where nothing else does
 MAX_RELAY_OFFERS = 16  # of one farm
 MAX_RELAYS = 4  # of one network: a member registers with two, and two may be gone
 MAX_RELAY_ENDPOINTS = 2  # one of each family
@@ -35,11 +36,15 @@ RelayEndpoints = Annotated[
 ]
 
 
+TlsPort = Annotated[int, Meta(ge=1, le=65_535)]
+
+
 class RelayOffer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """In a farm: this node relays for tenants who name it, and can be reached here."""
 
     node: IdText
     endpoints: RelayEndpoints
+    tls_port: TlsPort | None = None  # TCP, at each of its addresses; None: UDP alone
 
 
 class Relay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -49,6 +54,7 @@ class Relay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     node: IdText
     public_key: KeyText
     endpoints: RelayEndpoints
+    tls_port: TlsPort | None = None  # as the node says
 
 
 class Seen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -75,6 +81,14 @@ def key_of(relay: Relay) -> WgPublicKey:
 def endpoints_of(relay: Relay | RelayOffer) -> tuple[Endpoint, ...]:
     """Where it can be reached, of one that was checked."""
     return tuple(map(addressing.endpoint_of, relay.endpoints))
+
+
+def streams_of(relay: Relay) -> tuple[Endpoint, ...]:
+    """Where it can be reached by TLS over TCP, of a relay that was checked."""
+    port = relay.tls_port
+    if port is None:
+        return ()
+    return tuple(Endpoint(endpoint.address, port) for endpoint in endpoints_of(relay))
 
 
 def places_in(sighting: Sighting) -> Mapping[WgPublicKey, Endpoint]:

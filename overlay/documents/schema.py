@@ -47,6 +47,7 @@ from overlay.documents.relays import (
     Relay,
     RelayOffer,
     Sighting,
+    TlsPort,
     check_offers,
     check_relay_endpoints,
     check_relays,
@@ -166,6 +167,7 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     relay_endpoints: Annotated[
         tuple[EndpointText, ...], Meta(max_length=MAX_RELAY_ENDPOINTS)
     ] = ()  # as the farm says
+    relay_tls_port: TlsPort | None = None
 
 
 class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -302,6 +304,8 @@ def _check_node(node: Node) -> None:
         check_id(Kind.FARM, node.farm, "farm")
     if (node.relay_key is None) != (not node.relay_endpoints):
         raise Rejected("a relay has a key and endpoints", field="relay_key")
+    if node.relay_key is None and node.relay_tls_port is not None:
+        raise Rejected("this node is no relay", field="relay_tls_port")
     if node.relay_key is not None:
         wireguard.parse_public_key(node.relay_key, field="relay_key")
         check_relay_endpoints(node.relay_endpoints, "relay_endpoints")

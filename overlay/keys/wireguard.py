@@ -124,6 +124,11 @@ class DeviceKey:
     def from_seed(cls, seed: bytes) -> DeviceKey:
         return cls(Identity(Kind.WG, seed))
 
+    @property
+    def identity(self) -> Identity:
+        """The same key as it signs."""
+        return self._identity
+
     def sign(self, message: bytes) -> bytes:
         return self._identity.sign(message)
 
@@ -137,6 +142,14 @@ class DeviceKey:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a private key is neither copied nor pickled")
+
+
+def wireguard_form(ed25519_public_key: bytes) -> bytes:
+    """The WireGuard key of who signs with this key; empty when it is no key to sign with."""
+    try:
+        return _montgomery_form(ed25519_public_key)
+    except (CryptoError, ValueError):
+        return b""
 
 
 @lru_cache(maxsize=MAX_CACHED_IDS)

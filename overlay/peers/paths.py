@@ -247,6 +247,16 @@ def with_endpoint(path: Path, endpoint: Endpoint) -> Path:
     return _proven(msgspec.structs.replace(path, trial=None), endpoint)
 
 
+def elsewhere(path: Path, offered: Iterable[Candidate], *, underlay: Underlay, now: float) -> Path:
+    """The path after the relay at which a peer was met is reached by another way: from the start.
+
+    The session goes on, but says nothing of the new way.
+    """
+    return msgspec.structs.replace(
+        begin_path(offered, underlay=underlay, now=now), sent_bytes=path.sent_bytes, failures=1
+    )
+
+
 def given_up(path: Path, *, now: float) -> Path:
     """The path after the way in use turned out to be dead: the next relay, for it works at once."""
     relays = [n for n, c in enumerate(path.candidates) if c.kind is CandidateKind.RELAY]

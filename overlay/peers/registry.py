@@ -7,18 +7,15 @@ checked before a request is sent. Whatever else goes wrong with it is Unavailabl
 from __future__ import annotations
 
 import asyncio
-import hmac
 import re
 import ssl
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Final, Self, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from yarl import URL
 
 from overlay import addressing
@@ -30,6 +27,7 @@ from overlay.keys.identity import Kind, Signer
 from overlay.model import RegistryId
 from overlay.peers import registry_wire as wire
 from overlay.peers.lean_aiohttp import aiohttp
+from overlay.peers.pinning import PinnedKey
 from overlay.peers.registry_auth import sign_request
 from overlay.ports import Clock
 
@@ -67,6 +65,11 @@ class RegistryRef(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.origin}#{self.id}"
+
+    @property
+    def pin(self) -> PinnedKey:
+        """What lets a connection be used with this registry alone."""
+        return PinnedKey(ids.parse_id(Kind.REGISTRY, self.id))
 
     @property
     def origin(self) -> str:
@@ -247,9 +250,7 @@ class RegistryClient:
 
     def _new_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                ssl=PinnedKey(self._ref.id), use_dns_cache=False, limit=8
-            ),
+            connector=aiohttp.TCPConnector(ssl=self._ref.pin, use_dns_cache=False, limit=8),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_DEADLINE_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -278,24 +279,6 @@ class RegistryClient:
             raise Unavailable(f"{origin}: {type(exc).__name__}: {exc}"[:300]) from exc
         except _Malformed as exc:
             raise Unavailable(f"{origin}: {exc}") from exc
-
-
-class PinnedKey(aiohttp.Fingerprint):
-    """Lets a connection be used only when the other side holds the registry's key.
-
-    TLS proves that it holds the certificate's key; aiohttp asks here before it sends a request.
-    """
-
-    def __init__(self, registry: RegistryId) -> None:
-        key = ids.parse_id(Kind.REGISTRY, registry)
-        super().__init__(key)  # 32 bytes, which is what it expects of a SHA-256
-        self._key = key
-
-    def check(self, transport: asyncio.Transport) -> None:
-        tls = transport.get_extra_info("ssl_object")
-        found = _public_key(tls.getpeercert(binary_form=True)) if tls is not None else b""
-        if not hmac.compare_digest(found, self._key):
-            raise aiohttp.ServerFingerprintMismatch(self._key, found, "registry", 0)
 
 
 class _NotFound(Refused):
@@ -354,15 +337,6 @@ class _Gathering:
 
 def _document(frame: wire.DocumentFrame) -> Document:
     return Document(frame.revision, frame.key, bytes(frame.envelope))
-
-
-def _public_key(certificate: bytes | None) -> bytes:
-    """The raw ed25519 key in a certificate; empty when it holds none."""
-    with suppress(ValueError, TypeError):
-        key = x509.load_der_x509_certificate(certificate or b"").public_key()
-        if isinstance(key, Ed25519PublicKey):
-            return key.public_bytes_raw()
-    return b""
 
 
 def _key_of(envelope: Envelope) -> str:

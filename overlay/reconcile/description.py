@@ -60,6 +60,7 @@ class Description:
             farm=settings.farm,
             relay_key=format_key(relay.public_key) if relay and offer else None,
             relay_endpoints=offer.endpoints if relay and offer else (),
+            relay_tls_port=offer.tls_port if relay and offer else None,
         )
 
     def _on_disk(self) -> Node | None:

@@ -7,11 +7,11 @@ thousand costs one peer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
 from types import MappingProxyType
 
 import msgspec
 
+from overlay import addressing
 from overlay.documents import relays, schema
 from overlay.documents.relays import Relay, Sighting
 from overlay.documents.schema import Member, Network
@@ -19,6 +19,7 @@ from overlay.model import (
     Candidate,
     CandidateKind,
     Endpoint,
+    Family,
     NodeId,
     PeerTraffic,
     WgDevice,
@@ -53,6 +54,8 @@ class PeerGoals:
         self._unwritten: dict[WgPublicKey, WgPeer | None] = {}
         self._sightings: dict[str, Mapping[WgPublicKey, Endpoint]] = {}  # by the relay's node
         self._relays: dict[WgPublicKey, Relay] = {}  # where we register, in the tenant's order
+        self._streams: dict[WgPublicKey, Endpoint] = {}  # ports of ours that lead to a relay by TCP
+        self._stranded: list[WgPublicKey] = []
         self._way_out: WgPublicKey | None = None  # the peer that takes what leaves the network
         self._draining: WgPublicKey | None = None  # the one before, for what began by it
 
@@ -126,6 +129,9 @@ class PeerGoals:
         for key, seen in device.peers.items():
             if (path := self._paths.get(key)) is None:
                 continue
+            if _is_stranded(path, seen.endpoint):
+                self._stranded.append(key)
+                continue
             counted = traffic(key)
             stepped = paths.step(
                 path,
@@ -140,6 +146,11 @@ class PeerGoals:
                 self._set_path(key, stepped, learnt=stepped.alive)
                 if key in self._relays and stepped.endpoint != path.endpoint:
                     self._offer_anew(tuple(self._peers), now=now)
+
+    def take_stranded(self) -> list[WgPublicKey]:
+        """Peers that the device sends to a port of ours which is closed, since the last call."""
+        stranded, self._stranded = self._stranded, []
+        return stranded
 
     def is_in_question(self, key: WgPublicKey) -> bool:
         """Whether it matters how much was sent and heard: there is another endpoint to try."""
@@ -209,6 +220,8 @@ class PeerGoals:
 
     def is_unheard(self, key: WgPublicKey) -> bool:
         """Whether this relay says whom it hears, and we are not among them."""
+        if key in self._streams:
+            return False  # over TCP there is nothing that others could make use of
         said = self._sightings.get(self._relays[key].node)
         return said is not None and self._own_key not in said
 
@@ -216,6 +229,45 @@ class PeerGoals:
         """The relay at this endpoint, as the network names it."""
         key = self.relay_at(endpoint)
         return None if key is None else self._relays[key]
+
+    @property
+    def streams(self) -> Mapping[WgPublicKey, Endpoint]:
+        """The relays that are reached over TCP, and by which port of ours; else none is used."""
+        return MappingProxyType(self._streams)
+
+    def put_streams(
+        self, streams: Mapping[WgPublicKey, Endpoint], *, now: float
+    ) -> list[WgPublicKey]:
+        """From now on relays are reached by these; by UDP again when there are none.
+
+        Returns the relays to which the way is another one: they have to hear us by it.
+        """
+        before = {key: self._paths[key].endpoint for key in self._relays}
+        self._streams = dict(streams)
+        for key in self._relays:
+            self._paths[key] = self._path_to_relay(key, now=now)
+            self._set_peer(WgPeer(key, ()))
+        moved = [key for key in self._relays if self._paths[key].endpoint != before[key]]
+        left = {before[key] for key in moved}
+        for key, path in tuple(self._paths.items()):
+            if key in self._relays or (offered := self._offered(key)) is None:
+                continue
+            if path.endpoint in left:
+                found = paths.elsewhere(path, offered, underlay=self._underlay, now=now)
+                self._set_path(key, found, learnt=False)
+            else:
+                self._offer(key, offered, now=now)
+        return moved
+
+    def better_than_relay(self, path: Path) -> tuple[Endpoint, ...]:
+        """What would be better than to meet at a relay. Where UDP is blocked: our LAN's alone."""
+        better = path.better_than_relay
+        return tuple(filter(self.is_neighbour, better)) if self._streams else better
+
+    @property
+    def families(self) -> frozenset[Family]:
+        """Those that our links have."""
+        return self._underlay.families
 
     def is_neighbour(self, endpoint: Endpoint) -> bool:
         """Whether it is on a LAN of ours."""
@@ -229,18 +281,22 @@ class PeerGoals:
         """Be a peer of the first relays, unless an operator says that we can be reached."""
         named = () if self._underlay.declared else self.selection.relays
         others = (relay for relay in named if relay.node != self._own)
-        wanted = {relays.key_of(relay): relay for relay in islice(others, RELAYS_IN_USE)}
+        wanted = {relays.key_of(relay): relay for relay in select_relays(others)}
         before, self._relays = self._relays, wanted
         for key in before.keys() - wanted.keys():
+            self._streams.pop(key, None)
             self._forget(key)
         for key, relay in wanted.items():
             if before.get(key) != relay or key not in self._paths:
-                offered = [
-                    Candidate(CandidateKind.DECLARED, endpoint)
-                    for endpoint in relays.endpoints_of(relay)
-                ]
-                self._paths[key] = paths.begin_path(offered, underlay=self._underlay, now=now)
+                self._streams.pop(key, None)
+                self._paths[key] = self._path_to_relay(key, now=now)
                 self._set_peer(WgPeer(key, ()))
+
+    def _path_to_relay(self, key: WgPublicKey, *, now: float) -> Path:
+        stream = self._streams.get(key)
+        endpoints = (stream,) if stream is not None else relays.endpoints_of(self._relays[key])
+        offered = [Candidate(CandidateKind.DECLARED, endpoint) for endpoint in endpoints]
+        return paths.begin_path(offered, underlay=self._underlay, now=now)
 
     def _forget(self, key: WgPublicKey) -> None:
         self._peers.pop(key, None)
@@ -304,7 +360,7 @@ class PeerGoals:
         """The relays at which we are met by a peer that seems hidden as well."""
         if any(candidate.kind is CandidateKind.DECLARED for candidate in offered):
             return
-        for key in self._relays:
+        for key in self._streams or self._relays:
             if (endpoint := self._paths[key].endpoint) is not None:
                 yield Candidate(CandidateKind.RELAY, endpoint)
 
@@ -354,6 +410,29 @@ class PeerGoals:
         if allowed == peer.allowed_ips:
             return peer
         return msgspec.structs.replace(peer, allowed_ips=allowed)
+
+
+def select_relays(named: Iterable[Relay]) -> tuple[Relay, ...]:
+    """Those of a network's at which everybody registers: the first ones (NODE-070).
+
+    The last of them gives way to one that takes connections by TLS, if none else does: where UDP is
+    blocked there must be one at which the others are as well.
+    """
+    named = tuple(named)
+    first = named[:RELAYS_IN_USE]
+    if all(relay.tls_port is None for relay in first):
+        spare = [relay for relay in named[RELAYS_IN_USE:] if relay.tls_port is not None]
+        return (*first[: RELAYS_IN_USE - 1], *spare[:1]) if spare else first
+    return first
+
+
+def _is_stranded(path: Path, endpoint: Endpoint | None) -> bool:
+    """Whether it is a port of ours that leads nowhere any more, of this life or of an earlier."""
+    return (
+        endpoint is not None
+        and path.known_as(endpoint) is None
+        and addressing.is_loopback(endpoint.address)
+    )
 
 
 def _with_path(peer: WgPeer, path: Path) -> WgPeer:

@@ -221,7 +221,7 @@ class Reach:
             self._upgrades.pop(key, None)
             return
         state = self._upgrades.get(key)
-        wanted = path.better_than_relay[: upgrade.MAX_TARGETS]
+        wanted = goals.better_than_relay(path)[: upgrade.MAX_TARGETS]
         if state is None or (state.targets != wanted and state.target is None):
             state = upgrade.begin_upgrade(wanted, now=now)
         self._upgrades[key] = state

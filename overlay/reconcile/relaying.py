@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from overlay.documents import relays
 from overlay.documents.relays import RelayOffer, Sighting
@@ -28,6 +30,9 @@ from overlay.reconcile.publisher import Publisher
 from overlay.reconcile.relayed import Relayed, names_relay
 from overlay.reconcile.sightings import Sightings, see
 from overlay.relay.server import Relay, open_sockets, running
+
+if TYPE_CHECKING:
+    from overlay.relay.streams import Streams
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +65,7 @@ class Relaying:
         self._publisher = publisher
         self._clock = clock
         self._backoff = Backoff(random)
+        self._tls_backoff = Backoff(random)
         self._on_change = on_change
         self._ask_again = ask_again
         self._key: DeviceKey | None = None
@@ -69,6 +75,8 @@ class Relaying:
         self.relayed: Relayed | None = None  # while there is an offer, and a key
         self.relay: Relay | None = None  # while it runs
         self.error: OverlayError | None = None  # why it does not
+        self.streams: Streams | None = None  # while it takes connections by TLS
+        self.tls_error: OverlayError | None = None  # why it does not, though it is offered so
 
     # What the documents say.
 
@@ -200,14 +208,41 @@ class Relaying:
             self._backoff.reset()
             self._on_change()
             try:
-                while self.offer == offer and self.relayed is relayed:
-                    relay.allow(relayed.membership())
-                    self._publish(relay, relayed)
-                    await self._wait(self._sightings.wait_s(now=self._clock.monotonic()))
+                async with asyncio.TaskGroup() as group:
+                    streaming = group.create_task(self._stream(relay, offer, key), name="relay TLS")
+                    while self.offer == offer and self.relayed is relayed:
+                        relay.allow(relayed.membership())
+                        self._publish(relay, relayed)
+                        await self._wait(self._sightings.wait_s(now=self._clock.monotonic()))
+                    streaming.cancel()
             finally:
                 self.relay = None
                 self._on_change()
         log.info("relay ended")
+
+    async def _stream(self, relay: Relay, offer: RelayOffer, key: DeviceKey) -> None:
+        """Take connections by TLS while the relay runs, if it is offered so."""
+        if (port := offer.tls_port) is None:
+            return
+        # aiohttp's server is much to load for who needs none.
+        from overlay.relay.streams import streaming
+
+        listen = [Endpoint(_ANY[each.family], port) for each in relays.endpoints_of(offer)]
+        try:
+            while True:
+                try:
+                    listeners = open_sockets(listen, socket.SOCK_STREAM)
+                except OverlayError as exc:
+                    self._failed_tls(exc)
+                    await asyncio.sleep(self._tls_backoff.next_s())
+                    continue
+                async with streaming(relay, key.identity, listeners, self._clock) as streams:
+                    self.streams, self.tls_error = streams, None
+                    self._tls_backoff.reset()
+                    self._on_change()
+                    await asyncio.get_running_loop().create_future()
+        finally:
+            self.streams = self.tls_error = None
 
     def _publish(self, relay: Relay, relayed: Relayed) -> None:
         membership = relayed.membership()
@@ -233,6 +268,12 @@ class Relaying:
         if self.error is None or self.error.message != error.message:
             log.error("relay does not run", extra={"reason": str(error)})
         self.error = error
+        self._on_change()
+
+    def _failed_tls(self, error: OverlayError) -> None:
+        if self.tls_error is None or self.tls_error.message != error.message:
+            log.error("relay takes no connections", extra={"reason": str(error)})
+        self.tls_error = error
         self._on_change()
 
     # Small things.

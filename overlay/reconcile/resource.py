@@ -43,6 +43,7 @@ from overlay.reconcile.goals import PeerGoals
 from overlay.reconcile.greeting import GREETING_S, Greetings
 from overlay.reconcile.heard import MAX_HEARD, RECORD_EVERY_S
 from overlay.reconcile.journal import Journal, Repair
+from overlay.reconcile.lastresort import LastResort
 from overlay.reconcile.leaving import Leaving
 from overlay.reconcile.machine import Machine
 from overlay.reconcile.membership import Gate
@@ -110,6 +111,7 @@ class ResourceLoop:
         self._backoff = Backoff(machine.random)
         self._greetings = Greetings(self._goes_first)
         self.reach = Reach(device_key.public_key)
+        self.last_resort = LastResort(device_key, listen_port, machine.random)
         self.leaving = Leaving()
         self._is_offered = False
         self._has_stood = False  # a full pass has brought all of it at least once
@@ -167,6 +169,7 @@ class ResourceLoop:
         """Our own links in the underlay changed; peers learn it by hearing from us."""
         self.goals.put_underlay(underlay, now=self._machine.clock.monotonic())
         self._surroundings, self._underlay = surroundings, underlay
+        self.last_resort.hurry(now=self._now)
         self._greetings.add(self.goals.peers)
         self.changed()
 
@@ -256,17 +259,16 @@ class ResourceLoop:
 
     async def run(self) -> None:
         """Passes until the network is no longer ours and nothing of it is left."""
-        while True:
-            reasons = await self.schedule.next_reasons()
-            try:
-                async with asyncio.timeout(PASS_DEADLINE_S):
-                    await self._pass(reasons)
-            except TimeoutError:
-                self._failed(Unavailable(f"a pass took more than {PASS_DEADLINE_S:g} s"))
-            except OverlayError as exc:
-                self._failed(exc)
-            if self._finished.is_set():
-                return
+        async with self.last_resort.running():
+            while not self._finished.is_set():
+                reasons = await self.schedule.next_reasons()
+                try:
+                    async with asyncio.timeout(PASS_DEADLINE_S):
+                        await self._pass(reasons)
+                except TimeoutError:
+                    self._failed(Unavailable(f"a pass took more than {PASS_DEADLINE_S:g} s"))
+                except OverlayError as exc:
+                    self._failed(exc)
 
     @property
     def _now(self) -> float:
@@ -289,6 +291,7 @@ class ResourceLoop:
         """Nothing is left; a network that is only waiting for somebody stays on record."""
         version = self._version
         self.leaving.close()
+        self.last_resort.hang_up()
         report = await self._machine.configurator.remove(self.netns)
         self.goals.take_unwritten()
         self._note_changes(report.changes)
@@ -416,6 +419,7 @@ class ResourceLoop:
             now=clock.monotonic(),
         )
         self._record_heard()
+        moved = self.last_resort.look(self.goals, devices.shared, wall=wall, now=clock.monotonic())
         # The exit that drains stays as it was found: a hole would be opened for another port.
         counted = {key: each for key, each in traffic.items() if key != self.goals.draining}
         moves = self.reach.look(
@@ -424,6 +428,7 @@ class ResourceLoop:
         await self._greet_again(device, traffic)
         # Greetings wait for their turn: all looks and what they do stay within their share.
         self.schedule.looked(cost_s=time.process_time() - started)
+        moves.renews += [*moved, *self.goals.take_stranded()]
         await self._move(moves)
         # A device for an exit that drains comes with a full pass only.
         self._look_for_way_out(wall=wall, may_drain=not meanwhile or devices.drain is not None)
@@ -487,14 +492,16 @@ class ResourceLoop:
             self._greet()
             self._send_pokes(moves.renews)
             self._send_inside(ask, moves.asks)
-        if self.reach.due is not None:
-            self.schedule.look_by(self.reach.due)
+        for due in (self.reach.due, self.last_resort.due):
+            if due is not None:
+                self.schedule.look_by(due)
 
     async def _put_anew(self, keys: tuple[WgPublicKey, ...]) -> None:
         # While something else was waited for, documents may have taken a peer away.
         keys = tuple(key for key in keys if key in self.goals.peers)
         if not keys:
             return
+        keys = tuple(dict.fromkeys(keys))
         peers = [self.goals.peers[key] for key in keys]
         try:
             await self._apply_peers(drop=keys)

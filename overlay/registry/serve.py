@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
@@ -16,10 +15,11 @@ import msgspec
 from aiohttp import web
 
 from overlay.errors import Unavailable
+from overlay.keys import tls
 from overlay.keys.identity import Identity
 from overlay.peers.registry_wire import HEARTBEAT_S
 from overlay.ports import Clock
-from overlay.registry import certificate, limits
+from overlay.registry import limits
 from overlay.registry.app import App, problem_response
 from overlay.registry.limits import Buckets
 from overlay.registry.problems import HttpProblem
@@ -30,6 +30,7 @@ from overlay.registry.watchers import Watchers
 log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 8_443
+CERTIFICATE_NAME = "zos registry"
 STOP_DEADLINE_S = 10.0  # for requests that are being answered
 BACKLOG = 1_024
 
@@ -79,7 +80,7 @@ async def running(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         await service.load()
-        tls = await asyncio.to_thread(tls_context, identity)
+        context = await asyncio.to_thread(tls.server_context, identity, name=CERTIFICATE_NAME)
         sockets = bind(config.addresses, config.port)
         for sock in sockets:
             stack.callback(sock.close)
@@ -92,7 +93,7 @@ async def running(
             heartbeat_s=config.heartbeat_s,
         )
         server = _Server(app, max_connections=config.max_connections)
-        async with _in_background(service), _listening(server, sockets, tls, watchers):
+        async with _in_background(service), _listening(server, sockets, context, watchers):
             port = sockets[0].getsockname()[1]
             log.info("registry answers", extra={"registry": identity.id, "port": port})
             yield Running(identity.id, port, service)
@@ -129,7 +130,7 @@ async def serve(config: Config, *, identity: Identity, clock: Clock, store: Stor
 async def _listening(
     server: _Server,
     sockets: Sequence[socket.socket],
-    tls: ssl.SSLContext,
+    context: ssl.SSLContext,
     watchers: Watchers,
 ) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
@@ -137,7 +138,7 @@ async def _listening(
         await loop.create_server(
             server,
             sock=sock,
-            ssl=tls,
+            ssl=context,
             backlog=BACKLOG,
             ssl_handshake_timeout=limits.HANDSHAKE_DEADLINE_S,
         )
@@ -171,20 +172,6 @@ def bind(addresses: Sequence[str], port: int) -> list[socket.socket]:
             sock.close()
         raise Unavailable(f"cannot listen on {address} port {port}: {exc.strerror}") from exc
     return sockets
-
-
-def tls_context(identity: Identity) -> ssl.SSLContext:
-    """TLS 1.3 with the registry's own key."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # OpenSSL reads keys from files only; this one is memory that nobody else can name.
-    fd = os.memfd_create("registry", os.MFD_CLOEXEC)
-    try:
-        os.write(fd, certificate.make_chain(identity))
-        context.load_cert_chain(f"/proc/self/fd/{fd}")
-    finally:
-        os.close(fd)
-    return context
 
 
 class _Server(web.Server):

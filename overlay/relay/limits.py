@@ -9,7 +9,9 @@ from functools import lru_cache
 from typing import Final
 
 # Where a datagram came from, as the socket says it: (address, port), for IPv6 flow and scope too.
-Place = tuple[str, int] | tuple[str, int, int, int]
+# Of three parts when it came by a TCP connection: address, port and the connection's number.
+Place = tuple[str, int] | tuple[str, int, int, int] | tuple[str, int, int]
+STREAM_PARTS = 3
 
 IPV6_ORIGIN_BITS = 64  # whoever has one IPv6 address has the 2^64 beside it
 

@@ -22,8 +22,8 @@ from overlay.relay.messages import NO_MAC, Data, Initiation, Response, build, ma
 
 NO_PRESHARED_KEY = bytes(32)
 
-_CHAIN = hashlib.blake2s(b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s").digest()
-_HASH = hashlib.blake2s(_CHAIN + b"WireGuard v1 zx2c4 Jason@zx2c4.com").digest()
+CHAIN = hashlib.blake2s(b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s").digest()
+HASH = hashlib.blake2s(CHAIN + b"WireGuard v1 zx2c4 Jason@zx2c4.com").digest()
 
 
 class StaticKey(Protocol):
@@ -61,17 +61,17 @@ class Tunnel:
 def open_initiation(message: Initiation, key: StaticKey) -> Opened | None:
     """Who sent an initiation for `key`, and when; None when it is not genuine."""
     private = key.reveal()
-    chain = _kdf(_CHAIN, message.ephemeral, 1)[0]
-    hash = _mix(_mix(_HASH, key.public_key), message.ephemeral)
+    chain = kdf(CHAIN, message.ephemeral, 1)[0]
+    hash = mix(mix(HASH, key.public_key), message.ephemeral)
     try:
-        chain, secret = _kdf(chain, crypto_scalarmult(private, message.ephemeral), 2)
-        static = ChaCha20Poly1305(secret).decrypt(_nonce(0), message.static, hash)
-        hash = _mix(hash, message.static)
-        chain, secret = _kdf(chain, crypto_scalarmult(private, static), 2)
-        timestamp = ChaCha20Poly1305(secret).decrypt(_nonce(0), message.timestamp, hash)
+        chain, secret = kdf(chain, crypto_scalarmult(private, message.ephemeral), 2)
+        static = ChaCha20Poly1305(secret).decrypt(nonce(0), message.static, hash)
+        hash = mix(hash, message.static)
+        chain, secret = kdf(chain, crypto_scalarmult(private, static), 2)
+        timestamp = ChaCha20Poly1305(secret).decrypt(nonce(0), message.timestamp, hash)
     except (CryptoError, InvalidTag):  # a point of small order; not sealed for us
         return None
-    hash = _mix(hash, message.timestamp)
+    hash = mix(hash, message.timestamp)
     return Opened(WgPublicKey(static), timestamp, message.sender, message.ephemeral, chain, hash)
 
 
@@ -81,17 +81,17 @@ def respond(opened: Opened, *, ephemeral: WireGuardKey, index: int) -> tuple[byt
     `ephemeral` is a new pair for every response. None when the initiator's keys protect nothing.
     """
     private = ephemeral.reveal()
-    chain = _kdf(opened.chain, ephemeral.public_key, 1)[0]
-    hash = _mix(opened.hash, ephemeral.public_key)
+    chain = kdf(opened.chain, ephemeral.public_key, 1)[0]
+    hash = mix(opened.hash, ephemeral.public_key)
     try:
-        chain = _kdf(chain, crypto_scalarmult(private, opened.ephemeral), 1)[0]
-        chain = _kdf(chain, crypto_scalarmult(private, opened.initiator), 1)[0]
+        chain = kdf(chain, crypto_scalarmult(private, opened.ephemeral), 1)[0]
+        chain = kdf(chain, crypto_scalarmult(private, opened.initiator), 1)[0]
     except CryptoError:
         return None
-    chain, temporary, secret = _kdf(chain, NO_PRESHARED_KEY, 3)
-    empty = ChaCha20Poly1305(secret).encrypt(_nonce(0), b"", _mix(hash, temporary))
+    chain, temporary, secret = kdf(chain, NO_PRESHARED_KEY, 3)
+    empty = ChaCha20Poly1305(secret).encrypt(nonce(0), b"", mix(hash, temporary))
     message = Response(index, opened.sender, ephemeral.public_key, empty, NO_MAC, NO_MAC)
-    receiving, sending = _kdf(chain, b"", 2)
+    receiving, sending = kdf(chain, b"", 2)
     packet = with_mac1(build(message), mac1_key(opened.initiator))
     return packet, Tunnel(ChaCha20Poly1305(receiving), ChaCha20Poly1305(sending))
 
@@ -102,16 +102,17 @@ def open_data(tunnel: Tunnel, message: Data) -> bytes | None:
     Whether this counter was seen before is the caller's to know.
     """
     try:
-        return tunnel.receiving.decrypt(_nonce(message.counter), message.sealed, None)
+        return tunnel.receiving.decrypt(nonce(message.counter), message.sealed, None)
     except InvalidTag:
         return None
 
 
-def _mix(hash: bytes, more: bytes) -> bytes:
+def mix(hash: bytes, more: bytes) -> bytes:
+    """The hash of a handshake so far, and of what comes next."""
     return hashlib.blake2s(hash + more).digest()
 
 
-def _kdf(key: bytes, material: bytes, count: int) -> list[bytes]:
+def kdf(key: bytes, material: bytes, count: int) -> list[bytes]:
     """HKDF with BLAKE2s: `count` keys of 32 bytes."""
     extracted = hmac.digest(key, material, hashlib.blake2s)
     keys: list[bytes] = []
@@ -121,5 +122,6 @@ def _kdf(key: bytes, material: bytes, count: int) -> list[bytes]:
     return keys
 
 
-def _nonce(counter: int) -> bytes:
+def nonce(counter: int) -> bytes:
+    """As ChaCha20-Poly1305 takes it."""
     return bytes(4) + counter.to_bytes(8, "little")

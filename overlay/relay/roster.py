@@ -99,6 +99,12 @@ class Roster:
         member.place = place
         self.at[place] = member
 
+    def leave(self, place: Place) -> None:
+        """Nobody is heard from `place`; what was agreed with who was there stays good."""
+        if (member := self.at.pop(place, None)) is not None:
+            self.moves += 1
+            member.place = None
+
     def unregister(self, member: Member) -> None:
         """Nobody knows where it is; its key and its last timestamp are remembered."""
         if member.place is not None:

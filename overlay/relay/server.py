@@ -19,7 +19,7 @@ from overlay.model import Endpoint, WgPublicKey
 from overlay.ports import Clock
 from overlay.relay import trains
 from overlay.relay.fate import Sending
-from overlay.relay.limits import Place
+from overlay.relay.limits import STREAM_PARTS, Place
 from overlay.relay.noise import StaticKey
 from overlay.relay.roster import Membership
 from overlay.relay.table import Bounds, Statistics, Table
@@ -53,6 +53,8 @@ class Relay:
         self._unsent = 0
         self._on_moved = on_moved
         self._moves = table.moves
+        self._streams: dict[Place, Callable[[bytes], None]] = {}
+        self._pending: list[Sending] = []
 
     @property
     def unsent(self) -> int:
@@ -70,6 +72,30 @@ class Relay:
 
     def statistics(self) -> Statistics:
         return self._table.statistics()
+
+    def is_heard(self, place: Place) -> bool:
+        """Whether a registered member is heard from there."""
+        return self._table.is_heard(place)
+
+    def open_stream(self, place: Place, send: Callable[[bytes], None]) -> None:
+        """What is for whoever is at `place` goes by `send` from now on."""
+        self._streams[place] = send
+
+    def close_stream(self, place: Place) -> None:
+        """Nobody is at `place` any more."""
+        self._streams.pop(place, None)
+        self._table.leave(place)
+        self._note_moves()
+
+    def take(self, place: Place, packet: bytes) -> None:
+        """A datagram came by a stream. What it leads to is sent soon, with what comes meanwhile."""
+        sending = self._table.step(self._clock.monotonic(), place, packet)
+        due = self._table.take_due()
+        if sending is not None or due:
+            if not self._pending:
+                asyncio.get_running_loop().call_soon(self._send_pending)
+            self._pending += due if sending is None else (sending, *due)
+        self._note_moves()
 
     def receive(self, sock: socket.socket) -> None:
         """Take what waits at a socket, a batch at most, and send on what it leads to."""
@@ -102,7 +128,19 @@ class Relay:
             self._moves = self._table.moves
             self._on_moved()
 
+    def _send_pending(self) -> None:
+        pending, self._pending = self._pending, []
+        for place, cars in trains.join(pending):
+            self._send(place, cars)
+
     def _send(self, place: Place, cars: list[bytes]) -> None:
+        if len(place) == STREAM_PARTS:
+            if (send := self._streams.get(place)) is None:
+                self._unsent += len(cars)
+            else:
+                for packet in cars:
+                    send(packet)
+            return
         sock = self._sockets[socket.AF_INET if len(place) == 2 else socket.AF_INET6]
         if len(cars) > 1:
             size = _SHORT.pack(len(cars[0]))
@@ -119,7 +157,9 @@ class Relay:
                 self._unsent += 1
 
 
-def open_sockets(addresses: Sequence[Endpoint]) -> list[socket.socket]:
+def open_sockets(
+    addresses: Sequence[Endpoint], kind: socket.SocketKind = socket.SOCK_DGRAM
+) -> list[socket.socket]:
     """One bound socket for each address, at most one of each family.
 
     Raises Rejected for two of a family, Unavailable when an address cannot be had.
@@ -134,7 +174,7 @@ def open_sockets(addresses: Sequence[Endpoint]) -> list[socket.socket]:
     opened: list[socket.socket] = []
     try:
         for each in addresses:
-            opened.append(_bound(each))
+            opened.append(_bound(each, kind))
     except BaseException:
         for sock in opened:
             sock.close()
@@ -161,7 +201,9 @@ async def running(
         key,
         random_bytes=os.urandom,
         now=clock.monotonic(),
-        is_own=lambda place: place[1] in own_ports and _is_local(place),
+        is_own=lambda place: (
+            len(place) != STREAM_PARTS and place[1] in own_ports and _is_local(place)
+        ),
         bounds=bounds,
     )
     table.allow(membership)
@@ -203,16 +245,19 @@ def _is_local(place: Place) -> bool:
         return False
 
 
-def _bound(listen: Endpoint) -> socket.socket:
+def _bound(listen: Endpoint, kind: socket.SocketKind) -> socket.socket:
     family = socket.AF_INET if listen.family == 4 else socket.AF_INET6
     try:
-        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        sock = socket.socket(family, kind | socket.SOCK_CLOEXEC)
     except OSError as exc:
         raise Unavailable(f"no socket for {listen}: {exc.strerror}") from exc
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        _enlarge(sock)
+        if kind == socket.SOCK_DGRAM:
+            _enlarge(sock)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((listen.address, listen.port))
     except OSError as exc:
         sock.close()

@@ -109,6 +109,14 @@ class Table:
         member = self._roster.members.get(key)
         return None if member is None else member.place
 
+    def is_heard(self, place: Place) -> bool:
+        """Whether a registered member is heard from there."""
+        return place in self._at
+
+    def leave(self, place: Place) -> None:
+        """Nobody is there any more. Who was is met again wherever it is heard next."""
+        self._roster.leave(place)
+
     def step(self, now: float, source: Place, packet: bytes) -> Sending | None:
         """What to send, and where to, because of a datagram from `source`."""
         member = self._at.get(source)

@@ -21,6 +21,7 @@ SHELL = frozenset(
         "overlay.exitnode.converge",
         "overlay.exitnode.probe",
         "overlay.keys.store",
+        "overlay.keys.tls",
         "overlay.netns.apply",
         "overlay.netns.attach",
         "overlay.netns.backend",
@@ -40,6 +41,7 @@ SHELL = frozenset(
         "overlay.netns.wg_kernel",
         "overlay.peers.cache",
         "overlay.peers.lean_aiohttp",
+        "overlay.peers.pinning",
         "overlay.peers.registry",
         "overlay.reconcile.acceptance",
         "overlay.reconcile.description",
@@ -51,6 +53,8 @@ SHELL = frozenset(
         "overlay.reconcile.intake",
         "overlay.reconcile.leaving",
         "overlay.reconcile.joining",
+        "overlay.reconcile.lastresort",
+        "overlay.reconcile.shim",
         "overlay.reconcile.keyring",
         "overlay.reconcile.machine",
         "overlay.reconcile.naming",
@@ -71,6 +75,8 @@ SHELL = frozenset(
         "overlay.registry.store.sqlite",
         "overlay.registry.watchers",
         "overlay.relay.server",
+        "overlay.relay.streams",
+        "overlay.relay.websocket",
     }
 )
 

@@ -14,8 +14,9 @@ from netlab.fleet.fleet import Fleet
 from netlab.fleet.greeter import ANSWER, NONCE_BYTES, PORT, QUESTION
 from netlab.fleet.opening import bring_up
 from netlab.lab import Lab
-from netlab.nat import Nat
+from netlab.nat import Firewall, Nat
 from netlab.topology import Link, Node, Router, Tenant, TenantNetwork, Topology, Workload
+from overlay.documents.relays import DEFAULT_TLS_PORT
 from tests.lab.scene import until
 from zos_core.status import Status
 
@@ -32,8 +33,12 @@ def behind(
     ipv6: bool = False,
     same_lan: bool = False,
     stateful: bool = False,
+    blocked: str = "",
 ) -> Topology:
-    """Nodes a and b behind a NAT each (or behind a's both), relays r1 and r2 in the open."""
+    """Nodes a and b behind a NAT each (or behind a's both), relays r1 and r2 in the open.
+
+    `blocked`: whose routers let no UDP pass.
+    """
     lans = ("home-a", "home-a" if same_lan else "home-b")
     home = TenantNetwork(
         "home", nodes=("a", "b"), workloads=(Workload("web", "a"), Workload("db", "b"))
@@ -48,11 +53,15 @@ def behind(
             ),
         ),
         routers=tuple(
-            Router(name, nat=nat, firewall="stateful" if stateful else "none")
+            Router(name, nat=nat, firewall=_firewall(name[-1] in blocked, stateful))
             for name, nat in (("home-a", near), ("home-b", far))
         ),
         tenants=(Tenant("alice", (home,)),),
     )
+
+
+def _firewall(is_blocked: bool, stateful: bool) -> Firewall:
+    return "block-udp" if is_blocked else "stateful" if stateful else "none"
 
 
 @asynccontextmanager
@@ -64,7 +73,8 @@ async def meeting(lab: Lab) -> AsyncIterator[Fleet]:
         for name in relays:
             at = fleet.lab.node(name)
             endpoints = [w for a in (at.ipv4, at.ipv6) for w in ("--endpoint", str(a))]
-            await operator.zos("relay", "offer", "farm", name, *endpoints)
+            tls = ("--tls-port", str(DEFAULT_TLS_PORT))
+            await operator.zos("relay", "offer", "farm", name, *endpoints, *tls)
         for name in relays:
             await until(lambda name=name: _name(fleet, name), f"{name} is offered", every_s=0.2)
         yield fleet
@@ -93,9 +103,15 @@ async def until_way(fleet: Fleet, *wanted: str, within_s: float = 20.0) -> str:
 
 async def way_from(fleet: Fleet, at: str, far: str) -> str:
     """How one node says that it reaches another."""
+    return (await ways_from(fleet, at)).get(far, "none")
+
+
+async def ways_from(fleet: Fleet, at: str) -> dict[str, str]:
+    """How one node says that it reaches the others, by their names."""
     status = await node_socket.ask(fleet.lab.node(at), "/v1/status", Status)
+    names = {id_: name for name, id_ in fleet.node_ids.items()}
     peers = (peer for network in status.networks for peer in network.peers)
-    return next((peer.way for peer in peers if peer.node == fleet.node_ids[far]), "none")
+    return {names[peer.node]: peer.way for peer in peers if peer.node is not None}
 
 
 class Questions:

@@ -17,7 +17,7 @@ from netlab.fleet.fleet import Fleet
 from netlab.fleet.greeter import NONCE_BYTES, PORT, QUESTION
 from netlab.nat import Nat
 from netlab.topology import Link, Node, Router, Tenant, TenantNetwork, Topology, Workload
-from tests.lab.meeting import way_from
+from tests.lab.meeting import ways_from
 
 EI, AD, APD = "endpoint-independent", "address-dependent", "address-and-port-dependent"
 KINDS: dict[str, Nat] = {
@@ -30,9 +30,13 @@ KINDS: dict[str, Nat] = {
     "symmetric": Nat(APD, APD, "random"),
     "open-symmetric": Nat(APD, EI, "random"),
 }
+# Behind a firewall that lets no UDP pass, whatever its NAT would do with it.
+BLOCKED = "blocked"
+ALL_KINDS = (*KINDS, BLOCKED)
 Kinds = Sequence[str]
 Pair = tuple[str, str]
 EVERY_S = 0.1
+VIA, VIA_TCP = "via relay r1", "via relay r1 over TCP"
 
 
 def opens(caller: Nat, called: Nat) -> bool:
@@ -51,6 +55,9 @@ def opens(caller: Nat, called: Nat) -> bool:
 
 
 def expected(near: str, far: str) -> str:
+    """By which way they meet; "relayed over TCP" when one side at least reaches the relay so."""
+    if BLOCKED in (near, far):
+        return "relayed over TCP"
     one, other = KINDS[near], KINDS[far]
     return "punched" if opens(one, other) or opens(other, one) else "relayed"
 
@@ -74,9 +81,16 @@ def topology(kinds: Kinds) -> Topology:
             Node("r1", role="node"),
             *(Node(f"n-{name}", (Link(f"h-{name}", ipv6=False),), role="node") for name in names),
         ),
-        routers=tuple(Router(f"h-{name}", nat=KINDS[name.rpartition("-")[0]]) for name in names),
+        routers=tuple(map(_router, names)),
         tenants=(Tenant("alice", (home,)),),
     )
+
+
+def _router(name: str) -> Router:
+    kind = name.rpartition("-")[0]
+    if kind == BLOCKED:
+        return Router(f"h-{name}", nat=KINDS["full"], firewall="block-udp")
+    return Router(f"h-{name}", nat=KINDS[kind])
 
 
 def ends(pair: Pair) -> tuple[str, str]:
@@ -99,12 +113,21 @@ async def until_as_expected(fleet: Fleet, kinds: Kinds, *, within_s: float) -> C
 
 
 async def ways(fleet: Fleet, pairs: Iterable[Pair]) -> dict[Pair, str]:
-    found = {}
+    found, said = {}, {}
+    for name in sorted({f"n-{end}" for pair in pairs for end in ends(pair)}):
+        said[name] = await ways_from(fleet, name)
     for pair in pairs:
-        near, far = ends(pair)
-        both = {await way_from(fleet, f"n-{a}", f"n-{b}") for a, b in ((near, far), (far, near))}
-        found[pair] = "relayed" if both == {"via relay r1"} else " ".join(sorted(both))
+        near, far = (f"n-{end}" for end in ends(pair))
+        both = [said[a].get(b, "none") for a, b in ((near, far), (far, near))]
+        found[pair] = _word(both, [VIA_TCP if kind == BLOCKED else VIA for kind in pair])
     return found
+
+
+def _word(both: list[str], at_relay: list[str]) -> str:
+    """One word for how two say that they reach each other. `at_relay`: if they meet there."""
+    if both != at_relay:
+        return " ".join(sorted(set(both)))
+    return "relayed over TCP" if VIA_TCP in both else "relayed"
 
 
 @asynccontextmanager

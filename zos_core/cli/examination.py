@@ -21,7 +21,7 @@ from overlay.errors import OverlayError, Rejected
 from overlay.netns import backend, namespaces
 from overlay.netns.kernel import Rtnetlink
 from overlay.netns.nft import Nftables
-from overlay.peers.registry import PinnedKey, RegistryRef
+from overlay.peers.registry import RegistryRef
 from overlay.peers.registry_auth import TOKEN_LIFETIME_S
 from zos_core.cli import local
 from zos_core.cli.exits import NotRunning
@@ -233,7 +233,7 @@ async def _clock_difference(ref: RegistryRef) -> float:
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session:
             url = f"{ref.origin}/health"
-            async with session.get(url, ssl=PinnedKey(ref.id)) as response:
+            async with session.get(url, ssl=ref.pin) as response:
                 sent = response.headers.get("Date", "")
     except aiohttp.ServerFingerprintMismatch as exc:
         raise Rejected(

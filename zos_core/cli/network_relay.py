@@ -163,7 +163,7 @@ def _fetch_entry(directory: Directory, node: str) -> RelayEntry:
             field="NODE",
             remedy="its farm's operator runs: zos relay offer FARM NODE --endpoint ADDRESS",
         )
-    return RelayEntry(node, found.relay_key, found.relay_endpoints)
+    return RelayEntry(node, found.relay_key, found.relay_endpoints, found.relay_tls_port)
 
 
 def _trouble(directory: Directory, named: str, entry: RelayEntry) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from overlay import addressing
 from overlay.documents.fields import check_endpoint
-from overlay.documents.relays import DEFAULT_RELAY_PORT
+from overlay.documents.relays import DEFAULT_RELAY_PORT, DEFAULT_TLS_PORT
 from overlay.model import Endpoint
 from zos_core.cli import local, output
 from zos_core.cli.command import Command
@@ -37,25 +37,39 @@ _no_publish = click.option("--no-publish", is_flag=True, help="Edit the file onl
     required=True,
     help=f"Where everybody reaches the relay; one of each family. Port {DEFAULT_RELAY_PORT}.",
 )
+@click.option(
+    "--tls-port",
+    type=click.IntRange(1, 65_535),
+    metavar="PORT",
+    help=f"Also by TLS over TCP, for members where UDP is blocked; usually {DEFAULT_TLS_PORT}.",
+)
 @registry_option
 @_no_publish
 def offer(
-    farm_name: str, node: str, endpoints: tuple[str, ...], registry: str | None, no_publish: bool
+    farm_name: str,
+    node: str,
+    endpoints: tuple[str, ...],
+    tls_port: int | None,
+    registry: str | None,
+    no_publish: bool,
 ) -> None:
     """Offer a node of the farm as a relay to any tenant who names it.
 
     The node opens the port, makes a key and publishes both; nobody can use it before a tenant
-    names it in a network. Offering it again replaces the endpoints.
+    names it in a network. Offering it again replaces the endpoints and the TLS port.
 
     \b
     Examples:
       zos relay offer basement n1 --endpoint 192.0.2.1
       zos relay offer basement n1 --endpoint 192.0.2.1:51819 --endpoint '[2001:db8::1]:51819'
+      zos relay offer basement n1 --endpoint 192.0.2.1 --tls-port 443
     """
     found = tuple(str(_endpoint(text)) for text in endpoints)
     edit = FarmEdit(Home(), farm_name, registry=registry)
-    edit.change(lambda text: farm_files.offer_relay(text, node, endpoints=found))
-    _finish(edit, no_publish=no_publish, done=f"{node} is offered as a relay at {', '.join(found)}")
+    edit.change(lambda text: farm_files.offer_relay(text, node, endpoints=found, tls_port=tls_port))
+    also = f", and by TLS on TCP port {tls_port}" if tls_port is not None else ""
+    done = f"{node} is offered as a relay at {', '.join(found)}{also}"
+    _finish(edit, no_publish=no_publish, done=done)
 
 
 @click.command("withdraw", cls=Command)
@@ -106,6 +120,13 @@ def format_relay(relay: RelayStatus) -> Iterator[str]:
         f"  {relay.registered} members registered, {relay.sessions} sessions,"
         f" {relay.forwarded_bytes} bytes forwarded"
     )
+    if relay.tls_port is not None:
+        yield f"  TLS on TCP port {relay.tls_port}: " + (
+            relay.tls_message or f"{relay.connections} connections"
+        )
+        if relay.refused_connections:
+            ended = ", ".join(f"{n} {why}" for why, n in relay.refused_connections.items())
+            yield f"  connections refused or ended: {ended}"
     dropped = {
         fate: count
         for fate, count in relay.packets.items()

@@ -134,6 +134,10 @@ def _network(network: NetworkStatus, now: datetime) -> Iterator[str]:
         )
     for relay in network.relays:
         heard = f"hears us at {relay.hears_us_at}" if relay.hears_us_at else "does not hear us"
+        if relay.over_tcp:
+            heard = "reached over TCP, the last resort where UDP is blocked"
+        elif relay.tcp_message:
+            heard += f"; not over TCP either: {relay.tcp_message}"
         yield f"  relay {relay.name} at {', '.join(relay.endpoints)}, {heard}"
     if network.way_out is not None:
         yield f"  {_way_out(network.way_out)}"

@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from overlay.documents import schema
 from overlay.documents.fields import MAX_VERSION, EndpointText, IdText, Label, Version
-from overlay.documents.relays import MAX_RELAY_ENDPOINTS, RelayOffer
+from overlay.documents.relays import MAX_RELAY_ENDPOINTS, RelayOffer, TlsPort
 from overlay.documents.schema import Farm
 from overlay.errors import Conflict, Rejected
 from zos_core.files.exit_entry import ExitEntry, exit_offer, written_defaults
@@ -25,6 +25,8 @@ class NodeEntry(msgspec.Struct, frozen=True):
     node: IdText
     # Where tenants reach it as a relay, one endpoint of each family; none: it is no relay.
     relay: Annotated[tuple[EndpointText, ...], Meta(max_length=MAX_RELAY_ENDPOINTS)] = ()
+    # Where else, by TLS over TCP at the same addresses; none: by UDP alone.
+    relay_tls_port: TlsPort | None = None
     # How it lets the traffic of tenants out; none: it is no exit.
     exit: ExitEntry | None = None
 
@@ -47,7 +49,11 @@ def parse_farm_file(text: str) -> FarmFile:
 def farm_document(file: FarmFile, version: Version) -> Farm:
     """The document that the file says, as every node will read it. Raises Rejected."""
     nodes = tuple(sorted(entry.node for entry in file.nodes.values()))
-    offers = (RelayOffer(entry.node, entry.relay) for entry in file.nodes.values() if entry.relay)
+    offers = (
+        RelayOffer(entry.node, entry.relay, entry.relay_tls_port)
+        for entry in file.nodes.values()
+        if entry.relay
+    )
     exits = (
         exit_offer(entry.exit, node=entry.node, name=name)
         for name, entry in file.nodes.items()
@@ -101,11 +107,18 @@ def remove_node(text: str, name: str) -> str:
     return tomlkit.dumps(tree)
 
 
-def offer_relay(text: str, name: str, *, endpoints: tuple[str, ...]) -> str:
+def offer_relay(
+    text: str, name: str, *, endpoints: tuple[str, ...], tls_port: int | None = None
+) -> str:
     """The file with the node offered as a relay; the node is named, or given by its id."""
     known = _name_of(parse_farm_file(text), name)
     tree = tomlkit.parse(text)
-    tree["nodes"][known]["relay"] = list(endpoints)
+    table = tree["nodes"][known]
+    table["relay"] = list(endpoints)
+    if tls_port is None:
+        table.pop("relay_tls_port", None)
+    else:
+        table["relay_tls_port"] = tls_port
     return tomlkit.dumps(tree)
 
 
@@ -118,6 +131,7 @@ def withdraw_relay(text: str, name: str) -> str:
         raise Rejected(f"{known} is not offered", field="nodes", remedy=f"relays: {there}")
     tree = tomlkit.parse(text)
     del tree["nodes"][known]["relay"]
+    tree["nodes"][known].pop("relay_tls_port", None)
     return tomlkit.dumps(tree)
 
 

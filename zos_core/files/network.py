@@ -18,7 +18,7 @@ from overlay import addressing
 from overlay.documents import schema
 from overlay.documents.exits import MAX_ORDER, Exit
 from overlay.documents.fields import MAX_VERSION, IdText, Index, Label, Version
-from overlay.documents.relays import Relay
+from overlay.documents.relays import Relay, TlsPort
 from overlay.documents.schema import Network
 from overlay.errors import Conflict, Rejected
 from zos_core.files.toml import parse_toml, set_version
@@ -63,6 +63,7 @@ class RelayEntry(msgspec.Struct, frozen=True):
     node: IdText
     public_key: str
     endpoints: tuple[str, ...]
+    tls_port: TlsPort | None = None
 
 
 class ExitEntry(msgspec.Struct, frozen=True):
@@ -128,7 +129,7 @@ def network_document(file: NetworkFile, version: Version) -> Network:
         ),
         revoked=tuple(sorted(file.revoked)),
         relays=tuple(
-            Relay(name, entry.node, entry.public_key, entry.endpoints)
+            Relay(name, entry.node, entry.public_key, entry.endpoints, entry.tls_port)
             for name, entry in file.relays.items()
         ),
         exits=tuple(
@@ -218,7 +219,10 @@ def set_relay(text: str, name: str, entry: RelayEntry) -> str:
             tree["relays"] = tomlkit.table(is_super_table=True)
         if name not in tree["relays"]:
             tree["relays"][name] = tomlkit.table()
-        tree["relays"][name].update(msgspec.to_builtins(entry))
+        table = tree["relays"][name]
+        table.update({k: v for k, v in msgspec.to_builtins(entry).items() if v is not None})
+        if entry.tls_port is None:
+            table.pop("tls_port", None)
 
     return _edited(text, change)
 

@@ -30,6 +30,7 @@ def read_health(
         )
     for network in networks:
         yield from _network_health(network)
+        yield from _udp_health(network)
     for loop in node.loops.values():
         yield from _workload_health(loop)
     for refusal in node.journal.refusals:
@@ -97,6 +98,20 @@ def _network_health(network: NetworkStatus) -> Iterable[HealthItem]:
             "warning",
             f"{first.key}: {first.reason}",
             first.remedy or f"zos status {network.name} lists them",
+            network=network.id,
+        )
+
+
+def _udp_health(network: NetworkStatus) -> Iterable[HealthItem]:
+    over_tcp = [relay.name for relay in network.relays if relay.over_tcp]
+    if over_tcp:
+        yield HealthItem(
+            "udp-blocked",
+            "UDP is blocked here",
+            "warning",
+            f"no relay of {network.name} answers over UDP; {', '.join(over_tcp)} reached over TCP,"
+            " the last resort: slower, and no peer straight but on the same LAN",
+            f"let UDP from port {network.listen_port} out; zos goes back to it by itself",
             network=network.id,
         )
 

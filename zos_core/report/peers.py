@@ -77,9 +77,19 @@ def _peer(
         tx_bytes=traffic.tx_bytes if traffic else 0,
         keepalive_s=peer.keepalive_s,
         relay=relay.name if relay is not None else None,
-        relayed_because=(
-            loop.reach.reason(key, path, now=loop.schedule.now) if relay and path else ""
-        ),
+        relayed_because=_reason(loop, key, path) if relay and path else "",
+        over_tcp=endpoint in loop.goals.streams.values(),
+    )
+
+
+def _reason(loop: ResourceLoop, key: WgPublicKey, path: Path) -> str:
+    now = loop.schedule.now
+    if not loop.goals.streams:
+        return loop.reach.reason(key, path, now=now)
+    again_s = loop.last_resort.next_question_s(now=now)
+    return (
+        "the last resort: UDP is blocked here, for no relay answers over it;"
+        f" they are asked again in {again_s} s"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from overlay.documents.relays import key_of
 from overlay.keys.wireguard import format_key
 from overlay.model import NetworkId
 from overlay.reconcile.node import NodeLoop
@@ -17,6 +18,7 @@ def read_relay(node: NodeLoop) -> RelayStatus | None:
     """None while the farm does not offer this node as a relay."""
     relaying = node.relaying
     offer, relayed, relay = relaying.offer, relaying.relayed, relaying.relay
+    streams = relaying.streams
     if offer is None:
         return None
     error = relaying.error
@@ -33,6 +35,13 @@ def read_relay(node: NodeLoop) -> RelayStatus | None:
         unsent=relay.unsent if relay is not None else 0,
         packets={fate.value: count for fate, count in found.packets.items()} if found else {},
         networks=_networks(relayed, relay) if relayed is not None else (),
+        tls_port=offer.tls_port,
+        tls_message=str(relaying.tls_error) if relaying.tls_error is not None else "",
+        connections=len(streams) if streams is not None else 0,
+        refused_connections=(
+            {end.value: count for end, count in streams.ends.items()} if streams is not None else {}
+        ),
+        tls_dropped=streams.dropped if streams is not None else 0,
     )
 
 
@@ -42,6 +51,14 @@ def relay_health(status: RelayStatus | None) -> Iterable[HealthItem]:
     if status.state == "failed":
         yield HealthItem(
             "relay-failed", "The relay does not run", "error", status.message, status.remedy
+        )
+    if status.tls_message:
+        yield HealthItem(
+            "relay-no-tls",
+            "The relay takes no connections",
+            "warning",
+            status.tls_message,
+            "members where UDP is blocked do not reach it; free the port, or offer another one",
         )
     for network in status.networks:
         if network.message:
@@ -58,6 +75,7 @@ def relay_health(status: RelayStatus | None) -> Iterable[HealthItem]:
 def network_relays(loop: ResourceLoop) -> tuple[NetworkRelayStatus, ...]:
     """The relays of one of our networks, and from where they hear us."""
     heard = loop.goals.observed(loop.device_key.public_key)
+    streams = loop.goals.streams
     return tuple(
         NetworkRelayStatus(
             name=relay.name,
@@ -65,6 +83,9 @@ def network_relays(loop: ResourceLoop) -> tuple[NetworkRelayStatus, ...]:
             public_key=relay.public_key,
             endpoints=relay.endpoints,
             hears_us_at=str(heard[relay.node]) if relay.node in heard else None,
+            tls_port=relay.tls_port,
+            over_tcp=key_of(relay) in streams,
+            tcp_message=loop.last_resort.trouble(key_of(relay)),
         )
         for relay in loop.goals.selection.relays
     )

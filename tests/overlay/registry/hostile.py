@@ -33,6 +33,7 @@ from overlay.documents import envelope as dsse
 from overlay.documents import schema, trust
 from overlay.documents.envelope import Envelope
 from overlay.errors import Rejected
+from overlay.keys import tls
 from overlay.keys.identity import Identity, Kind
 from overlay.keys.store import load_or_create
 from overlay.peers import registry_wire as wire
@@ -248,10 +249,10 @@ async def running(
     """
     hostile = Hostile()
     server = web.Server(hostile.answer, access_log=None, handler_cancellation=True)
-    tls = await asyncio.to_thread(serve.tls_context, identity)
+    context = await asyncio.to_thread(tls.server_context, identity, name="zos registry")
     loop = asyncio.get_running_loop()
     listeners = [
-        await loop.create_server(server, sock=sock, ssl=tls)
+        await loop.create_server(server, sock=sock, ssl=context)
         for sock in sockets or serve.bind(addresses, port)
     ]
     try:
