@@ -31,7 +31,7 @@ setup: ## install what a node needs, and the Python environment
 	@# Sixty nodes that each compile what they import are late by ten seconds.
 	@$(BIN)/python -m compileall -q $(SOURCES)
 
-demo: setup ## a registry, nodes and two tenants on this machine, end to end (root)
+demo: setup ## the lab of demo/demo.lab.toml: two tenants on this machine, end to end (root)
 	@$(BIN)/python -m demo
 
 # Where QEMU cannot be had, the same suite has run on wireguard-go all the same.

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from netlab.cli.complete import complete_files
+from netlab.cli.verdicts import answers_option
 from zos_core.cli import output
 from zos_core.cli.command import command
 
@@ -24,9 +25,15 @@ from zos_core.cli.command import command
     type=click.Path(path_type=Path, file_okay=False),
     help="On failure: logs, events and status of every node. Made anew.",
 )
+@answers_option
 @click.pass_context
 def run(
-    ctx: click.Context, file: Path, name: str | None, keep_on_failure: bool, artifacts: Path | None
+    ctx: click.Context,
+    file: Path,
+    name: str | None,
+    keep_on_failure: bool,
+    artifacts: Path | None,
+    answers: bool,
 ) -> None:
     """Build a lab, do what its timeline says, judge what is expected, and end it.
 
@@ -54,7 +61,7 @@ def run(
     evidence = str(artifacts.absolute()) if artifacts is not None else ""
     with started(topology, keep=False) as starting:
         wait_ready(starting)
-        wish = CheckRequest(timeline=True, evidence=evidence)
+        wish = CheckRequest(timeline=True, evidence=evidence, answers=answers)
         report.hear(asking.follow(starting.place, "/v1/check", JudgeLine, wish=wish))
         if keep_on_failure and (report.failed or report.error is not None):
             starting.let_go()

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from overlay.errors import OverlayError
 from zos_core.cli import output
 from zos_core.cli.exits import Exit
 
 if TYPE_CHECKING:
     from netlab.supervisor.status import JudgeLine
+
+
+answers_option = click.option(
+    "--answers", is_flag=True, help="With --json: of every pair who answered, how soon, to whom."
+)
 
 
 class Report:

@@ -116,8 +116,8 @@ class Fleet:
     ) -> Answer:
         """What `zos ARGV --json` printed on a node. Raises CommandFailed when it fails."""
         at = self.lab.node(node) if isinstance(node, str) else node
-        self.on_command(speaker or at.name, argv)
         completed = await at.run(ZOS, *_with_json(argv), timeout_s=timeout_s, **options)
+        self.on_command(speaker or at.name, ("zos", *argv))
         answer: Answer = json.loads(completed.stdout or b"{}")
         return answer
 
@@ -177,6 +177,7 @@ class Fleet:
         path.touch(mode=0o600)
         path.write_text(conf)
         await client.run("wg-quick", "up", link)
+        self.on_command(name, ("wg-quick", "up", link))
 
     async def start(self, name: str) -> None:
         """All that the node's role and its `run` ask for runs on it again.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -48,7 +49,7 @@ async def bring_up(lab: Lab, *, progress: Progress, tell: Tell) -> AsyncIterator
 
     Tunnels come with the first packet. Raises Unavailable naming what did not come in time.
     """
-    opening = _Opening(lab, progress)
+    opening = _Opening(lab, progress, tell)
     try:
         if opening.desk:
             await opening.start()
@@ -64,11 +65,11 @@ async def bring_up(lab: Lab, *, progress: Progress, tell: Tell) -> AsyncIterator
 
 
 class _Opening:
-    def __init__(self, lab: Lab, progress: Progress) -> None:
+    def __init__(self, lab: Lab, progress: Progress, tell: Tell) -> None:
         self.topology = lab.topology
         self.lab = lab
         self.desk = next((node.name for node in _of_role(lab.topology, "registry")), "")
-        self.fleet = Fleet(lab, registry_at=self.desk)
+        self.fleet = Fleet(lab, registry_at=self.desk, on_command=partial(_tell_command, tell))
         self._egresses = find_egresses(lab.wiring)
         self._progress = progress
         self._turns = asyncio.Semaphore(STARTS_AT_ONCE)
@@ -275,6 +276,10 @@ class _Opening:
 
 def _place(tenant: Tenant, network: TenantNetwork) -> str:
     return f"{tenant.name}/{network.name}"
+
+
+def _tell_command(tell: Tell, speaker: str, argv: tuple[str, ...]) -> None:
+    tell("command", speaker, shlex.join(argv))
 
 
 def _of_role(topology: Topology, role: Role) -> list[Node]:

@@ -7,15 +7,16 @@ of a network that is not there yet.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from netlab.fleet import node_socket
 from netlab.fleet.fleet import Fleet
 from netlab.judge import paths, rate
 from netlab.judge.ends import End, Pair, pairs_of
 from netlab.judge.questions import Question, Questions, Version
-from netlab.judge.verdict import Miss, Verdict, format_rate
+from netlab.judge.verdict import Answer, Miss, Verdict, format_rate
 from netlab.lab import Lab
 from netlab.topology import Expect, Family, Via
 from netlab.wiring.egress import Egress, find_egresses
@@ -74,10 +75,14 @@ class _Case:
 
 
 class Judge:
-    """Asks in one lab. `fleet` is who answers; in a lab without zos nobody is inside a network."""
+    """Asks in one lab. `fleet` is who answers; in a lab without zos nobody is inside a network.
 
-    def __init__(self, lab: Lab, fleet: Fleet) -> None:
+    With `keeps_answers` a verdict has what became of every pair, and how long an answer takes.
+    """
+
+    def __init__(self, lab: Lab, fleet: Fleet, *, keeps_answers: bool = False) -> None:
         self._lab = lab
+        self._keeps_answers = keeps_answers
         self._fleet = fleet
         self._loop = asyncio.get_running_loop()
         self._wiring = lab.wiring
@@ -98,6 +103,9 @@ class Judge:
             silent = [case for expect, cases in groups if not expect.reached for case in cases]
             asked_s = self._loop.time()
             await self._until_silent(questions, silent)
+            for case in reached if self._keeps_answers else ():
+                for question in (each for each in case.questions if not case.complaint(each)):
+                    await questions.measure(question)
         finally:
             questions.close()
         verdicts = []
@@ -285,6 +293,7 @@ class Judge:
             after_s=expect.within_s if failed else lasted_s,
             failed=len(failed),
             misses=tuple(misses),
+            answers=tuple(chain.from_iterable(map(_answers, cases))) if self._keeps_answers else (),
         )
 
     async def _explain(self, case: _Case) -> tuple[str, ...]:
@@ -302,6 +311,20 @@ class Judge:
             return tuple(format_walk(found))
         except OverlayError as exc:
             return (str(exc),)
+
+
+def _answers(case: _Case) -> Iterator[Answer]:
+    for question in case.questions:
+        reached = question.heard == case.pair.target.says
+        yield Answer(
+            case.pair.source.name,
+            case.pair.target.name,
+            question.version,
+            question.address,
+            reached,
+            question.rtt_s,
+            question.seen_as if reached else "",
+        )
 
 
 def _machine(lab: Lab, name: str) -> End:

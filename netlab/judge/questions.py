@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from netlab.fleet.greeter import (
@@ -27,6 +27,8 @@ from overlay.errors import OverlayError
 
 Version = Literal[4, 6]
 
+MEASURED_MAX = 3  # tries
+MEASURED_WITHIN_S = 0.5
 # Closed by a reset: nothing of a connection stays behind in the lab.
 _AT_ONCE = struct.pack("ii", 1, 0)
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -37,6 +39,7 @@ class Question:
     """Asked as often as it takes; `heard` answered last, at `heard_s` of the loop's clock.
 
     seen_as  the address that the one who asks has where it was answered
+    rtt_s    of a question that was asked when all was there; None: that was not measured
     """
 
     source: End
@@ -46,7 +49,9 @@ class Question:
     heard: str = ""
     heard_s: float = 0.0
     seen_as: str = ""
+    rtt_s: float | None = None
     is_connecting: bool = False
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Questions:
@@ -68,6 +73,21 @@ class Questions:
         with contextlib.suppress(OSError, OverlayError):
             sock = self._socket(question.source, question.version)
             sock.sendto(QUESTION + question.nonce, (question.address, PORT))
+
+    async def measure(self, question: Question) -> None:
+        """How long an answer takes, of one who has answered before, by UDP.
+
+        A tunnel that takes another way at this moment may lose a question.
+        """
+        for _ in range(MEASURED_MAX):
+            asked_s = self._loop.time()
+            question.answered.clear()
+            self.ask(question)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(MEASURED_WITHIN_S):
+                    await question.answered.wait()
+                question.rtt_s = question.heard_s - asked_s
+                return
 
     async def connect(self, question: Question, *, timeout_s: float) -> None:
         """The same by TCP: an answer is noted when there is one in time."""
@@ -135,3 +155,4 @@ class Questions:
         if greeting:
             question.heard, _, question.seen_as = greeting.decode(errors="replace").partition(" ")
             question.heard_s = self._loop.time()
+            question.answered.set()

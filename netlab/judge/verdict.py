@@ -19,11 +19,30 @@ class Miss:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one pair over one address family.
+
+    address  where it was asked
+    reached  whether whoever was meant has answered
+    seen_as  as whom it saw the one who asks; "" when it did not answer
+    """
+
+    source: str
+    target: str
+    version: int
+    address: str
+    reached: bool
+    rtt_s: float | None
+    seen_as: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """Of one expectation, which may stand for many pairs.
 
     after_s  how long it took until all of it held, or how long it was given
     failed   how many of the pairs did not hold; the first of them are in `misses`
+    answers  of every pair, when a judge was to keep them
     """
 
     expect: Expect
@@ -31,6 +50,7 @@ class Verdict:
     after_s: float
     failed: int = 0
     misses: tuple[Miss, ...] = ()
+    answers: tuple[Answer, ...] = ()
 
     @property
     def held(self) -> bool:
@@ -58,6 +78,7 @@ def describe(expect: Expect) -> str:
 def as_json(verdict: Verdict) -> dict[str, object]:
     """Plain values, for a report."""
     expect = verdict.expect
+    answers = {"answers": list(map(_answer, verdict.answers))} if verdict.answers else {}
     return {
         "expect": describe(expect),
         "from": expect.source,
@@ -76,6 +97,19 @@ def as_json(verdict: Verdict) -> dict[str, object]:
             {"from": m.source, "to": m.target, "reason": m.reason, "why": list(m.why)}
             for m in verdict.misses
         ],
+        **answers,
+    }
+
+
+def _answer(answer: Answer) -> dict[str, object]:
+    return {
+        "from": answer.source,
+        "to": answer.target,
+        "family": answer.version,
+        "address": answer.address,
+        "reached": answer.reached,
+        "rtt_ms": None if answer.rtt_s is None else round(answer.rtt_s * 1000, 2),
+        "seen_as": answer.seen_as or None,
     }
 
 

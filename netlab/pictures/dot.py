@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netlab.pictures.live import NOTHING, Live
+from netlab.pictures.live import NOTHING, Live, Tunnel
 from netlab.pictures.style import COLOURS, TENANTS
 from netlab.pictures.tree import Card, grow, walk
-from netlab.pictures.words import both_lines, networks
+from netlab.pictures.words import STRAIGHT, both_lines, networks
 from netlab.topology import Draft
 
+_STYLES = {"punched": "dashed", "relay": "dotted"}
 _SHAPES = {"region": "ellipse", "router": "hexagon", "lan": "parallelogram", "registry": "cylinder"}
 
 
@@ -49,13 +50,18 @@ def _lines(topology: Draft, live: Live) -> Iterator[str]:
     for tunnel in live.tunnels:
         if all(end in forest.by_name for end in tunnel.ends):
             first, second = (ids[id(forest.by_name[end])] for end in tunnel.ends)
-            style = "solid" if tunnel.path in ("direct", "lan") else "dashed"
+            style = _STYLES.get(tunnel.path, "solid")
             colour = colours.get(tunnel.tenant, TENANTS[0])
             yield (
                 f"  {first} -- {second} [constraint=false, penwidth=3, style={style}, "
-                f"color={_quoted(colour)}, tooltip={_quoted(f'{tunnel.tenant} {tunnel.path}')}]"
+                f"color={_quoted(colour)}{_label(_named(tunnel))}, "
+                f"tooltip={_quoted(f'{tunnel.tenant} {tunnel.way}')}]"
             )
     yield "}"
+
+
+def _named(tunnel: Tunnel) -> list[str]:
+    return [] if tunnel.path in STRAIGHT else [tunnel.way]
 
 
 def _node(card: Card, name: str, colours: dict[str, str]) -> str:

@@ -51,7 +51,7 @@ def _lines(topology: Draft, live: Live) -> Iterator[str]:
     for tunnel in live.tunnels:
         if all(end in forest.by_name for end in tunnel.ends):
             first, second = map(of, tunnel.ends)
-            words = _text(f"{tunnel.tenant} {tunnel.path}".strip())
+            words = _text(f"{tunnel.tenant} {tunnel.way}")
             yield f'  {first} <==>|"{words}"| {second}'
     yield from _classes(topology, cards, ids)
 

@@ -7,11 +7,13 @@ from typing import cast
 
 from netlab.impairment import Both
 from netlab.nat import Firewall
-from netlab.pictures.live import Live, Tunnel
+from netlab.pictures.live import Leaving, Live, Tunnel
 from netlab.supervisor.status import LabStatus, LinkStatus, TenantStatus
 from netlab.topology import (
     Access,
     Draft,
+    Exit,
+    ExitOffer,
     Lan,
     Latency,
     Link,
@@ -35,7 +37,13 @@ def draft_of(status: LabStatus) -> Draft:
         links.setdefault(each.of, []).append(_link(each))
     return Draft(
         tuple(
-            Node(each.name, tuple(links.get(each.name, ())), cast("Role", each.role))
+            Node(
+                each.name,
+                tuple(links.get(each.name, ())),
+                cast("Role", each.role),
+                relay=each.relay,
+                exit=ExitOffer(each.uplink) if each.uplink else None,
+            )
             for each in status.nodes
         ),
         tuple(
@@ -62,6 +70,7 @@ def live_of(status: LabStatus) -> Live:
         dead=frozenset(node.name for node in status.nodes if node.state == "dead"),
         cut=frozenset(link.end for link in status.links if not link.up),
         tunnels=tuple(_tunnels(status)),
+        leaving=tuple(dict.fromkeys(_leaving(status))),
     )
 
 
@@ -87,20 +96,36 @@ def _tenant(status: TenantStatus) -> Tenant:
                 network.invited,
                 tuple(Access(client, "") for client in network.clients),
                 tuple(Workload(*words.split(" at ")) for words in network.workloads),
+                network.relays,
+                tuple(Exit(name, order) for order, name in enumerate(network.exits)),
             )
             for network in status.networks
         ),
     )
 
 
-def _tunnels(status: LabStatus) -> Iterator[Tunnel]:
-    """Each once, whichever end tells of it."""
-    names = {
+def _names(status: LabStatus) -> dict[str, str]:
+    """ "tenant/network" by the network's id."""
+    return {
         network.id: f"{tenant.name}/{network.name}"
         for tenant in status.tenants
         for network in tenant.networks
         if network.id
     }
+
+
+def _leaving(status: LabStatus) -> Iterator[Leaving]:
+    names = _names(status)
+    for node in status.nodes:
+        for network in node.zos.networks if node.zos is not None else ():
+            if network.exit:
+                tenant = names.get(network.id, network.name)
+                yield Leaving(tenant, network.exit, network.failed_exits)
+
+
+def _tunnels(status: LabStatus) -> Iterator[Tunnel]:
+    """Each once, whichever end tells of it."""
+    names = _names(status)
     seen: set[tuple[str, frozenset[str]]] = set()
     for node in status.nodes:
         for network in node.zos.networks if node.zos is not None else ():
@@ -109,4 +134,4 @@ def _tunnels(status: LabStatus) -> Iterator[Tunnel]:
                 if peer.state in _CARRYING and key not in seen:
                     seen.add(key)
                     tenant = names.get(network.id, network.name)
-                    yield Tunnel((node.name, peer.name), tenant, peer.path)
+                    yield Tunnel((node.name, peer.name), tenant, peer.path, peer.relay)

@@ -66,7 +66,8 @@ STYLE = (
     ".lab .icon{fill:none;stroke-width:1.4;stroke-linejoin:round;stroke-linecap:round}"
     ".lab .cross{fill:none;stroke-width:2.4;stroke-linecap:round}"
     ".lab .tunnel{fill:none;stroke-width:3;stroke-opacity:.75;stroke-linecap:round}"
-    ".lab .indirect{stroke-dasharray:7 6}"
+    ".lab .dashed{stroke-dasharray:10 6}"
+    ".lab .dotted{stroke-dasharray:1 7}"
     ".lab .dead text,.lab .dead .icon{opacity:.45}"
     + "".join(
         f".lab .chip.t{number},.lab .dot.t{number}{{fill:{colour}}}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from html import escape
 
 from netlab.pictures.icons import icon
@@ -22,25 +23,37 @@ from netlab.pictures.layout import (
     dotted,
     lay_out,
 )
-from netlab.pictures.live import NOTHING, Live
+from netlab.pictures.live import NOTHING, Live, Tunnel
 from netlab.pictures.style import COLOURS, STYLE
 from netlab.pictures.tree import Across, Card, Forest, grow, walk
-from netlab.pictures.words import both_lines, counts, networks
+from netlab.pictures.words import STRAIGHT, both_lines, counts, networks, way_lines
 from netlab.topology import Draft, Latency
 
 _LEGEND_PX = 26
-_HANGING_PX = 46  # of curves that go from bottom to bottom
+_SAMPLE_PX = 24  # of a line, beside what it needs to be told from others
+_HANGING_PX = 80  # of curves that go from bottom to bottom
+_NAMED_MAX = 12  # tunnels with words on them
+_STYLES = {"punched": "tunnel dashed", "relay": "tunnel dotted"}
+_MEANING = {
+    "tunnel": "tunnel, straight",
+    "tunnel dashed": "punched: through what both NATs or firewalls have opened",
+    "tunnel dotted": "by way of a relay",
+}
 
 
 def draw_svg(topology: Draft, *, live: Live = NOTHING) -> str:
     """One <svg> element; no script, no font, nothing that is fetched."""
     forest = grow(topology, live)
+    # A file may be newer than what runs.
+    known = (each for each in live.tunnels if all(end in forest.by_name for end in each.ends))
+    live = replace(live, tunnels=tuple(known))
     order = {region.name: position for position, region in enumerate(topology.regions)}
     arches = sum(1 for each in topology.latencies if _span(each, order) > 1)
     tenancy = networks(topology)
     legend = list(_legend(tenancy, live))
+    ways = way_lines(live)
     hanging = _HANGING_PX if live.tunnels or forest.across else 0
-    layout = lay_out(forest, arches=arches, foot=_LEGEND_PX * len(legend) + hanging)
+    layout = lay_out(forest, arches=arches, foot=_LEGEND_PX * (len(legend) + len(ways)) + hanging)
     colours = {name: f"t{position % COLOURS}" for position, name in enumerate(tenancy)}
     parts = [
         *_head(topology, layout),
@@ -51,7 +64,9 @@ def draw_svg(topology: Draft, *, live: Live = NOTHING) -> str:
         *_tunnels(live, forest, layout, colours),
         *(line for card in walk(forest.roots) for line in _card(card, layout, colours)),
         *(line for across in forest.across for line in _across_words(across, layout)),
-        *_legend_lines(legend, layout, colours),
+        *_tunnel_words(live, forest, layout),
+        *_legend_lines(legend, layout, colours, above=len(ways)),
+        *_way_words(ways, layout),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
@@ -183,17 +198,32 @@ def _sling(source: Box, target: Box, *, hang: float = 44) -> tuple[str, float, f
 
 
 def _tunnels(live: Live, forest: Forest, layout: Layout, colours: dict[str, str]) -> Iterator[str]:
-    for position, tunnel in enumerate(live.tunnels):
-        if not all(end in forest.by_name for end in tunnel.ends):
-            continue  # a file may be newer than what runs
-        first, second = (layout.box(forest.by_name[end]) for end in tunnel.ends)
-        path, _, _ = _sling(first, second, hang=52 + 12 * (position % 4))
-        kind = "" if tunnel.path in ("direct", "lan") else " indirect"
-        words = f"{tunnel.ends[0]} — {tunnel.ends[1]}, {tunnel.tenant}, {tunnel.path or 'no path'}"
+    for tunnel, path, _, _ in _slung(live, forest, layout):
+        words = f"{tunnel.ends[0]} — {tunnel.ends[1]}, {tunnel.tenant}, {tunnel.way}"
         yield (
-            f'<path class="tunnel{kind} {colours.get(tunnel.tenant, "t0")}" d="{path}">'
+            f'<path class="{_style_of(tunnel)} {colours.get(tunnel.tenant, "t0")}" d="{path}">'
             f"<title>{_text(words)}</title></path>"
         )
+
+
+def _tunnel_words(live: Live, forest: Forest, layout: Layout) -> Iterator[str]:
+    """On those that are not straight, while they are few."""
+    named = [each for each in _slung(live, forest, layout) if each[0].path not in STRAIGHT]
+    for tunnel, _, x, y in named if len(named) <= _NAMED_MAX else ():
+        yield from _pill(x, y, [tunnel.way])
+
+
+def _slung(
+    live: Live, forest: Forest, layout: Layout
+) -> Iterator[tuple[Tunnel, str, float, float]]:
+    """Every tunnel with its curve, and the middle of that."""
+    for position, tunnel in enumerate(live.tunnels):
+        first, second = (layout.box(forest.by_name[end]) for end in tunnel.ends)
+        yield tunnel, *_sling(first, second, hang=52 + 12 * (position % 4))
+
+
+def _style_of(tunnel: Tunnel) -> str:
+    return _STYLES.get(tunnel.path, "tunnel")
 
 
 def _card(card: Card, layout: Layout, colours: dict[str, str]) -> Iterator[str]:
@@ -256,14 +286,15 @@ def _legend(tenancy: list[str], live: Live) -> Iterator[list[tuple[str, str]]]:
     """Lines of (class, words)."""
     for first in range(0, len(tenancy), 5):
         yield [("tenant", name) for name in tenancy[first : first + 5]]
-    if live.tunnels:
-        yield [("tunnel", "tunnel"), ("tunnel indirect", "tunnel by another way")]
+    used = {_style_of(tunnel): None for tunnel in live.tunnels}
+    if used:
+        yield [(style, words) for style, words in _MEANING.items() if style in used]
 
 
 def _legend_lines(
-    legend: list[list[tuple[str, str]]], layout: Layout, colours: dict[str, str]
+    legend: list[list[tuple[str, str]]], layout: Layout, colours: dict[str, str], *, above: int
 ) -> Iterator[str]:
-    y = layout.height - MARGIN_PX / 2 - _LEGEND_PX * (len(legend) - 1) - 4
+    y = layout.height - MARGIN_PX / 2 - _LEGEND_PX * (len(legend) + above - 1) - 4
     for entries in legend:
         x = float(MARGIN_PX)
         for kind, words in entries:
@@ -271,10 +302,21 @@ def _legend_lines(
                 dot = f'cx="{_px(x + 12)}" cy="{_px(y - 4)}" r="5"'
                 yield f'<circle class="dot {colours[words]}" {dot}/>'
             else:
-                yield f'<path class="{kind} t0" d="M{_px(x - 4)} {_px(y - 4)}h22"/>'
+                line = f"M{_px(x + 4)} {_px(y - 4)}h{_SAMPLE_PX + 12}"
+                yield f'<path class="{kind} t0" d="{line}"/>'
+                x += _SAMPLE_PX
             yield f'<text class="small" x="{_px(x + 24)}" y="{_px(y)}">{_text(words)}</text>'
             x += 24 + len(words) * SMALL_CHAR_PX + 20
         y += _LEGEND_PX
+
+
+def _way_words(ways: list[str], layout: Layout) -> Iterator[str]:
+    """Below the legend, a line each."""
+    room = int((layout.width - 2 * MARGIN_PX) / SMALL_CHAR_PX)
+    for position, line in enumerate(reversed(ways)):
+        y = layout.height - MARGIN_PX / 2 - _LEGEND_PX * position - 4
+        yield f'<text class="small way-words" x="{MARGIN_PX}" y="{_px(y)}">'
+        yield f"{_text(_cut_short(line, room))}</text>"
 
 
 def _pill(x: float, y: float, lines: list[str]) -> Iterator[str]:

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from netlab.files import quantities
 from netlab.impairment import Both, Impairment
 from netlab.nat import NATS, UDP_TIMEOUT_S, Nat
+from netlab.pictures.live import Live
 from netlab.topology import MTU_BYTES_DEFAULT, Draft, Link, Node, Router
 
+STRAIGHT = ("direct", "lan")
+TOLD_MAX = 6  # pairs on a line
 ROLES = {"host": "host", "node": "zos node", "registry": "registry", "client": "client"}
 
 
@@ -44,7 +47,35 @@ def nat_words(router: Router) -> list[str]:
 
 
 def role_words(node: Node) -> str:
-    return ROLES[node.role]
+    """ "zos node, relay, exit by eth1" """
+    offers = [*(["relay"] if node.relay else [])]
+    offers += [f"exit by {node.exit.uplink}"] if node.exit is not None else []
+    return ", ".join((ROLES[node.role], *offers))
+
+
+def way_lines(live: Live) -> list[str]:
+    """In which way nodes of each tenant network reach each other, and by whom they leave it.
+
+    Not straight ones by name, as many as fit on a line; straight ones by their number.
+    """
+    lines = []
+    for tenant in dict.fromkeys(tunnel.tenant for tunnel in live.tunnels):
+        ways: dict[str, list[str]] = {}
+        for tunnel in live.tunnels:
+            if tunnel.tenant == tenant:
+                ways.setdefault(tunnel.way, []).append("–".join(tunnel.ends))
+        for way in sorted(ways, key=lambda way: (way.partition(" ")[0] in STRAIGHT, way)):
+            pairs = ways[way]
+            if way in STRAIGHT:
+                told = f"{len(pairs)} pair{'' if len(pairs) == 1 else 's'}"
+            else:
+                more = f" and {len(pairs) - TOLD_MAX} more" if len(pairs) > TOLD_MAX else ""
+                told = ", ".join(pairs[:TOLD_MAX]) + more
+            lines.append(f"{tenant}, {way}: {told}")
+    for leaving in live.leaving:
+        failed = f" ({', '.join(leaving.failed)} failed)" if leaving.failed else ""
+        lines.append(f"{leaving.tenant} leaves by the exit {leaving.exit}{failed}")
+    return lines
 
 
 def counts(topology: Draft) -> str:

@@ -27,6 +27,7 @@ KINDS = (
     "program",
     "partition",
     "nat",
+    "command",
     "tunnel",
     "health",
     "expect",

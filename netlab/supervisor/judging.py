@@ -31,7 +31,7 @@ def judging(session: Session) -> tuple[Route, ...]:
     async def check(request: web.Request) -> web.StreamResponse:
         asked = await read_body(request, CheckRequest)
         expects = _expected(session, timeline=asked.timeline)
-        judge = Judge(session.lab, _fleet(session))
+        judge = Judge(session.lab, _fleet(session), keeps_answers=asked.answers)
 
         async def work(say: Say) -> None:
             await _Judging(session, judge, say, asked).judge(expects)
@@ -79,9 +79,10 @@ class _Judging:
 
     def _note_verdict(self, verdict: Verdict) -> None:
         value = as_json(verdict)
+        told = {key: value[key] for key in value if key != "answers"}
         reasons = "; ".join(f"{m.source} -> {m.target}: {m.reason}" for m in verdict.misses[:1])
         text = "holds" if verdict.held else f"does not hold: {reasons}"
-        self._session.journal.tell("expect", describe(verdict.expect), text, **value)
+        self._session.journal.tell("expect", describe(verdict.expect), text, **told)
         self._say(JudgeLine(verdict=value))
 
 

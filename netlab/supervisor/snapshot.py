@@ -110,6 +110,8 @@ def _nodes(wiring: Wiring, known: Known) -> Iterator[NodeStatus]:
             links=tuple(links.get(node.name, ())),
             part=part.get(node.name, 0),
             zos=known.zos.get(node.name),
+            relay=node.relay,
+            uplink=node.exit.uplink if node.exit is not None else "",
         )
 
 
@@ -176,4 +178,6 @@ def _network(tenant: Tenant, network: TenantNetwork, known: Known) -> NetworkSta
         invited=network.invited,
         clients=tuple(access.client for access in network.clients),
         workloads=tuple(f"{workload.name} at {workload.at}" for workload in network.workloads),
+        relays=network.relays,
+        exits=tuple(each.node for each in sorted(network.exits, key=lambda each: each.order)),
     )

@@ -68,6 +68,7 @@ class ZosPeer(msgspec.Struct, frozen=True):
     handshake_age_s: int | None
     rx_bytes: int
     tx_bytes: int
+    relay: str = ""  # by way of which, as the network calls it; empty: of none
 
 
 class ZosWorkload(msgspec.Struct, frozen=True):
@@ -86,6 +87,8 @@ class ZosNetwork(msgspec.Struct, frozen=True):
     gateway_ipv6: str | None
     peers: tuple[ZosPeer, ...]
     workloads: tuple[ZosWorkload, ...]
+    exit: str = ""  # by which what is on the node leaves the network; empty: by none
+    failed_exits: tuple[str, ...] = ()  # within the last minute
 
 
 class ZosHealth(msgspec.Struct, frozen=True):
@@ -114,6 +117,8 @@ class NodeStatus(msgspec.Struct, frozen=True):
     links: tuple[str, ...]  # names
     part: int  # of the partition; 0: in none
     zos: ZosStatus | None  # None: this node runs none, or has not been asked yet
+    relay: bool = False  # its operator offers it as one
+    uplink: str = ""  # its link by which it is offered as an exit; empty: it is not
 
 
 class RouterStatus(msgspec.Struct, frozen=True):
@@ -147,6 +152,8 @@ class NetworkStatus(msgspec.Struct, frozen=True):
     invited: tuple[str, ...]
     clients: tuple[str, ...]
     workloads: tuple[str, ...]  # "web at n1"
+    relays: tuple[str, ...] = ()
+    exits: tuple[str, ...] = ()  # in their order
 
 
 class TenantStatus(msgspec.Struct, frozen=True):
@@ -231,10 +238,12 @@ class CheckRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     timeline  what is to happen happens, too, and what is expected then is judged then
     evidence  a directory that is made when something fails, of the machine; empty: none
+    answers   verdicts have what became of every pair
     """
 
     timeline: bool = False
     evidence: str = ""
+    answers: bool = False
 
 
 class Happened(msgspec.Struct, frozen=True):

@@ -86,6 +86,8 @@ def changes(before: ZosStatus, latest: ZosStatus) -> Iterator[tuple[str, str]]:
         for peer in network.peers:
             if _way(peers.get(peer.name)) != _way(peer):
                 yield "tunnel", f"{network.name}: {peer.name} {_words(peer)}"
+        if earlier is not None and earlier.exit != network.exit:
+            yield "tunnel", f"{network.name}: {_leaves(network)}"
     told = {(item.code, item.text) for item in before.health}
     for item in latest.health:
         if (item.code, item.text) not in told:
@@ -98,7 +100,12 @@ def _way(peer: ZosPeer | None) -> tuple[str, str, str | None] | None:
 
 def _words(peer: ZosPeer) -> str:
     at = f" at {peer.endpoint}" if peer.endpoint else ""
-    return f"is {peer.state}, path {peer.path}{at}"
+    by = f" {peer.relay}" if peer.relay else ""
+    return f"is {peer.state}, path {peer.path}{by}{at}"
+
+
+def _leaves(network: ZosNetwork) -> str:
+    return f"it is left by {network.exit}" if network.exit else "nothing leaves"
 
 
 def shorten(status: zos.Status) -> ZosStatus:
@@ -131,6 +138,7 @@ def _network(network: zos.NetworkStatus) -> ZosNetwork:
                 handshake_age_s=peer.handshake_age_s,
                 rx_bytes=peer.rx_bytes,
                 tx_bytes=peer.tx_bytes,
+                relay=peer.relay or "",
             )
             for peer in network.peers
         ),
@@ -143,6 +151,8 @@ def _network(network: zos.NetworkStatus) -> ZosNetwork:
             )
             for each in network.attachments
         ),
+        exit=network.way_out.exit or "" if network.way_out is not None else "",
+        failed_exits=network.way_out.failed if network.way_out is not None else (),
     )
 
 

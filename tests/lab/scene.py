@@ -19,11 +19,11 @@ from typing import Any
 
 import aiohttp
 
-from demo import greeter
 from netlab.fleet.fleet import Fleet, Person, until_says
 from netlab.lab import Lab
 from netlab.lab_node import LabNode
 from netlab.topology import Link, Node, Topology
+from tests.lab import greeter
 
 ROOT = Path(__file__).resolve().parents[2]
 # Far more than anything here takes: it ends a hang and measures nothing.
@@ -269,7 +269,7 @@ def faults(directory: Path) -> list[str]:
 
 
 async def serve(node: LabNode, workload: Workload) -> None:
-    argv = (sys.executable, "-m", "demo.greeter", "serve", workload.name)
+    argv = (sys.executable, "-m", "tests.lab.greeter", workload.name)
     log = f"greeter-{workload.netns or 'machine'}"
     process = await node.spawn(*argv, log=log, netns=workload.netns, cwd=str(ROOT))
     await until_says(process, "ready")

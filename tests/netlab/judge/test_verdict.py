@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from netlab.judge.verdict import Miss, Verdict, as_json, describe
+from netlab.judge.verdict import Answer, Miss, Verdict, as_json, describe
 from netlab.topology import Expect
 
 
@@ -35,4 +35,33 @@ def test_a_verdict_as_plain_values():
     value = as_json(verdict)
     assert not value["held"]
     assert (value["pairs"], value["failed"], value["after_s"]) == (3, 2, 30.0)
+    assert "answers" not in value
     assert value["misses"] == [{"from": "a", "to": "b", "reason": "nobody answers", "why": ["no"]}]
+
+
+def test_answers_of_every_pair_are_plain_values_when_they_were_kept():
+    # LAB-353
+    answers = (
+        Answer("a", "b", 4, "198.18.1.2", True, 0.001234, "198.19.1.1"),
+        Answer("a", "b", 6, "2001:db8::1:102", False, None, ""),
+    )
+    assert as_json(Verdict(Expect("a", "b"), 1, 1.0, answers=answers))["answers"] == [
+        {
+            "from": "a",
+            "to": "b",
+            "family": 4,
+            "address": "198.18.1.2",
+            "reached": True,
+            "rtt_ms": 1.23,
+            "seen_as": "198.19.1.1",
+        },
+        {
+            "from": "a",
+            "to": "b",
+            "family": 6,
+            "address": "2001:db8::1:102",
+            "reached": False,
+            "rtt_ms": None,
+            "seen_as": None,
+        },
+    ]

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from netlab.files.reading import parse_lab
 from netlab.pictures.dot import draw_dot
 from netlab.pictures.layout import lay_out
-from netlab.pictures.live import NOTHING, Live, Tunnel
+from netlab.pictures.live import NOTHING, Leaving, Live, Tunnel
 from netlab.pictures.mermaid import draw_mermaid
 from netlab.pictures.svg import draw_svg
 from netlab.pictures.tree import ALIKE_MIN, grow, walk
-from netlab.topology import Lan, Link, Node, Topology
+from netlab.topology import ExitOffer, Lan, Link, Node, Router, Topology
 from tests.netlab.files.topologies import topologies
 
 DRAW = [draw_svg, draw_mermaid, draw_dot]
@@ -52,6 +52,14 @@ LIVE = Live(
     cut=frozenset({"alice:eth0", "carol:eth1"}),
     tunnels=(Tunnel(("alice", "bob"), "acme/web", "relay"), Tunnel(("alice", "gone"), "x/y")),
 )
+WAYS = Live(
+    tunnels=(
+        Tunnel(("alice", "bob"), "acme/web", "relay", "r1"),
+        Tunnel(("alice", "carol"), "acme/web", "punched"),
+        Tunnel(("bob", "carol"), "acme/web", "direct"),
+    ),
+    leaving=(Leaving("acme/web", "bob", failed=("carol",)),),
+)
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -83,6 +91,49 @@ def test_picture_of_a_running_lab_shows_what_is_not_as_in_the_file(draw):  # LAB
     assert "gone" not in after
     assert len(after) > len(before)
     assert draw(LAB, live=NOTHING) == before
+
+
+def test_svg_names_the_ways_of_tunnels_where_everybody_sees_them():  # LAB-291
+    tree = ElementTree.fromstring(draw_svg(LAB, live=WAYS))
+
+    seen = [(text.text or "").strip() for text in tree.iter(f"{SVG}text")]
+    for words in (
+        "relay r1",
+        "punched",
+        "acme/web, relay r1: alice–bob",
+        "acme/web, punched: alice–carol",
+        "acme/web, direct: 1 pair",
+        "acme/web leaves by the exit bob (carol failed)",
+    ):
+        assert seen.count(words) == 1, words
+    drawn = [
+        path.get("class")
+        for path in tree.iter(f"{SVG}path")
+        if path.find(f"{SVG}title") is not None
+    ]
+    assert drawn == ["tunnel dotted t0", "tunnel dashed t0", "tunnel t0"]
+    assert sum("opened" in words or "by way of a relay" in words for words in seen) == 2
+
+
+def test_words_on_tunnels_are_few():  # LAB-291
+    pairs = list(combinations([f"n{n}" for n in range(8)], 2))
+    lab = parse_lab("\n".join(f"[node.n{n}]" for n in range(8)))
+    live = Live(tunnels=tuple(Tunnel(pair, "a/b", "punched") for pair in pairs))
+    svg = draw_svg(lab, live=live)
+    assert svg.count(">\npunched</text>") == 0
+    assert "and 22 more" in svg
+    few = Live(tunnels=live.tunnels[:12])
+    assert draw_svg(lab, live=few).count(">\npunched</text>") == 12
+
+
+def test_what_a_node_offers_is_on_its_card():  # LAB-291
+    exit_ = ExitOffer("eth1")
+    nodes = (
+        Node("r", role="registry"),
+        Node("e", (Link(), Link("isp", "eth1")), role="node", relay=True, exit=exit_),
+    )
+    for draw in DRAW:
+        assert "zos node, relay, exit by eth1" in draw(Topology(nodes, (Router("isp"),)))
 
 
 def test_svg_marks_the_dead_and_the_cut():  # LAB-291

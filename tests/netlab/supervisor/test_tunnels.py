@@ -13,8 +13,8 @@ def peer(state: str = "idle", endpoint: str | None = None, *, rx_bytes: int = 0)
     return ZosPeer("n2", state, "direct", endpoint, None, rx_bytes, 0)
 
 
-def node(*peers: ZosPeer, health: tuple[ZosHealth, ...] = ()) -> ZosStatus:
-    network = ZosNetwork("net1x", "home", "up", "", None, None, peers, ())
+def node(*peers: ZosPeer, health: tuple[ZosHealth, ...] = (), exit_: str = "") -> ZosStatus:
+    network = ZosNetwork("net1x", "home", "up", "", None, None, peers, (), exit_)
     return ZosStatus("running", id="node1x", networks=(network,), health=health)
 
 
@@ -39,6 +39,13 @@ def test_a_status_is_shortened_without_loss_of_names() -> None:  # LAB-251
             node(peer("active", "192.0.2.1:51820")),
             [("tunnel", "home: n2 is active, path direct at 192.0.2.1:51820")],
         ),
+        (
+            node(peer()),
+            node(ZosPeer("n2", "idle", "relay", None, None, 0, 0, relay="r1")),
+            [("tunnel", "home: n2 is idle, path relay r1")],
+        ),
+        (node(exit_="e1"), node(exit_="e2"), [("tunnel", "home: it is left by e2")]),
+        (node(exit_="e2"), node(), [("tunnel", "home: nothing leaves")]),
         (
             node(),
             node(health=(ZosHealth("slow", "warning", "it is slow", "wait"),)),
