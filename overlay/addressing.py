@@ -197,6 +197,14 @@ def host_address(subnet: Prefix, host: int) -> InterfaceAddress:
     return InterfaceAddress(f"{value}/{length}")
 
 
+def host_addresses(
+    range_v4: Prefix, range_v6: Prefix, *, index: int, host: int
+) -> tuple[Address, Address]:
+    """The host-th addresses of the index-th subnets: by their text, for there are many of them."""
+    v4, v6 = subnet_v4(range_v4, index), subnet_v6(range_v6, index)
+    return Address(f"{v4.removesuffix('0/24')}{host}"), Address(f"{v6.removesuffix('/64')}{host:x}")
+
+
 def address_of(interface_address: InterfaceAddress) -> Address:
     return Address(interface_address.partition("/")[0])
 

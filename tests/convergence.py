@@ -416,6 +416,7 @@ def mortal(shell: Shell, writes: int) -> Shell:
         Mortal(shell.wireguard, budget),
         Mortal(shell.packet_filter, budget),
         Mortal(shell.pins, budget),
+        Mortal(shell.name_servers, budget),
     )
 
 

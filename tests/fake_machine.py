@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -28,6 +28,7 @@ from overlay.model import (
     WgPublicKey,
 )
 from overlay.netns.codec import KernelAddress, KernelLink, KernelRoute, KernelRule, Snapshot
+from overlay.netns.dns import NameService
 from overlay.netns.ports import Shell
 from overlay.netns.state import MAIN_TABLE, ROUTE_PROTOCOL, Rule
 from overlay.ports import DeviceRef, Secret
@@ -90,11 +91,20 @@ class FakeMachine:
         self.pinned: dict[str, FakeNetns] = {}
         self.held: dict[str, FakeNetns] = {}
         self.workloads: dict[str, FakeNetns] = {}
+        self.names: dict[str, NameService] = {}  # what is served, by netns
+        self.no_names: Unavailable | None = None  # why no name server starts
+        self.on_name_server_end: Callable[[str], None] = lambda _: None
         self._tenants: list[FakeNetns] = []
 
     @property
     def shell(self) -> Shell:
-        return Shell(FakeKernel(self), FakeWireGuard(self), FakeFilter(self), FakePins(self))
+        return Shell(
+            FakeKernel(self),
+            FakeWireGuard(self),
+            FakeFilter(self),
+            FakePins(self),
+            FakeNameServers(self),
+        )
 
     def new_netns(self) -> FakeNetns:
         netns = FakeNetns()
@@ -399,3 +409,19 @@ class FakePins:
 
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(self._machine.pinned))
+
+
+class FakeNameServers:
+    def __init__(self, machine: FakeMachine) -> None:
+        self._machine = machine
+
+    async def serve(self, netns: str, service: NameService) -> None:
+        if self._machine.no_names is not None:
+            raise self._machine.no_names
+        self._machine.names[netns] = service
+
+    async def retire(self, netns: str) -> None:
+        self._machine.names.pop(netns, None)
+
+    def follow(self, on_end: Callable[[str], None]) -> None:
+        self._machine.on_name_server_end = on_end

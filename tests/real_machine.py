@@ -15,6 +15,7 @@ from overlay.model import WgPublicKey
 from overlay.netns import namespaces, spawn
 from overlay.netns.backend import BACKEND_SETTING, choose
 from overlay.netns.converge import Configurator
+from overlay.netns.dnsmasq import Dnsmasq
 from overlay.netns.kernel import Rtnetlink
 from overlay.netns.nft import Nftables
 from overlay.netns.pins import TenantPins
@@ -68,9 +69,13 @@ class RealMachine:
 
     def _start(self) -> None:
         self._kernel, self._pins = Rtnetlink(), TenantPins()
-        self.shell = Shell(self._kernel, self._wireguard, Nftables(), self._pins)
+        self._name_servers = Dnsmasq(self._pins)
+        self.shell = Shell(
+            self._kernel, self._wireguard, Nftables(), self._pins, self._name_servers
+        )
 
     def _end(self) -> None:
+        self._name_servers.close()
         self._kernel.close()
         self._pins.close()
 

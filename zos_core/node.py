@@ -21,7 +21,7 @@ from overlay.exitnode.converge import EgressConfigurator
 from overlay.keys import store
 from overlay.keys.identity import Identity, Kind
 from overlay.model import FarmId, NetworkId
-from overlay.netns import backend, converge, kernel, nft, pins, watch
+from overlay.netns import backend, converge, dnsmasq, kernel, nft, pins, watch
 from overlay.netns.backend import Choice
 from overlay.netns.ports import Shell
 from overlay.peers.cache import Cache, open_cache
@@ -180,11 +180,15 @@ async def open_node(config: NodeConfig, *, clock: Clock) -> AsyncIterator[Runnin
 
 async def _open_shell(stack: AsyncExitStack, choice: Choice) -> Shell:
     stack.callback(choice.wireguard.close)
+    tenants = stack.enter_context(pins.TenantPins())
+    name_servers = dnsmasq.Dnsmasq(tenants)
+    stack.callback(name_servers.close)
     return Shell(
         kernel=await stack.enter_async_context(kernel.Rtnetlink()),
         wireguard=choice.wireguard,
         packet_filter=nft.Nftables(),
-        pins=stack.enter_context(pins.TenantPins()),
+        pins=tenants,
+        name_servers=name_servers,
     )
 
 

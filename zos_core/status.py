@@ -211,6 +211,19 @@ class WayOutStatus(msgspec.Struct, frozen=True):
     draining: str | None = None  # the exit by which older flows go on
 
 
+class NamesStatus(msgspec.Struct, frozen=True):
+    """The name server of this node in one network."""
+
+    domain: str  # "home.zos": a workload web is web.home.zos
+    state: Literal["serving", "starting", "failed"]
+    message: str  # why it failed, empty otherwise
+    remedy: str
+    servers: tuple[str, ...]  # addresses that answer, inside the network
+    names: int  # nodes, access devices and workloads that have one
+    left_out: int  # of more than there may be
+    resolvers: tuple[str, ...]  # who is asked about names outside; empty: these are refused
+
+
 class NetworkStatus(msgspec.Struct, frozen=True):
     id: str
     name: str
@@ -243,6 +256,7 @@ class NetworkStatus(msgspec.Struct, frozen=True):
     last_change_at: datetime | None
     relays: tuple[NetworkRelayStatus, ...] = ()
     way_out: WayOutStatus | None = None  # None: the network names no exits
+    names: NamesStatus | None = None  # None: nothing of the network is in the kernel yet
 
 
 class Status(msgspec.Struct, frozen=True):

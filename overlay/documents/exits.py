@@ -25,6 +25,8 @@ MAX_GATEWAYS = 2  # one of each family
 MAX_CONNECTIONS = 1 << 20
 MAX_CONNECTIONS_PER_S = 100_000
 MAX_RATE_MBIT = 100_000
+# Quad9's, for exits whose operator names none: public, validating, the same ones from everywhere.
+DEFAULT_RESOLVERS = ("9.9.9.9", "149.112.112.112", "2620:fe::fe", "2620:fe::9")
 DEFAULT_CONNECTIONS = 16_384
 DEFAULT_CONNECTIONS_PER_S = 500
 

@@ -96,6 +96,9 @@ class _Writer:
 
     @write.register
     async def _(self, change: changes.CreateNetns) -> None:
+        if self._shell.pins.path(change.netns) is None:
+            # It would keep one alive that was unpinned while nobody looked, and all that is in it.
+            await self._shell.name_servers.retire(change.netns)
         self._shell.pins.create(change.netns)
 
     @write.register

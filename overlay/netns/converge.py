@@ -106,6 +106,8 @@ class Configurator:
 
     async def remove(self, netns: str) -> Report:
         """Nothing of the resource is left."""
+        # A process in it would keep the netns alive.
+        await self._shell.name_servers.retire(netns)
         report = await self.converge(absent_resource(netns))
         # Killed between the two steps of it, a node leaves a pin's file that is no pin any more.
         self._shell.pins.remove(netns)

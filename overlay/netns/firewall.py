@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from overlay.addressing import SUBNET_BITS_V4, SUBNET_BITS_V6, overlaps
+from overlay.addressing import SUBNET_BITS_V4, SUBNET_BITS_V6, address_of, overlaps
 from overlay.model import AllowRule, NetworkResource, Prefix
-from overlay.netns import antispoof
+from overlay.netns import antispoof, dns
 from overlay.netns.nftjson import (
     ACCEPT,
     DROP,
@@ -270,6 +270,7 @@ def _input(nr: NetworkResource, *, is_exit: bool) -> Iterable[Rule]:
         (nr.range_v6, when(payload("icmpv6", "type"), "echo-request")),
     ):
         yield [_within("saddr", [whole]), echo, ACCEPT]
+    yield from _questions(nr)
     for link in (BRIDGE_LINK, EXIT_LINK) if is_exit else (BRIDGE_LINK,):
         yield [
             _from(link),
@@ -278,6 +279,24 @@ def _input(nr: NetworkResource, *, is_exit: bool) -> Iterable[Rule]:
         ]
     yield [when(payload("udp", "dport"), POKE_PORT), DROP]
     yield refuse("refused_input")
+
+
+def _questions(nr: NetworkResource) -> Iterable[Rule]:
+    """To the name server at the gateway's addresses, from whoever is in the network (DNS-024)."""
+    for own, whole, gateway in (
+        (nr.subnet_v4, nr.range_v4, nr.gateway_v4),
+        (nr.subnet_v6, nr.range_v6, nr.gateway_v6),
+    ):
+        protocol = "ip6" if ":" in own else "ip"
+        for link, source in ((BRIDGE_LINK, own), (WG_LINK, whole)):
+            for transport in ("udp", "tcp"):
+                yield [
+                    _from(link),
+                    _within("saddr", [source]),
+                    when(payload(protocol, "daddr"), address_of(gateway)),
+                    when(payload(transport, "dport"), dns.PORT),
+                    ACCEPT,
+                ]
 
 
 def _from(link: str) -> Statement:

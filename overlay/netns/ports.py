@@ -6,12 +6,13 @@ Every `netns` is a path; None is the underlay netns, which is the one of this pr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from overlay.model import Address, InterfaceAddress, Prefix
 from overlay.netns.codec import Snapshot
+from overlay.netns.dns import NameService
 from overlay.netns.state import MAIN_TABLE, Rule
 from overlay.ports import WireGuard
 
@@ -127,6 +128,22 @@ class Pins(Protocol):
         """Tenant netns that are pinned, sorted."""
 
 
+class NameServers(Protocol):
+    """A name server for each tenant netns, which goes on when this process ends."""
+
+    async def serve(self, netns: str, service: NameService) -> None:
+        """The one in the tenant netns of this name serves exactly this. Idempotent.
+
+        Raises Unavailable when there is no program for it, no such netns, or it does not start.
+        """
+
+    async def retire(self, netns: str) -> None:
+        """Nothing of it is left, whoever started it. Idempotent."""
+
+    def follow(self, on_end: Callable[[str], None]) -> None:
+        """From now on `on_end` hears of each that ends by itself, by the name of its netns."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shell:
     """Everything that touches the machine, in one hand."""
@@ -135,3 +152,4 @@ class Shell:
     wireguard: WireGuard
     packet_filter: PacketFilter
     pins: Pins
+    name_servers: NameServers

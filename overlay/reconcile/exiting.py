@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from overlay import addressing
-from overlay.documents.exits import ExitOffer, ExitService
+from overlay.documents.exits import DEFAULT_RESOLVERS, ExitOffer, ExitService
 from overlay.documents.schema import Farm
 from overlay.errors import OverlayError
 from overlay.exitnode.converge import EgressConfigurator
@@ -84,7 +84,7 @@ class Exiting:
         return ExitService(
             beacons=self.offer.beacons,
             families=_families(self.offer),
-            resolvers=self.offer.resolvers,
+            resolvers=self.offer.resolvers or DEFAULT_RESOLVERS,
             draining_until=self.offer.draining_until,
         )
 

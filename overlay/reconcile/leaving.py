@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from overlay import addressing
+from overlay.documents.exits import ExitService
 from overlay.errors import Unavailable
 from overlay.exitnode.health import ASK_S, Exit, Pulses
-from overlay.exitnode.policy import Election, elect
+from overlay.exitnode.policy import Contender, Election, elect
 from overlay.exitnode.probe import Echoes
 from overlay.keys import wireguard
 from overlay.model import Address, NetworkResource, NodeId, WgPublicKey
@@ -24,6 +25,7 @@ class Leaving:
 
     def __init__(self) -> None:
         self.election = Election()
+        self.way_out: ExitService | None = None  # of the exit that lets out now, as it says
         self.due: float | None = None  # monotonic
         self.asked = 0  # requests, ever
         self._pulses = Pulses()
@@ -48,6 +50,7 @@ class Leaving:
         exits = list(_exits(goals, nr)) if is_needed and not goals.selection.is_exit else []
         if not exits:
             is_other = self._elect(goals, Election(failed_at=self.election.failed_at))
+            self.way_out = None
             self.close()
             return is_other
         echoes = self._open(netns)
@@ -59,6 +62,9 @@ class Leaving:
         if not may_drain:
             election = msgspec.structs.replace(election, draining=None)
         is_other = self._elect(goals, election)
+        # Once more: who was just elected is now measured through itself.
+        contenders = self._pulses.contenders(exits, self.election, wall=wall, now=now)
+        self.way_out = _lets_out(goals, self.election, contenders)
         if echoes is not None:
             for address in self._pulses.questions(exits, self.election, now=now):
                 self.asked += 1
@@ -102,6 +108,16 @@ class Leaving:
 def _key(goals: PeerGoals, node: NodeId | None) -> WgPublicKey | None:
     member = goals.selection.members.get(node) if node is not None else None
     return None if member is None else wireguard.wireguard_public_key(member.device)
+
+
+def _lets_out(
+    goals: PeerGoals, election: Election, contenders: Iterable[Contender]
+) -> ExitService | None:
+    healthy = {contender.node for contender in contenders if contender.is_healthy}
+    if election.elected not in healthy:
+        return None
+    member = goals.selection.members.get(election.elected)
+    return member.exit if member is not None else None
 
 
 def _exits(goals: PeerGoals, nr: NetworkResource) -> Iterator[Exit]:

@@ -47,3 +47,5 @@ class Machine:
     publisher: Publisher
     on_outcome: Callable[[ResourceLoop], None]
     heard: Heard
+    on_documents: Callable[[ResourceLoop], None]  # or attachments
+    on_way_out: Callable[[ResourceLoop], None]

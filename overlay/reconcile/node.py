@@ -29,6 +29,7 @@ from overlay.peers.selection import Selection
 from overlay.ports import Clock
 from overlay.reconcile import workloads
 from overlay.reconcile.acceptance import Acceptance
+from overlay.reconcile.answering import Answering
 from overlay.reconcile.backoff import Backoff
 from overlay.reconcile.description import Description
 from overlay.reconcile.exiting import Exiting, select_exit_offer
@@ -94,7 +95,15 @@ class NodeLoop:
         self._notices = notices
         self._link_notices = link_notices
         self.machine = Machine(
-            configurator, shell, clock, random, self.publisher, self._note_outcome, Heard(cache)
+            configurator,
+            shell,
+            clock,
+            random,
+            self.publisher,
+            on_outcome=self._note_outcome,
+            heard=Heard(cache),
+            on_documents=self._note_names,
+            on_way_out=self._note_way_out,
         )
         self.relaying = Relaying(
             identity,
@@ -135,6 +144,13 @@ class NodeLoop:
             results=self.results,
         )
         self.loops = self.networks.loops
+        self.answering = Answering(
+            self.loops,
+            exiting=self.exiting,
+            name_servers=shell.name_servers,
+            random=random,
+            on_change=self._bump,
+        )
         self.refused = self.networks.refused
         self.documents = Acceptance(
             identity,
@@ -245,6 +261,7 @@ class NodeLoop:
                 ("relay", self.relaying.run),
                 ("exit", self.exiting.run),
                 ("names", self._naming.run),
+                ("name servers", self.answering.run),
                 ("notifications", self._watch_resources),
             ):
                 group.create_task(self._supervise(task, name), name=name)
@@ -422,6 +439,7 @@ class NodeLoop:
             self._follow_netns()
             workloads.drop_ended(loop, self._cache)
             self._naming.note(loop)
+            self.answering.note(loop)
             if loop.goals.selection.is_exit or loop.network in self.exiting.standing:
                 self.exiting.wake()
         if outcome is None or not loop.gate.open:
@@ -432,6 +450,12 @@ class NodeLoop:
     def _selection(self, network: NetworkId) -> Selection | None:
         loop = self.networks.get(network)
         return loop.goals.selection if loop is not None else None
+
+    def _note_names(self, loop: ResourceLoop) -> None:
+        self.answering.note(loop)
+
+    def _note_way_out(self, loop: ResourceLoop) -> None:
+        self.answering.note_way_out(loop)
 
     def _exit_networks(self) -> Iterator[NetworkId]:
         """Those of ours that name this node as an exit."""
@@ -444,6 +468,7 @@ class NodeLoop:
         with suppress(Unavailable), self._cache.batch():
             for loop in self.loops.values():
                 self.networks.refresh(loop)
+                self.answering.note_way_out(loop)
         self._bump()
 
     def _note_relaying(self) -> None:

@@ -153,6 +153,7 @@ class ResourceLoop:
         self._goal_changed |= not peers_only
         self._repairing &= peers_only
         self.schedule.wake(DOCUMENTS)
+        self._machine.on_documents(self)
 
     def put_way_out_here(self, *, is_exit: bool) -> None:
         """`is_exit`: our farm offers this node as one."""
@@ -439,6 +440,7 @@ class ResourceLoop:
         if nr is None or netns is None:
             return
         is_needed = bool(self.attachments or self.goals.selection.access_subnets())
+        before = self.leaving.way_out
         self._goal_changed |= self.leaving.look(
             self.goals,
             nr,
@@ -448,6 +450,8 @@ class ResourceLoop:
             wall=wall,
             now=self._now,
         )
+        if self.leaving.way_out != before:
+            self._machine.on_way_out(self)
         if self.leaving.due is not None:
             self.schedule.look_by(self.leaving.due)
 

@@ -10,20 +10,16 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import msgspec
 import pytest
 
 from overlay.addressing import host_address, link_local, packed, subnet_v4, subnet_v6
-from overlay.model import Address, AllowRule, Endpoint, NetworkResource, Prefix, WgPeer
-from overlay.netns.converge import Configurator
+from overlay.model import Address, AllowRule
 from overlay.netns.namespaces import open_socket
-from overlay.netns.nft import Nftables
-from overlay.netns.resource import desired_resource, workload_attachment
-from overlay.netns.state import Attachment
-from tests.convergence import RANGE_V4, RANGE_V6, FixedClock, network_resource
+from tests.convergence import RANGE_V4, RANGE_V6
 from tests.real_machine import RealMachine, pings
+from tests.two_nodes import Node, Pair, two_nodes
 
 SOON_S = 30.0  # for what must arrive: ends a hang
 NEVER_S = 0.4  # for what must not
@@ -33,80 +29,10 @@ EVERYBODY = (RANGE_V4, RANGE_V6)
 DEVICE = (subnet_v4(RANGE_V4, 9), subnet_v6(RANGE_V6, 9))
 
 
-@dataclass
-class Node:
-    resource: NetworkResource
-    machine: RealMachine
-    workload: Attachment
-    devices: tuple[Prefix, ...] = ()
-    peers: dict[bytes, WgPeer] = field(default_factory=dict)
-
-    async def converge(self, policy: tuple[AllowRule, ...] | None = None) -> None:
-        index = self.resource.index - 3
-        secret, public = self.machine.key(index)
-        await Configurator(self.machine.shell, clock=FixedClock()).converge(
-            desired_resource(
-                msgspec.structs.replace(self.resource, policy=policy),
-                device_key=public,
-                peers=self.peers,
-                attachments=[self.workload],
-                devices=self.devices,
-            ),
-            private_key=secret,
-        )
-
-    @property
-    def tenant(self) -> str:
-        path = self.machine.shell.pins.path(self.resource.netns)
-        assert path is not None
-        return path
-
-    def refused(self) -> dict[str, int]:
-        return {k: n for k, n in Nftables().refusals(self.tenant).items() if n}
-
-    def address(self, family: int) -> str:
-        it = self.workload.address_v4 if family == socket.AF_INET else self.workload.address_v6
-        return it.partition("/")[0]
-
-
-@dataclass
-class Pair:
-    a: Node
-    b: Node
-
-
 @pytest.fixture
 async def pair(machine: RealMachine) -> AsyncIterator[Pair]:
-    """Node a with workload in wa, node b with workload in wb; everything inside is allowed.
-
-    They have met, so that one datagram is as good as any.
-    """
-    await machine.shell.kernel.set_link(None, "lo", up=True)
-    a, b = (_node(machine, index, name) for index, name in ((3, "wa"), (4, "wb")))
-    a.peers, b.peers = _peer(b), _peer(a)
-    await a.converge()
-    await b.converge()
-    for here, there in ((a, b), (b, a)):
-        for family in (socket.AF_INET, socket.AF_INET6):
-            assert await pings(here.workload.netns, there.address(family))
-    yield Pair(a, b)
-    for node in (a, b):
-        await Configurator(machine.shell, clock=FixedClock()).remove(node.resource.netns)
-
-
-def _node(machine: RealMachine, index: int, workload: str) -> Node:
-    nr = msgspec.structs.replace(network_resource(index=index), netns=f"n-aaaaaaaaaaaa{index}")
-    attachment = workload_attachment(
-        nr, name=workload, netns=machine.workload(workload), link="eth0", host=2
-    )
-    return Node(nr, machine, attachment)
-
-
-def _peer(node: Node) -> dict[bytes, WgPeer]:
-    key = node.machine.key(node.resource.index - 3)[1]
-    subnets = (node.resource.subnet_v4, node.resource.subnet_v6)
-    endpoint = Endpoint(Address("127.0.0.1"), node.resource.listen_port)
-    return {key: WgPeer(key, tuple(sorted(subnets)), endpoint)}
+    async with two_nodes(machine) as pair:
+        yield pair
 
 
 @contextmanager

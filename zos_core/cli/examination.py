@@ -18,7 +18,7 @@ import msgspec
 
 from overlay import addressing
 from overlay.errors import OverlayError, Rejected
-from overlay.netns import backend, namespaces
+from overlay.netns import backend, dnsmasq, namespaces
 from overlay.netns.kernel import Rtnetlink
 from overlay.netns.nft import Nftables
 from overlay.peers.registry import RegistryRef
@@ -60,6 +60,7 @@ def examine(*, registry: str | None) -> list[Finding]:
         ("wireguard", _wireguard),
         ("kernel", _kernel),
         ("nftables", _nftables),
+        ("names", _names),
         ("ipv6", _ipv6),
         ("underlay", _underlay),
         ("ports", _ports),
@@ -123,6 +124,13 @@ def _nftables() -> Finding:
     finally:
         os.close(scratch)
     return Finding("nftables", "ok", "libnftables and the kernel answer")
+
+
+def _names() -> Finding:
+    if (program := dnsmasq.find_program()) is None:
+        evidence = "there is no dnsmasq: networks work, names inside them are not answered"
+        return Finding("names", "warn", evidence, dnsmasq.INSTALL_REMEDY)
+    return Finding("names", "ok", f"{program} answers for names inside networks")
 
 
 def _ipv6() -> Finding:

@@ -13,7 +13,15 @@ from zos_core.cli.command import command
 from zos_core.cli.completion import complete_networks
 from zos_core.cli.exits import Exit
 from zos_core.cli.relay_offer import format_relay
-from zos_core.status import ExitStatus, HealthItem, NetworkStatus, PeerStatus, Status, WayOutStatus
+from zos_core.status import (
+    ExitStatus,
+    HealthItem,
+    NamesStatus,
+    NetworkStatus,
+    PeerStatus,
+    Status,
+    WayOutStatus,
+)
 
 WATCH_TIMEOUT_S = 60.0
 MAX_REPAIRS_SHOWN = 5
@@ -141,6 +149,8 @@ def _network(network: NetworkStatus, now: datetime) -> Iterator[str]:
         yield f"  relay {relay.name} at {', '.join(relay.endpoints)}, {heard}"
     if network.way_out is not None:
         yield f"  {_way_out(network.way_out)}"
+    if network.names is not None:
+        yield f"  {_names(network.names)}"
     if network.last_change_at is not None:
         yield f"  last change {_seconds(network.last_change_at, now)} ago"
 
@@ -161,6 +171,15 @@ def _way_out(way: WayOutStatus) -> str:
         return f"way out: none{because}{failed}"
     draining = f"; what began at {way.draining} goes on there" if way.draining else ""
     return f"way out: {way.exit} for {way.since_s} s{because}{draining}{failed}"
+
+
+def _names(names: NamesStatus) -> str:
+    """`names: 5 in home.zos at 10.1.1.1 fd12::1, others by 9.9.9.9`"""
+    if names.state != "serving":
+        because = f": {names.message}" if names.message else ""
+        return f"names: {names.state}{because}" + (f" ({names.remedy})" if names.remedy else "")
+    others = f"by {' '.join(names.resolvers)}" if names.resolvers else "refused: no way out"
+    return f"names: {names.names} in {names.domain} at {' '.join(names.servers)}, others {others}"
 
 
 def _self(network: NetworkStatus) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from overlay.reconcile import membership
 from overlay.reconcile.node import DISK, NodeLoop
 from overlay.reconcile.resource import ResourceLoop
 from zos_core.report.facts import Facts
+from zos_core.report.names import names_health
 from zos_core.status import HealthItem, NetworkStatus, NodeStatus, RegistryStatus
 
 
@@ -31,6 +32,7 @@ def read_health(
     for network in networks:
         yield from _network_health(network)
         yield from _udp_health(network)
+        yield from names_health(network)
     for loop in node.loops.values():
         yield from _workload_health(loop)
     for refusal in node.journal.refusals:

@@ -20,7 +20,8 @@ from zos_core.status import SCHEMA, MemberStatus, PlannedChange, WhyInputs
 async def read_why(node: NodeLoop, loop: ResourceLoop, facts: Facts) -> WhyInputs:
     """What `zos why` walks. Raises Unavailable when the kernel cannot be asked."""
     status = await read_status(node, facts)
-    network = await read_network(loop, now=node.clock.now())
+    answers = node.answering.answers.get(loop.network)
+    network = await read_network(loop, answers, now=node.clock.now())
     drift = await loop.plan()
     document = loop.document
     return WhyInputs(

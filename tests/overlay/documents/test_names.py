@@ -61,6 +61,14 @@ def test_a_full_node_fits() -> None:
         ([{"name": "Web", "host": 2}], "workloads[0].name"),
         ([{"name": "web.db", "host": 2}], "workloads[0].name"),
         ([{"name": "web\n", "host": 2}], "workloads[0].name"),
+        ([{"name": "web\n10.1.0.9", "host": 2}], "workloads[0].name"),
+        ([{"name": "web 10.1.0.9", "host": 2}], "workloads[0].name"),
+        ([{"name": "web\t", "host": 2}], "workloads[0].name"),
+        ([{"name": "web#", "host": 2}], "workloads[0].name"),
+        ([{"name": "web\x00", "host": 2}], "workloads[0].name"),
+        ([{"name": "wéb", "host": 2}], "workloads[0].name"),
+        ([{"name": "-web", "host": 2}], "workloads[0].name"),
+        ([{"name": "", "host": 2}], "workloads[0].name"),
         ([{"name": "w" * 64, "host": 2}], "workloads[0].name"),
         ([{"name": "web", "host": FIRST_WORKLOAD_HOST - 1}], "workloads[0].host"),
         ([{"name": "web", "host": LAST_WORKLOAD_HOST + 1}], "workloads[0].host"),
@@ -86,3 +94,12 @@ def test_one_more_than_there_are_addresses_is_refused() -> None:
     with pytest.raises(Rejected) as caught:
         parse_document(msgspec.json.encode(said), schema.payload_type("member"))
     assert caught.value.field == "workloads"
+
+
+@pytest.mark.parametrize("name", ["n1\n", "n1 n2", "n1\n10.1.0.9 n2", "n1.home", "N1", ""])
+def test_no_member_has_a_name_that_is_more_than_one(name: str) -> None:
+    # DNS-013
+    said = msgspec.to_builtins(member()) | {"name": name}
+    with pytest.raises(Rejected) as caught:
+        parse_document(msgspec.json.encode(said), schema.payload_type("member"))
+    assert caught.value.field == "name"

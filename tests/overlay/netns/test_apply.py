@@ -49,7 +49,7 @@ async def test_apply_loads_the_firewall_while_the_device_is_born() -> None:
             return getattr(machine.shell.wireguard, name)
 
     parts = machine.shell
-    shell = Shell(parts.kernel, WireGuard(), Filter(), parts.pins)  # type: ignore[arg-type]
+    shell = Shell(parts.kernel, WireGuard(), Filter(), parts.pins, parts.name_servers)  # type: ignore[arg-type]
     async with asyncio.timeout(10):
         await apply(plan, shell, netns=NETNS, private_key=machine.key(0)[0])
     desired = GOAL.on(machine)

@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay.addressing import subnet_v4, subnet_v6
+from overlay.addressing import address_of, subnet_v4, subnet_v6
 from overlay.model import AllowRule, NetworkResource, Prefix
 from overlay.netns.firewall import REFUSALS, ruleset
 from overlay.netns.resource import workload_attachment
@@ -81,6 +81,20 @@ def test_a_rule_for_a_device_behind_this_node_is_a_rule_here() -> None:  # NET-0
 def test_without_devices_nothing_goes_from_wireguard_to_wireguard() -> None:  # NET-074
     (only,) = rules_of(commands(network_resource()), "overlay_transit")
     assert only == [{"counter": "refused_forward"}, {"drop": None}]
+
+
+def test_questions_come_from_inside_and_go_to_the_gateway() -> None:  # DNS-024
+    nr = network_resource()
+    asked = [
+        rule
+        for rule in rules_of(commands(nr), "input")
+        if any(part.get("match", {}).get("right") == 53 for part in rule)
+    ]
+    assert len(asked) == 8  # two links, two families, two transports
+    for rule in asked:
+        matched = [part["match"]["right"] for part in rule if "match" in part]
+        assert matched[0] in ("br0", "wg0")
+        assert address_of(nr.gateway_v4) in matched or address_of(nr.gateway_v6) in matched
 
 
 def test_every_refusal_is_counted_and_has_words_for_people() -> None:  # NET-078
