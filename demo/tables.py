@@ -37,7 +37,7 @@ def _paths(tenant: str, found: Iterable[Row]) -> str:
     for each in found:
         pair = "-".join(sorted((each["from"], each["to"])))
         ways.setdefault(each["path"], {})[pair] = None
-    lines = (f"  {way}: {', '.join(pairs)}" for way, pairs in sorted(ways.items()))
+    lines = (f"  {way}: {', '.join(sorted(pairs))}" for way, pairs in sorted(ways.items()))
     return "\n".join((f"{tenant}: in which way nodes reach each other", *lines))
 
 

@@ -1,4 +1,4 @@
-"""The pictures of the documents, made anew: a lab to which something happens, and labs drawn.
+"""The pictures of the documents, made anew: the demo, a lab to which something happens, labs drawn.
 
 make pictures        (root; writes below docs/pictures)
 """
@@ -33,6 +33,17 @@ async def zos(*argv: str) -> str:
     if process.returncode != 0:
         raise SystemExit(f"zos lab {' '.join(argv)}: exit code {process.returncode}")
     return out.decode()
+
+
+async def demonstrate(scratch: Path) -> None:
+    """The picture with which the demo ends."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "demo", cwd=scratch, env=environment
+    )
+    if await process.wait() != 0:
+        raise SystemExit("the demo is not as it should be")
+    (OUT / "demo.svg").write_bytes((scratch / "build/demo.svg").read_bytes())
 
 
 async def show(scratch: Path) -> None:
@@ -80,6 +91,7 @@ async def main() -> None:
         for lab in DRAWN:
             target = OUT / f"{lab[3:]}.svg"
             await zos("graph", f"{ROOT}/netlab/labs/{lab}.lab.toml", "-o", str(target), "--force")
+        await demonstrate(Path(scratch))
         await show(Path(scratch))
 
 

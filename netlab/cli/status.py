@@ -18,6 +18,7 @@ _NODES = ("NODE", "ROLE", "STATE", "ADDRESSES", "LINKS")
 _ROUTERS = ("ROUTER", "TO", "NAT", "FIREWALL", "LAN")
 _LINKS = ("LINK", "STATE", "BY", "RX PACKETS", "TX PACKETS", "DROPS")
 _TUNNELS = ("ON", "NETWORK", "PEER", "STATE", "PATH", "ENDPOINT")
+_EXITS = ("NODE", "NETWORK", "LEFT BY", "FAILED")
 _COLOURS = {"running": "green", "paused": "yellow", "dead": "red"}
 
 
@@ -56,6 +57,7 @@ def format_status(lab: LabStatus, *, counters: bool) -> Iterator[str]:
     changed = [link for link in lab.links if not link.up or link.impaired or link.back_end]
     yield from _below(output.table(_LINKS, map(_link_row, lab.links if counters else changed)))
     yield from _below(output.table(_TUNNELS, _tunnels(lab)))
+    yield from _below(output.table(_EXITS, _exits(lab)))
     for node in lab.nodes:
         for item in node.zos.health if node.zos is not None else ():
             yield f"# {node.name}: {item.severity}: {item.text} ({item.remedy})"
@@ -78,7 +80,10 @@ def _node_row(node: NodeStatus) -> tuple[str, ...]:
     state = output.mark(node.state, _COLOURS[node.state])
     if node.zos is not None and node.zos.state == "silent":
         state += ", zos silent"
-    return node.name, node.role, state, " ".join(node.addresses), " ".join(node.links)
+    role = ", ".join(
+        (node.role, *(["relay"] if node.relay else []), *(["exit"] if node.uplink else []))
+    )
+    return node.name, role, state, " ".join(node.addresses), " ".join(node.links)
 
 
 def _routers(lab: LabStatus) -> Iterator[tuple[str, ...]]:
@@ -96,6 +101,13 @@ def _link_row(link: LinkStatus) -> tuple[str, ...]:
     return link.name, "up" if link.up else "cut", link.back_end or "-", *figures
 
 
+def _exits(lab: LabStatus) -> Iterator[tuple[str, ...]]:
+    for node in lab.nodes:
+        for network in node.zos.networks if node.zos is not None else ():
+            if network.exit:
+                yield node.name, network.name, network.exit, " ".join(network.failed_exits) or "-"
+
+
 def _tunnels(lab: LabStatus) -> Iterator[tuple[str, ...]]:
     for node in lab.nodes:
         for network in node.zos.networks if node.zos is not None else ():
@@ -104,4 +116,4 @@ def _tunnels(lab: LabStatus) -> Iterator[tuple[str, ...]]:
 
 
 def _peer(peer: ZosPeer) -> tuple[str, ...]:
-    return peer.name, peer.state, peer.path, peer.endpoint or "-"
+    return peer.name, peer.state, f"{peer.path} {peer.relay}".strip(), peer.endpoint or "-"
