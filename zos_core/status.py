@@ -191,10 +191,14 @@ class RelayStatus(msgspec.Struct, frozen=True):
     tls_dropped: int = 0  # datagrams that a connection did not take in time
 
 
+# Idle: no tenant names it. Out of use: it has drained.
+ExitState = Literal["serving", "idle", "failed", "out of use"]
+
+
 class ExitStatus(msgspec.Struct, frozen=True):
     """This node as an exit, while its farm offers it as one."""
 
-    state: Literal["serving", "idle", "failed"]  # idle: no tenant names it
+    state: ExitState
     message: str  # why it failed, empty otherwise
     remedy: str
     networks: tuple[str, ...]  # ids of those whose members may leave here

@@ -41,16 +41,19 @@ class Exiting:
         configurator: EgressConfigurator,
         *,
         random: Callable[[], float],
+        wall: Callable[[], float],
         wanted: Callable[[], Iterable[NetworkId]],
         near: Callable[[], Iterable[InterfaceAddress]],
         ask: Callable[[], Awaitable[None]],
         guards: Callable[[Iterable[NetworkId]], Guards],
         on_change: Callable[[], None],
     ) -> None:
-        """`wanted`: networks of ours that name this node. `near`: our own underlay addresses.
+        """`wall`: Unix seconds. `wanted`: networks of ours that name this node. `near`: our own
+        underlay addresses.
         `guards`: what else is refused, of an exit of these networks, once one has asked."""
         self._configurator = configurator
         self._backoff = Backoff(random)
+        self._wall = wall
         self._wanted = wanted
         self._near = near
         self._ask = ask
@@ -69,6 +72,16 @@ class Exiting:
             self._on_change()
         self.wake()
 
+    @property
+    def offer_in_use(self) -> ExitOffer | None:
+        """None once it has drained, too (EXIT-062)."""
+        return self.offer if self.offer is not None and self._left_s(self.offer) > 0 else None
+
+    def _left_s(self, offer: ExitOffer) -> float:
+        """How long it is in use."""
+        until = offer.draining_until
+        return float("inf") if until is None else until - self._wall()
+
     def resume(self, networks: Iterable[NetworkId]) -> None:
         """After a start: of these we have said that the way out stands; it does until we look."""
         self.standing = frozenset(networks)
@@ -79,13 +92,14 @@ class Exiting:
 
     def service(self, network: NetworkId) -> ExitService | None:
         """What members of the network are told; None while there is no way out here."""
-        if self.offer is None or network not in self.standing:
+        offer = self.offer_in_use
+        if offer is None or network not in self.standing:
             return None
         return ExitService(
-            beacons=self.offer.beacons,
-            families=_families(self.offer),
-            resolvers=self.offer.resolvers or DEFAULT_RESOLVERS,
-            draining_until=self.offer.draining_until,
+            beacons=offer.beacons,
+            families=_families(offer),
+            resolvers=offer.resolvers or DEFAULT_RESOLVERS,
+            draining_until=offer.draining_until,
         )
 
     async def run(self) -> None:
@@ -100,13 +114,13 @@ class Exiting:
 
     async def _pass(self) -> float:
         """The egress netns is as it should be; how long until it is looked at again."""
-        if self.offer is not None:
+        if (offer := self.offer_in_use) is not None:
             await self._ask()
-        networks = frozenset(self._wanted()) if self.offer is not None else frozenset()
+        networks = frozenset(self._wanted()) if offer is not None else frozenset()
         if not networks and not self._was_exit:
             return LOOK_S
         try:
-            made = await self._configurator.converge(self._desired(networks))
+            made = await self._configurator.converge(self._desired(offer, networks))
         except OverlayError as exc:
             if self.error is None or self.error.message != exc.message:
                 log.warning("no way out", extra={"reason": str(exc)})
@@ -118,13 +132,13 @@ class Exiting:
         self._backoff.reset()
         self._was_exit = bool(networks)
         self._stand(networks, None)
-        return LOOK_S
+        return LOOK_S if offer is None else max(0.0, min(LOOK_S, self._left_s(offer)))
 
-    def _desired(self, networks: Iterable[NetworkId]) -> Egress | None:
-        if self.offer is None or not (legs := select_legs(networks)):
+    def _desired(self, offer: ExitOffer | None, networks: Iterable[NetworkId]) -> Egress | None:
+        if offer is None or not (legs := select_legs(networks)):
             return None
         near = {addressing.prefix_of(address) for address in self._near()}
-        return Egress(self.offer, legs, tuple(sorted(near)), self._guards(networks))
+        return Egress(offer, legs, tuple(sorted(near)), self._guards(networks))
 
     def _stand(self, standing: frozenset[NetworkId], error: OverlayError | None) -> None:
         changed = (standing, error is None) != (self.standing, self.error is None)

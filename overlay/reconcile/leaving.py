@@ -44,10 +44,10 @@ class Leaving:
     ) -> bool:
         """Elect anew by what was heard since the last look, and ask again; whether peers changed.
 
-        `is_needed`: there is somebody here who may want to leave the network. `may_drain`: an exit
-        that drains can have a device of its own. `netns` is a path.
+        `is_needed`: there is somebody here who may want to leave the network, by another node.
+        `may_drain`: an exit that drains can have a device of its own. `netns` is a path.
         """
-        exits = list(_exits(goals, nr)) if is_needed and not goals.selection.is_exit else []
+        exits = list(_exits(goals, nr)) if is_needed else []
         if not exits:
             is_other = self._elect(goals, Election(failed_at=self.election.failed_at))
             self.way_out = None

@@ -103,7 +103,7 @@ class Networks:
 
     def refresh(self, loop: ResourceLoop) -> None:
         """Gate and member document are what the documents and our links ask for now."""
-        loop.put_way_out_here(is_exit=self._exiting.offer is not None)
+        loop.put_way_out_here(is_exit=self._exiting.offer_in_use is not None)
         roster = loop.goals.selection.roster
         if roster is None:
             return

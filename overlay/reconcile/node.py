@@ -126,6 +126,7 @@ class NodeLoop:
         self.exiting = Exiting(
             EgressConfigurator(shell),
             random=random,
+            wall=lambda: clock.now().timestamp(),
             wanted=self._exit_networks,
             near=lambda: self.surroundings.addresses,
             ask=guarding.ask,

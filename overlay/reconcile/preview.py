@@ -37,6 +37,7 @@ async def plan_network(node: NodeLoop, id_: NetworkId, network: Network) -> tupl
         mtu_bytes=candidates.overlay_mtu_bytes(node.surroundings),
     )
     netns = addressing.netns_name(id_)
+    is_exit = goals.selection.is_exit and node.exiting.offer_in_use is not None
     desired = (
         absent_resource(netns)
         if nr is None
@@ -46,8 +47,8 @@ async def plan_network(node: NodeLoop, id_: NetworkId, network: Network) -> tupl
             peers=goals.shared_peers(),
             attachments=() if loop is None else loop.workloads(nr),
             devices=goals.selection.access_subnets(),
-            is_exit=goals.selection.is_exit and node.exiting.offer is not None,
-            has_exits=goals.selection.has_exits and not goals.selection.is_exit,
+            is_exit=is_exit,
+            has_exits=goals.selection.has_exits and not is_exit,
             way_out=goals.mark(goals.way_out),
             drain=goals.drain(),
         )

@@ -205,7 +205,7 @@ class ResourceLoop:
             attachments=self.workloads(nr),
             devices=self.goals.selection.access_subnets(),
             is_exit=self.is_exit,
-            has_exits=self.goals.selection.has_exits and not self.goals.selection.is_exit,
+            has_exits=self.goals.selection.has_exits and not self.is_exit,
             way_out=self.goals.mark(self.goals.way_out),
             drain=self.goals.drain(),
         )
@@ -439,13 +439,13 @@ class ResourceLoop:
         nr, netns = self.network_resource, self._machine.shell.pins.path(self.netns)
         if nr is None or netns is None:
             return
-        is_needed = bool(self.attachments or self.goals.selection.access_subnets())
+        somebody = self.attachments or self.goals.selection.access_subnets()
         before = self.leaving.way_out
         self._goal_changed |= self.leaving.look(
             self.goals,
             nr,
             netns,
-            is_needed=is_needed,
+            is_needed=bool(somebody) and not self.is_exit,
             may_drain=may_drain,
             wall=wall,
             now=self._now,

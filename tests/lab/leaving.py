@@ -20,15 +20,13 @@ HOST_4, HOST_6 = "198.51.100.7", "2001:db8:7::7"  # somebody in the internet, a 
 WAN = "wan"
 BRIDGE = "br-ext"
 EVERY_S = 0.01
-CHUNK = bytes(1000)
-CONNECT_S = 2.0
 PORT = 7008
 EXITS = ("e1", "e2")
 COMMAND_S = 200.0  # in a machine under emulation
 
 
-def topology() -> Topology:
-    home = TenantNetwork("home", nodes=("n1", *EXITS), workloads=(Workload("web", "n1"),))
+def topology(*more: Workload) -> Topology:
+    home = TenantNetwork("home", nodes=("n1", *EXITS), workloads=(Workload("web", "n1"), *more))
     nodes = tuple(Node(name, role="node") for name in ("n1", *EXITS))
     return Topology(
         nodes=(Node("registry", role="registry"), *nodes), tenants=(Tenant("alice", (home,)),)
@@ -120,6 +118,12 @@ async def offer(fleet: Fleet, *names: str) -> None:
         await operator.zos("exit", "offer", "farm", name, *words, timeout_s=COMMAND_S)
 
 
+async def drain(fleet: Fleet, name: str, duration: str) -> None:
+    """The operator is about to take it out of use."""
+    operator = fleet.person("operator", at="registry")
+    await operator.zos("exit", "drain", "farm", name, "--for", duration, timeout_s=COMMAND_S)
+
+
 async def network_status(fleet: Fleet, node: str) -> NetworkStatus:
     status = await node_socket.ask(fleet.lab.node(node), "/v1/status", Status)
     return status.networks[0]
@@ -171,44 +175,3 @@ def _hear(udp: socket.socket, answers: Answers) -> None:
         name, source = udp.recv(512).decode().split()
         answers.heard.append((time.monotonic(), name))
         answers.sources.add(source)
-
-
-class Stream:
-    """A TCP connection to somebody in the internet, who says who they are and sends all back."""
-
-    def __init__(self, sock: socket.socket, exit_: str, source: str) -> None:
-        self.exit, self.source = exit_, source  # by which exit, and as whom we are seen there
-        self.came_back = 0  # bytes
-        self._sock = sock
-
-    async def run(self) -> None:
-        """Until the connection ends: then it raises OSError."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await loop.sock_sendall(self._sock, CHUNK)
-            missing = len(CHUNK)
-            while missing:
-                if not (part := await loop.sock_recv(self._sock, missing)):
-                    raise ConnectionError("the other side has closed")
-                missing -= len(part)
-            self.came_back += len(CHUNK)
-            await asyncio.sleep(EVERY_S)
-
-
-@asynccontextmanager
-async def connected(fleet: Fleet, host: str) -> AsyncIterator[Stream]:
-    """The workload has a connection to the internet. TimeoutError when nobody answers."""
-    web = fleet.inside["alice/home/web"]
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with fleet.lab.node("n1").in_netns(web.netns):
-        tcp = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    loop = asyncio.get_running_loop()
-    with tcp:
-        async with asyncio.timeout(CONNECT_S):
-            await loop.sock_connect(tcp, (host, PORT))
-            said = b""
-            while not said.endswith(b"\n"):
-                if not (part := await loop.sock_recv(tcp, 512)):
-                    raise ConnectionError("the other side has closed")
-                said += part
-        yield Stream(tcp, *said.decode().split())

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from netlab.fleet import node_socket
+from tests.lab.draining import ON_AN_EXIT, drains
 from tests.lab.leaving import (
     BRIDGE,
     EXITS,
@@ -49,6 +50,16 @@ async def test_what_is_in_a_network_leaves_by_one_exit_and_then_by_the_next(lab)
             return other in v4.by_since(cut) and other in v6.by_since(cut)
 
         await until(moved, f"{other} after {used}", within_s=EMULATED_S)
+
+
+@pytest.mark.vm
+@pytest.mark.blocking
+async def test_a_connection_lives_at_an_exit_that_drains_until_its_deadline(lab):
+    # EXIT-056, EXIT-060, EXIT-061, EXIT-062, WGD-001
+    async with with_exits(await lab(topology(ON_AN_EXIT))) as fleet:
+        status = await node_socket.ask(fleet.lab.node("n1"), "/v1/status", Status)
+        assert status.node.backend == "kernel"
+        await drains(fleet, within_s=EMULATED_S)
 
 
 async def answered_by(v4: Answers, v6: Answers, *, since: float) -> str:

@@ -160,7 +160,8 @@ def _exit(exit_: ExitStatus) -> str:
     what = f" {len(exit_.networks)} networks" if exit_.networks else ""
     because = f": {exit_.message}" if exit_.message else ""
     until = exit_.draining_until
-    drains = f", draining until {until:%Y-%m-%d %H:%M:%S}" if until is not None else ""
+    verb = "since" if exit_.state == "out of use" else "draining until"
+    drains = f", {verb} {until:%Y-%m-%d %H:%M:%S}" if until is not None else ""
     return f"exit: {exit_.state}{what}{because}{drains}"
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from overlay.reconcile.exiting import Exiting
 from overlay.reconcile.node import NodeLoop
-from zos_core.status import ExitStatus, HealthItem
+from zos_core.status import ExitState, ExitStatus, HealthItem
 
 
 def read_exit(node: NodeLoop) -> ExitStatus | None:
@@ -16,12 +17,20 @@ def read_exit(node: NodeLoop) -> ExitStatus | None:
         return None
     error, until = exiting.error, exiting.offer.draining_until
     return ExitStatus(
-        state="failed" if error is not None else "serving" if exiting.standing else "idle",
+        state=_state(exiting),
         message=error.message if error is not None else "",
         remedy=(error.remedy or "zos tries again by itself") if error is not None else "",
         networks=tuple(sorted(exiting.standing)),
         draining_until=datetime.fromtimestamp(until, UTC) if until is not None else None,
     )
+
+
+def _state(exiting: Exiting) -> ExitState:
+    if exiting.error is not None:
+        return "failed"
+    if exiting.offer_in_use is None:
+        return "out of use"
+    return "serving" if exiting.standing else "idle"
 
 
 def exit_health(status: ExitStatus | None) -> Iterable[HealthItem]:

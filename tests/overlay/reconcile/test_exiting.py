@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from overlay.documents.exits import ExitOffer, ExitService, Uplink
@@ -48,9 +49,11 @@ class Situation:
         self.networks: list[NetworkId] = []
         self.told = 0
         self.asked = 0
+        self.wall = 0.0
         self.exiting = Exiting(
             self.configurator,
             random=lambda: 0.0,
+            wall=lambda: self.wall,
             wanted=lambda: self.networks,
             near=lambda: (InterfaceAddress("203.0.113.9/24"),),
             ask=self._ask,
@@ -117,6 +120,27 @@ async def test_members_are_told_while_it_stands() -> None:
         assert there.configurator.asked[-1] is None
         assert there.exiting.service(NET) is None
         assert there.told > told
+
+
+async def test_one_that_has_drained_lets_nothing_out_and_says_so() -> None:  # EXIT-062
+    async with playing() as there:
+        there.networks = [NET]
+        there.exiting.put_offer(OFFER)
+        await there.settle()
+        there.wall = 6.9
+        there.exiting.wake()
+        await there.settle()
+        assert there.exiting.service(NET) is not None
+        told, there.wall = there.told, 7.0
+        await there.settle()  # nobody wakes it
+        await there.settle()
+        assert there.configurator.asked[-1] is None
+        assert there.exiting.service(NET) is None
+        assert there.told > told
+        assert there.exiting.offer == OFFER
+        there.exiting.put_offer(msgspec.structs.replace(OFFER, draining_until=None))
+        await there.settle()
+        assert there.exiting.service(NET) is not None
 
 
 async def test_what_cannot_be_made_is_told_and_tried_again() -> None:
