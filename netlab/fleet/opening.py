@@ -10,7 +10,7 @@ import asyncio
 import os
 import shlex
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -224,14 +224,17 @@ class _Opening:
                 await asyncio.sleep(POLL_S)
 
     async def _until_exit(self, name: str, network: NetworkId) -> None:
-        """The node lets the network's members out."""
-        node = self.lab.node(name)
-        async with _patience(f"{name} is an exit of {network}"):
-            while True:
-                status = await node_socket.ask(node, "/v1/status", Status)
-                if status.exit is not None and network in status.exit.networks:
-                    return
-                await asyncio.sleep(POLL_S)
+        """The node lets the network's members out. Raises Unavailable with why it does not."""
+        node, why = self.lab.node(name), "it is not offered"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    status = await node_socket.ask(node, "/v1/status", Status)
+                    if status.exit is not None and network in status.exit.networks:
+                        return
+                    why = status.exit.message if status.exit is not None else why
+                    await asyncio.sleep(POLL_S)
+        raise Unavailable(f"{name} lets nobody out of {network}: {why or 'not yet'}")
 
     async def _admit_clients(self, tenant: Tenant, network: TenantNetwork) -> None:
         """One after the other: each is a new version of one file."""

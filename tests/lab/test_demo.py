@@ -22,7 +22,7 @@ NODES = ("n1", "n2", "n3", "n4", "n5", "n6")
 
 
 def test_the_demo_shows_who_reaches_whom_and_how(tmp_path: Path) -> None:
-    # LAB-354
+    # LAB-353, LAB-354, LAB-355
     done = subprocess.run(
         (sys.executable, "-m", "demo"),
         check=False,

@@ -10,6 +10,8 @@ from netlab.judge.judge import Judge
 from netlab.nat import NATS
 from netlab.topology import (
     Access,
+    Exit,
+    ExitOffer,
     Expect,
     Link,
     Node,
@@ -168,3 +170,40 @@ async def test_inside_networks_who_answers_and_by_which_path(lab):
         )
         (miss,) = verdict.misses
         assert miss.why
+
+
+async def test_an_exit_is_whom_the_other_end_sees(lab):
+    # LAB-350, LAB-351, LAB-353
+    links = (Link(), Link("isp", "eth1"))
+    exits = (Exit("e1"), Exit("e2", order=1))
+    home = TenantNetwork(
+        "home", nodes=("n1", "e1", "e2"), exits=exits, workloads=(Workload("web", "n1"),)
+    )
+    topology = Topology(
+        nodes=(
+            Node("registry", role="registry"),
+            Node("site"),
+            Node("n1", role="node"),
+            *(Node(name, links, role="node", exit=ExitOffer("eth1")) for name in ("e1", "e2")),
+        ),
+        routers=(Router("isp", nat=NATS["port-restricted"]),),
+        tenants=(Tenant("alice", (home,)),),
+    )
+    running = await lab(topology)
+    async with bring_up(running, progress=quiet, tell=quiet) as fleet:
+        judge = Judge(running, fleet, keeps_answers=True)
+        web, site = "alice/home/web", running.node("site")
+        used, other = await judge.judge(
+            [
+                Expect(web, "site", via="e1", path="direct", within_s=LATE_S),
+                Expect(web, "site", family="ipv6", via="e2", within_s=SOON_S),
+            ]
+        )
+        assert used.held, used.misses
+        # Both are behind one NAT, where only IPv6 tells them apart.
+        assert [(each.address, each.seen_as) for each in used.answers] == [
+            (site.ipv4, running.wiring.stations["isp"][0].ipv4.exploded),
+            (site.ipv6, "2001:db8:1:1::2"),
+        ]
+        assert all(each.rtt_s for each in used.answers)
+        assert other.misses[0].reason == "site sees 2001:db8:1:1::2 over IPv6"
