@@ -21,6 +21,7 @@ _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _RULE = struct.Struct("=BBBBBBBBI")
+_U16 = struct.Struct("=H")
 _U32 = struct.Struct("=I")
 _I32 = struct.Struct("=i")
 _FAMILY = struct.Struct("=B15x")
@@ -112,6 +113,9 @@ def _link_info(nested: bytes) -> dict[tuple[str, ...], Any]:
     found: dict[tuple[str, ...], Any] = {}
     if 1 in of:
         found["linkinfo", "kind"] = _text(of[1])
+    if found.get(("linkinfo", "kind")) == "vlan":
+        of_vlan = dict(_attributes(of.get(2, b""), 0))
+        found["linkinfo", "data", "vlan_id"] = _U16.unpack(of_vlan[1])[0] if 1 in of_vlan else None
     if _text(of.get(4, b"")) == "bridge":
         port = dict(_attributes(of.get(5, b""), 0))
         found["linkinfo", "slave_data", "learning"] = port.get(8, b"\0")[0]
