@@ -42,13 +42,14 @@ Guards = Annotated[tuple[PrefixText, ...], Meta(max_length=MAX_GUARD_PREFIXES)]
 
 
 class Uplink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How an exit is connected: by a link of its own, made on the node's `link`."""
+    """How an exit is connected: by a link of its own, made on the node's `link`.
 
-    kind: Literal["macvlan", "vlan", "bridge"]
+    An "interface" has none: what goes out is sent by the node itself, from its own addresses.
+    """
+
+    kind: Literal["macvlan", "vlan", "bridge", "interface"]
     link: LinkName
-    addresses: Annotated[
-        tuple[PrefixText, ...], Meta(min_length=1, max_length=MAX_UPLINK_ADDRESSES)
-    ]
+    addresses: Annotated[tuple[PrefixText, ...], Meta(max_length=MAX_UPLINK_ADDRESSES)] = ()
     gateways: Annotated[tuple[AddressText, ...], Meta(max_length=MAX_GATEWAYS)] = ()
     vlan: Annotated[int, Meta(ge=1, le=4_094)] | None = None
 
@@ -135,12 +136,26 @@ def check_exit_service(service: ExitService) -> None:
 def _check_uplink(uplink: Uplink, field: str) -> None:
     if (uplink.kind == "vlan") != (uplink.vlan is not None):
         raise Rejected("a VLAN has a number, and nothing else has one", field=f"{field}.vlan")
+    _check_has_addresses(uplink, field)
     for n, text in enumerate(uplink.addresses):
         _check_interface_address(text, f"{field}.addresses[{n}]")
     check_distinct(uplink.addresses, f"{field}.addresses")
     _check_addresses(uplink.gateways, f"{field}.gateways", local=True)
     check_distinct((f"IPv{_family(text)}" for text in uplink.gateways), f"{field}.gateways")
     _check_reached(uplink, field)
+
+
+def _check_has_addresses(uplink: Uplink, field: str) -> None:
+    if uplink.kind == "interface":
+        for name in ("addresses", "gateways"):
+            if getattr(uplink, name):
+                raise Rejected(
+                    "an interface has those of the node", field=f"{field}.{name}", remedy="none"
+                )
+    elif not uplink.addresses:
+        raise Rejected(
+            "the uplink has no address", field=f"{field}.addresses", remedy="write 192.0.2.2/24"
+        )
 
 
 def _check_reached(uplink: Uplink, field: str) -> None:

@@ -7,7 +7,8 @@ from functools import singledispatchmethod
 
 from overlay.addressing import address_of
 from overlay.errors import Diverged, Unavailable
-from overlay.exitnode import guard_sets
+from overlay.exitnode import guard_sets, processes
+from overlay.exitnode.daemons import LOG
 from overlay.exitnode.egress import EGRESS_NETNS, LEG_LINK, UPLINK_LINK, UPLINK_PORT, Egress
 from overlay.exitnode.firewall import ruleset
 from overlay.exitnode.plan import (
@@ -19,6 +20,8 @@ from overlay.exitnode.plan import (
     EgressChange,
     JoinTenant,
     PutGateway,
+    StartDaemon,
+    StopDaemon,
     plan,
 )
 from overlay.model import Prefix
@@ -31,6 +34,8 @@ from overlay.netns.waiting import in_thread
 # The kernel takes along what hangs on an address or a link that goes, and neighbours that are
 # guarded are those of the addresses that are there.
 MAX_ROUNDS = 3
+START_TIMEOUT_S = 5.0  # for a daemon to make the uplink
+POLL_S = 0.02
 
 PORT_MAC = "fe:7a:6f:73:00:01"  # never seen on the wire: the port has no addresses
 
@@ -72,8 +77,10 @@ class EgressConfigurator:
         """The actual state of all that `desired` speaks of."""
         kernel, pins = self._shell.kernel, self._shell.pins
         underlay = await kernel.read(None)
-        if (path := pins.path(EGRESS_NETNS)) is None:
-            return Actual(underlay)
+        path = pins.path(EGRESS_NETNS)
+        daemons = frozenset(await in_thread(processes.observe, path))
+        if path is None:
+            return Actual(underlay, daemons=daemons)
         listing = await in_thread(self._shell.packet_filter.listing, path)
         tenants = {}
         for leg in desired.legs if desired is not None else ():
@@ -87,6 +94,7 @@ class EgressConfigurator:
             sysctls=kernel.read_sysctls(path, desired.sysctls() if desired is not None else ()),
             firewall=None if listing is None else Firewall(structure),
             guards=guards,
+            daemons=daemons,
             pinned=pins.is_pinned(EGRESS_NETNS),
         )
 
@@ -132,6 +140,28 @@ class EgressConfigurator:
     @_write.register
     async def _(self, _change: DeleteUplinkPort) -> None:
         await self._shell.kernel.delete_link(None, UPLINK_PORT)
+
+    @_write.register
+    async def _(self, change: StartDaemon) -> None:
+        inside = change.daemon.inside
+        processes.start(change.daemon.argv, netns=self._path if inside else None)
+        if not inside:
+            await self._wait_uplink(change.daemon.argv[0])
+
+    async def _wait_uplink(self, daemon: str) -> None:
+        """The link is there that a daemon makes. Raises Unavailable when it makes none."""
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while not self._shell.kernel.has_link(self._path, UPLINK_LINK):  # noqa: ASYNC110 - it tells nobody
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError as exc:
+            raise Unavailable(
+                f"{daemon} makes no uplink", remedy=f"see {LOG}; is the package passt there?"
+            ) from exc
+
+    @_write.register
+    async def _(self, change: StopDaemon) -> None:
+        await processes.stop(change.argv, netns=self._shell.pins.path(EGRESS_NETNS))
 
     @_write.register
     async def _(self, change: PutGateway) -> None:

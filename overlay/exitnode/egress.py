@@ -15,8 +15,10 @@ import msgspec
 from overlay import addressing
 from overlay.documents.exits import ExitOffer, Uplink
 from overlay.errors import Refused
+from overlay.exitnode import daemons
+from overlay.exitnode.daemons import Daemon
 from overlay.exitnode.guards import Guards
-from overlay.model import Address, InterfaceAddress, NetworkId, Prefix
+from overlay.model import Address, Family, InterfaceAddress, NetworkId, Prefix
 from overlay.netns.state import EXIT_LINK
 
 EGRESS_NETNS = "x-egress"
@@ -66,10 +68,35 @@ class Egress(msgspec.Struct, frozen=True):
     # Where the node itself is, and its neighbours.
     node_prefixes: tuple[Prefix, ...] = ()
     guards: Guards = Guards()
+    families: tuple[Family, ...] = (4, 6)  # in which the node itself reaches the internet
 
     @property
     def uplink(self) -> Uplink:
         return self.offer.uplink
+
+    @property
+    def is_shared(self) -> bool:
+        """What goes out is sent by the node itself."""
+        return self.uplink.kind == "interface"
+
+    @property
+    def addresses(self) -> frozenset[InterfaceAddress]:
+        """Those that the uplink is to have."""
+        if self.is_shared:
+            return frozenset(daemons.SHARED_ADDRESSES[family] for family in self.families)
+        return frozenset(map(InterfaceAddress, self.uplink.addresses))
+
+    def gateways(self) -> dict[Prefix, Address]:
+        """The default route of each family that has a gateway."""
+        shared = [daemons.SHARED_GATEWAYS[family] for family in self.families]
+        texts = shared if self.is_shared else self.uplink.gateways
+        return {Prefix("::/0" if ":" in text else "0.0.0.0/0"): Address(text) for text in texts}
+
+    def daemons(self) -> tuple[Daemon, ...]:
+        """The daemons that it needs."""
+        return (
+            (daemons.pasta(self.uplink, self.families, link=UPLINK_LINK),) if self.is_shared else ()
+        )
 
     def sysctls(self) -> dict[str, str]:
         """In the order in which they are written."""
@@ -93,13 +120,6 @@ def select_legs(networks: Iterable[NetworkId]) -> tuple[Leg, ...]:
         taken.add(slot)
         legs.append(_leg(network, digest, slot))
     return tuple(legs)
-
-
-def gateways(uplink: Uplink) -> dict[Prefix, Address]:
-    """The default route of each family that has a gateway."""
-    return {
-        Prefix("::/0" if ":" in text else "0.0.0.0/0"): Address(text) for text in uplink.gateways
-    }
 
 
 def _leg(network: NetworkId, digest: str, slot: int) -> Leg:

@@ -14,6 +14,7 @@ import msgspec
 from overlay import addressing
 from overlay.documents.exits import ExitOffer
 from overlay.exitnode import guard_sets
+from overlay.exitnode.daemons import SHARED_PORTS
 from overlay.exitnode.egress import LEG_PREFIX, UPLINK_LINK, Egress, Leg
 from overlay.exitnode.guards import guarded
 from overlay.model import InterfaceAddress, Prefix
@@ -85,7 +86,7 @@ def ruleset(egress: Egress, *, addresses: Sequence[InterfaceAddress]) -> str:
         *(cmd for name, lines in chains.items() for cmd in rules(FAMILY, name, lines)),
         *rules(FAMILY, "forward", _forward(egress.legs)),
         *rules(FAMILY, "input", _input()),
-        *rules(FAMILY, "source_nat", _source_nat()),
+        *rules(FAMILY, "source_nat", _source_nat(egress)),
     ]
     return msgspec.json.encode({"nftables": commands}).decode()
 
@@ -155,8 +156,7 @@ def _guard(egress: Egress, addresses: Sequence[InterfaceAddress]) -> Iterable[Ru
         yield [when(payload("tcp", "dport"), SMTP_PORT), *refuse("refused_smtp")]
     for allowed in _by_family(map(Prefix, offer.allow)):
         yield [_within(allowed), _RETURN]
-    declared = map(InterfaceAddress, offer.uplink.addresses)
-    near = [addressing.prefix_of(address) for address in (*declared, *addresses)]
+    near = [addressing.prefix_of(address) for address in (*egress.addresses, *addresses)]
     for special in _by_family(guarded((*near, *egress.node_prefixes))):
         yield [_within(special), *refuse("refused_guard")]
     for to_guarded in guard_sets.matches():
@@ -171,7 +171,15 @@ def _input() -> Iterable[Rule]:
     yield refuse("refused_input")
 
 
-def _source_nat() -> Iterable[Rule]:
+def _source_nat(egress: Egress) -> Iterable[Rule]:
+    if egress.is_shared:
+        transports = when(meta("l4proto"), {"set": ["tcp", "udp"]})
+        ports = {"range": list(SHARED_PORTS)}
+        yield [
+            _to(UPLINK_LINK),
+            transports,
+            {"masquerade": {"port": ports, "flags": "fully-random"}},
+        ]
     # Chosen at random: what one tenant opens tells another nothing about ports (RFC 6056).
     yield [_to(UPLINK_LINK), {"masquerade": {"flags": "fully-random"}}]
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from overlay.exitnode import guard_sets
+from overlay.exitnode.daemons import Argv, Daemon
 from overlay.exitnode.egress import (
     EGRESS_NETNS,
     LEG_LINK,
@@ -19,7 +20,6 @@ from overlay.exitnode.egress import (
     UPLINK_PORT,
     Egress,
     Leg,
-    gateways,
 )
 from overlay.exitnode.guard_sets import Contents
 from overlay.model import Address, InterfaceAddress, Prefix
@@ -56,6 +56,24 @@ class DeleteUplinkPort(msgspec.Struct, frozen=True, tag=True):
 
     def describe(self) -> str:
         return f"- link {UPLINK_PORT} in the underlay netns"
+
+
+class StartDaemon(msgspec.Struct, frozen=True, tag=True):
+    """Where it makes the uplink, in the place of making it."""
+
+    daemon: Daemon
+
+    def describe(self) -> str:
+        return f"+ process {self.daemon.argv[0]}"
+
+
+class StopDaemon(msgspec.Struct, frozen=True, tag=True):
+    """Before what it would hold or change otherwise."""
+
+    argv: Argv
+
+    def describe(self) -> str:
+        return f"- process {self.argv[0]}"
 
 
 class PutGateway(msgspec.Struct, frozen=True, tag=True):
@@ -96,7 +114,15 @@ class JoinTenant(msgspec.Struct, frozen=True, tag=True):
 
 
 EgressChange = (
-    Change | CreateUplink | DeleteUplinkPort | PutGateway | DropGateway | AmendGuards | JoinTenant
+    Change
+    | CreateUplink
+    | DeleteUplinkPort
+    | StartDaemon
+    | StopDaemon
+    | PutGateway
+    | DropGateway
+    | AmendGuards
+    | JoinTenant
 )
 
 
@@ -109,6 +135,7 @@ class Actual(msgspec.Struct, frozen=True):
     sysctls: Mapping[str, str] = {}
     firewall: Firewall | None = None  # without what its sets hold
     guards: Contents = guard_sets.NOTHING
+    daemons: frozenset[Argv] = frozenset()  # daemons that run
     pinned: bool = False
 
     @property
@@ -132,6 +159,8 @@ Plan = tuple[EgressChange, ...]
 
 
 def _teardown(actual: Actual) -> Iterator[EgressChange]:
+    for argv in sorted(actual.daemons):
+        yield StopDaemon(argv)
     if actual.underlay.link(UPLINK_PORT) is not None:
         yield DeleteUplinkPort()
     if actual.inside is None:
@@ -170,20 +199,24 @@ def _build(desired: Egress, firewall: Firewall, actual: Actual) -> Iterator[Egre
 
 def _uplink(desired: Egress, inside: Snapshot, actual: Actual) -> Iterator[EgressChange]:
     uplink, link = desired.uplink, inside.link(UPLINK_LINK)
-    if link is not None and not _fits(desired, link, actual.underlay):
+    yield from _useless_daemons(desired, link, actual)
+    if link is not None and not _fits(desired, link, actual):
         yield DeleteLink(UPLINK_LINK)
         link = None
     if link is None:
         if actual.underlay.link(UPLINK_PORT) is not None:
             yield DeleteUplinkPort()
-        yield CreateUplink(uplink.kind, uplink.link, uplink.vlan)
+        if makers := [daemon for daemon in desired.daemons() if not daemon.inside]:
+            yield from map(StartDaemon, makers)
+        else:
+            yield CreateUplink(uplink.kind, uplink.link, uplink.vlan)
     for key, value in desired.sysctls().items():
         if actual.sysctls.get(key) != value or (link is None and UPLINK_LINK in key):
             yield SetSysctl(key, value)
     if link is None or not link.up:
         yield SetUp(UPLINK_LINK)
     there = frozenset(actual.addresses) if link is not None else frozenset()
-    addresses = frozenset(map(InterfaceAddress, uplink.addresses))
+    addresses = desired.addresses
     for address in sorted(addresses - there):
         yield AddAddress(UPLINK_LINK, address)
     yield from _gateways(desired, inside if link is not None else Snapshot((), (), ()))
@@ -192,7 +225,7 @@ def _uplink(desired: Egress, inside: Snapshot, actual: Actual) -> Iterator[Egres
 
 
 def _gateways(desired: Egress, inside: Snapshot) -> Iterator[EgressChange]:
-    link, wanted = inside.link(UPLINK_LINK), gateways(desired.uplink)
+    link, wanted = inside.link(UPLINK_LINK), desired.gateways()
     for prefix in _DEFAULTS:
         there = {
             route.gateway
@@ -207,9 +240,22 @@ def _gateways(desired: Egress, inside: Snapshot) -> Iterator[EgressChange]:
             yield PutGateway(prefix, gateway)
 
 
-def _fits(desired: Egress, link: KernelLink, underlay: Snapshot) -> bool:
+def _useless_daemons(
+    desired: Egress, link: KernelLink | None, actual: Actual
+) -> Iterator[EgressChange]:
+    """Programs for another uplink, and those that were to make one that is not there."""
+    wanted = {daemon.argv: daemon for daemon in desired.daemons()}
+    for argv in sorted(actual.daemons):
+        if argv not in wanted or (link is None and not wanted[argv].inside):
+            yield StopDaemon(argv)
+
+
+def _fits(desired: Egress, link: KernelLink, actual: Actual) -> bool:
     """Whether the uplink is of the kind and where it should be."""
-    uplink = desired.uplink
+    uplink, underlay = desired.uplink, actual.underlay
+    if desired.is_shared:
+        makers = {daemon.argv for daemon in desired.daemons() if not daemon.inside}
+        return link.kind == "tun" and makers <= actual.daemons
     parent = underlay.link(uplink.link)
     if parent is None:
         return False

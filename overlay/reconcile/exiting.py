@@ -95,9 +95,11 @@ class Exiting:
         offer = self.offer_in_use
         if offer is None or network not in self.standing:
             return None
+        if not (families := self._families(offer)):
+            return None
         return ExitService(
             beacons=offer.beacons,
-            families=_families(offer),
+            families=families,
             resolvers=offer.resolvers or DEFAULT_RESOLVERS,
             draining_until=offer.draining_until,
         )
@@ -138,16 +140,25 @@ class Exiting:
         if offer is None or not (legs := select_legs(networks)):
             return None
         near = {addressing.prefix_of(address) for address in self._near()}
-        return Egress(offer, legs, tuple(sorted(near)), self._guards(networks))
+        return Egress(
+            offer,
+            legs,
+            tuple(sorted(near)),
+            self._guards(networks),
+            self._families(offer),
+        )
+
+    def _families(self, offer: ExitOffer) -> tuple[Family, ...]:
+        """Those of the uplink; of the node where it is the node that sends."""
+        texts: tuple[str, ...] = (*offer.uplink.addresses, *offer.uplink.gateways)
+        if offer.uplink.kind == "interface":
+            own = map(addressing.address_of, self._near())
+            texts = tuple(a for a in own if ":" not in a or not addressing.is_private(a))
+        found: set[Family] = {6 if ":" in text else 4 for text in texts}
+        return tuple(sorted(found))
 
     def _stand(self, standing: frozenset[NetworkId], error: OverlayError | None) -> None:
         changed = (standing, error is None) != (self.standing, self.error is None)
         self.standing, self.error = standing, error
         if changed:
             self._on_change()
-
-
-def _families(offer: ExitOffer) -> tuple[Family, ...]:
-    texts = (*offer.uplink.addresses, *offer.uplink.gateways)
-    found: set[Family] = {6 if ":" in text else 4 for text in texts}
-    return tuple(sorted(found))

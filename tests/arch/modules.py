@@ -20,6 +20,7 @@ SHELL = frozenset(
         "netlab.sim.run",
         "overlay.exitnode.converge",
         "overlay.exitnode.probe",
+        "overlay.exitnode.processes",
         "overlay.keys.store",
         "overlay.keys.tls",
         "overlay.netns.apply",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from overlay.documents.exits import ExitOffer, Uplink
 from overlay.exitnode.converge import EgressConfigurator
 from overlay.exitnode.egress import EGRESS_NETNS, LEG_LINK, UPLINK_LINK, Egress, Leg, select_legs
 from overlay.exitnode.guards import Guards
-from overlay.model import NetworkId
+from overlay.model import InterfaceAddress, NetworkId, Prefix
 from overlay.netns import namespaces
 from overlay.netns.namespaces import open_socket
 from overlay.netns.nft import Nftables
@@ -54,6 +54,13 @@ class World:
     async def converge(self, **changes: Any) -> tuple[Any, ...]:
         offer = msgspec.structs.replace(OFFER, **changes)
         return await self.configurator.converge(Egress(offer, self.legs))
+
+    async def converge_near(self, near: Iterable[str], **changes: Any) -> tuple[Any, ...]:
+        """With these prefixes as those that the node is in."""
+        offer = msgspec.structs.replace(OFFER, **changes)
+        return await self.configurator.converge(
+            Egress(offer, self.legs, node_prefixes=tuple(map(Prefix, near)))
+        )
 
     async def converge_guarded(self, guards: Guards, **changes: Any) -> tuple[Any, ...]:
         offer = msgspec.structs.replace(OFFER, **changes)
@@ -153,7 +160,9 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def stands_and_goes(world: World, uplink: Uplink) -> None:
+async def stands_and_goes(
+    world: World, uplink: Uplink, *, own: dict[int, str] = OWN, address: str = ADDRESSES[1]
+) -> None:
     """It is made, confirmed, healed whatever is taken from it, and leaves no trace."""
     await until_no_address_is_tentative()
     before, kernel = await everything(), world.machine.shell.kernel
@@ -164,7 +173,7 @@ async def stands_and_goes(world: World, uplink: Uplink) -> None:
         lambda: kernel.delete_link(egress, UPLINK_LINK),
         lambda: kernel.delete_link(egress, world.legs[0].link),
         lambda: kernel.delete_link(world.tenant(), LEG_LINK),
-        lambda: kernel.delete_address(egress, UPLINK_LINK, ADDRESSES[1]),
+        lambda: kernel.delete_address(egress, UPLINK_LINK, InterfaceAddress(address)),
         lambda: kernel.set_link(egress, UPLINK_LINK, up=False),
         lambda: run("ip route del default", netns=egress),
         lambda: run("nft flush ruleset", netns=egress),
@@ -176,7 +185,7 @@ async def stands_and_goes(world: World, uplink: Uplink) -> None:
         assert await world.converge(uplink=uplink), n
         assert await world.converge(uplink=uplink) == ()
         for family in (4, 6):
-            assert await world.reaches(HOST[family]) == OWN[family]
+            assert await world.reaches(HOST[family]) == own[family]
     await world.configurator.converge(None)
     assert await world.configurator.converge(None) == ()
     assert await everything() == before

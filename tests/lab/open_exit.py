@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from netlab.fleet.fleet import Fleet
-from netlab.fleet.greeter import NAME_BYTES_MAX, PORT
+from netlab.fleet.greeter import GREETING_BYTES_MAX, PORT
 from netlab.fleet.opening import bring_up
 from netlab.lab import Lab
 from netlab.topology import Node, Tenant, TenantNetwork, Topology, Workload
@@ -53,6 +53,9 @@ async def with_open_exit(lab: Lab) -> AsyncIterator[Fleet]:
     in_core(lab, f"ip addr add {GATEWAY[4]}/24 dev {port}")
     in_core(lab, f"ip -6 route add {UPLINK[6]}/64 dev {port}".replace("::2/64", "::/64"))
     async with bring_up(lab, progress=lambda *_: None, tell=lambda *_: None) as fleet:
+        # As systemd has it.
+        ping = "net.ipv4.ping_group_range=0 2147483647"
+        await lab.node("e1").run("sysctl", "-qw", ping)
         for name in GLOBAL_4:
             await fleet.greeter.listen(lab.node(name), name)
         yield fleet
@@ -84,26 +87,28 @@ async def rename_registry(fleet: Fleet, *, at: str) -> None:
     fleet.registry = before
 
 
-async def offer(fleet: Fleet, *more: str) -> None:
+async def offer(fleet: Fleet, *more: str, uplink: str = "macvlan") -> None:
     operator, host = fleet.person("operator", at="registry"), fleet.lab.node("host")
     addresses = (f"{UPLINK[4]}/24", f"{UPLINK[6]}/64")
-    words = ["--uplink", "macvlan:eth0", "--beacon", GLOBAL_4["host"], "--beacon", str(host.ipv6)]
-    for option, values in (("--address", addresses), ("--gateway", GATEWAY.values())):
-        words += [word for value in values for word in (option, value)]
-    await operator.zos("exit", "offer", "farm", "e1", *words, *more)
+    words = ["--uplink", f"{uplink}:eth0", "--beacon", GLOBAL_4["host"]]
+    words += ["--beacon", str(host.ipv6), *more]
+    if uplink != "interface":
+        for option, values in (("--address", addresses), ("--gateway", GATEWAY.values())):
+            words += [word for value in values for word in (option, value)]
+    await operator.zos("exit", "offer", "farm", "e1", *words)
 
 
-async def reached(fleet: Fleet, address: str) -> str:
-    """Who answers the workload at this address, once somebody does."""
+async def reached(fleet: Fleet, address: str) -> list[str]:
+    """Who answers the workload at this address, once somebody does, and as whom it is seen."""
 
     async def look() -> str:
         return await ask(fleet, address)
 
-    return str(await until(look, f"an answer from {address}"))
+    return str(await until(look, f"an answer from {address}")).split()
 
 
 async def ask(fleet: Fleet, address: str) -> str:
-    """Who answers the workload, which connects once; "" when nobody does."""
+    """The greeting of whoever answers, once the workload connects; "" when nobody does."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     web = fleet.inside["alice/home/web"]
     with fleet.lab.node("n1").in_netns(web.netns):
@@ -112,5 +117,5 @@ async def ask(fleet: Fleet, address: str) -> str:
     with tcp, suppress(TimeoutError, OSError):
         async with asyncio.timeout(TRY_S):
             await loop.sock_connect(tcp, (address, PORT))
-            return (await loop.sock_recv(tcp, NAME_BYTES_MAX)).decode().strip()
+            return (await loop.sock_recv(tcp, GREETING_BYTES_MAX)).decode().strip()
     return ""

@@ -19,16 +19,20 @@ from tests.lab.open_exit import (
 pytestmark = [pytest.mark.lab, pytest.mark.blocking, pytest.mark.timeout(240)]
 
 
-async def test_what_overlays_stand_on_is_not_reached_by_way_of_the_exit(lab):
-    # EXIT-020, EXIT-042, EXIT-043, EXIT-044
+@pytest.mark.parametrize("uplink", ["macvlan", "interface"])
+async def test_what_overlays_stand_on_is_not_reached_by_way_of_the_exit(lab, uplink):
+    # EXIT-020, EXIT-042, EXIT-043, EXIT-044, EXIT-045
     async with with_open_exit(await lab(topology())) as fleet:
         nodes = {name: fleet.lab.node(name) for name in (*GLOBAL_4, "e1")}
         await rename_registry(fleet, at="e1")
         alice = fleet.person("alice", at="registry")
         await alice.zos("network", "exit", "set", "home", "e1", "--registry", fleet.registry)
-        await offer(fleet)
+        await offer(fleet, uplink=uplink)
+        node = {4: str(nodes["e1"].ipv4), 6: str(nodes["e1"].ipv6)}
+        seen_as = node if uplink == "interface" else UPLINK
         for address in (GLOBAL_4["host"], str(nodes["host"].ipv6)):
-            assert await reached(fleet, address) == "host"
+            family = 6 if ":" in address else 4
+            assert await reached(fleet, address) == ["host", seen_as[family]]
         guarded = [
             GLOBAL_4["registry"],
             *(str(nodes[name].ipv6) for name in ("registry", "r", "n1", "e1")),
@@ -45,6 +49,7 @@ async def test_what_overlays_stand_on_is_not_reached_by_way_of_the_exit(lab):
             f"{nodes['registry'].ipv6}/128": "registry",
             f"{nodes['r'].ipv6}/128": "r",
         }
-        await offer(fleet, *(word for prefix in allowed for word in ("--allow", prefix)))
+        words = [word for prefix in allowed for word in ("--allow", prefix)]
+        await offer(fleet, *words, uplink=uplink)
         for prefix, name in allowed.items():
-            assert await reached(fleet, prefix.partition("/")[0]) == name
+            assert (await reached(fleet, prefix.partition("/")[0]))[0] == name

@@ -63,14 +63,14 @@ def exit_() -> None:
     "--uplink",
     metavar="KIND:LINK",
     required=True,
-    help="How it is connected: macvlan:eth0, bridge:br0 or vlan:eth0:100; a link of the node.",
+    help="How it is connected: macvlan:eth0, bridge:br0 or vlan:eth0:100 get addresses of their "
+    "own; by interface:eth0 the node sends with its own (needs the package passt).",
 )
 @_list(
     "--address",
     "addresses",
     metavar="ADDRESS/LENGTH",
-    required=True,
-    text="An address of the uplink, which must be free: 192.0.2.2/24.",
+    text="An address of the uplink, which must be free: 192.0.2.2/24. An interface has none.",
 )
 @_list("--gateway", "gateways", metavar="ADDRESS", text="Where it sends; one of each family.")
 @_list(
@@ -121,6 +121,7 @@ def offer(
       zos exit offer basement n1 --uplink vlan:eth0:100 --rate-mbit 100 \\
           --address 192.0.2.2/24 --gateway 192.0.2.1 --beacon 198.51.100.1 \\
           --address 2001:db8::2/64 --gateway fe80::1 --beacon 2001:db8:1::1
+      zos exit offer basement n1 --uplink interface:eth0 --beacon 198.51.100.1
     """
     edit = FarmEdit(Home(), farm_name, registry=registry)
     edit.change(lambda text: farm_files.offer_exit(text, node, entry=entry))
@@ -147,7 +148,7 @@ def list_(farm_name: str) -> None:
         (
             name,
             offered.uplink,
-            ",".join(offered.addresses),
+            ",".join(offered.addresses) or "-",
             ",".join(offered.gateways) or "-",
             _drains(offered),
             node,

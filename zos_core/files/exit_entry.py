@@ -29,22 +29,21 @@ from overlay.documents.exits import (
 from overlay.errors import Rejected
 
 _UPLINK = re.compile(
-    r"(?P<kind>macvlan|bridge):(?P<link>[^:]+)|(?P<vlan_kind>vlan):(?P<vlan_link>[^:]+):"
+    r"(?P<kind>macvlan|bridge|interface):(?P<link>[^:]+)|(?P<vlan_kind>vlan):(?P<vlan_link>[^:]+):"
     r"(?P<number>[1-9][0-9]{0,3})",
     re.ASCII,
 )
-_HOW_UPLINKS_ARE_WRITTEN = "write macvlan:eth0, bridge:br0 or vlan:eth0:100"
+_HOW_UPLINKS_ARE_WRITTEN = "write macvlan:eth0, bridge:br0, vlan:eth0:100 or interface:eth0"
 # Where the document has a struct, a person writes its parts beside the rest.
 _OF_THE_OFFER = re.compile(r"^exits\[0\]\.(?:uplink\.(?=addresses|gateways))?")
 
 
-class ExitEntry(msgspec.Struct, frozen=True):
+class ExitEntry(msgspec.Struct, frozen=True, kw_only=True):
     """How the traffic of tenants leaves by the node; what is not written is as in the offer."""
 
-    uplink: Annotated[str, Meta(max_length=64)]  # macvlan:LINK, bridge:LINK or vlan:LINK:NUMBER
-    addresses: Annotated[
-        tuple[PrefixText, ...], Meta(min_length=1, max_length=MAX_UPLINK_ADDRESSES)
-    ]
+    # macvlan:LINK, bridge:LINK, vlan:LINK:NUMBER or interface:LINK
+    uplink: Annotated[str, Meta(max_length=64)]
+    addresses: Annotated[tuple[PrefixText, ...], Meta(max_length=MAX_UPLINK_ADDRESSES)] = ()
     beacons: Beacons
     gateways: Annotated[tuple[AddressText, ...], Meta(max_length=MAX_GATEWAYS)] = ()
     resolvers: Resolvers = ()

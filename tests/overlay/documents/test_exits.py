@@ -73,6 +73,7 @@ def parse(document: Document) -> Document:
         farm(offer()),
         farm(offer(uplink(kind="bridge", link="br.lan"))),
         farm(offer(uplink(kind="vlan", vlan=4_094))),
+        farm(offer(Uplink("interface", "eth0"))),
         farm(offer(draining_until=7, smtp=True, rate_mbit=exits.MAX_RATE_MBIT)),
         farm(offer(beacons=addresses(exits.MAX_BEACONS))),
         farm(offer(resolvers=addresses(exits.MAX_RESOLVERS))),
@@ -110,7 +111,13 @@ def test_a_farm_offers_as_many_exits_as_it_may_have() -> None:  # EXIT-001
         (farm(offer(uplink(link="../x"))), "exits[0].uplink.link"),
         (farm(offer(uplink(link=".."))), "exits[0].uplink.link"),
         (farm(offer(uplink(link="eth0\n"))), "exits[0].uplink.link"),
-        (farm(offer(uplink(kind="interface"))), "exits[0].uplink.kind"),
+        (farm(offer(uplink(kind="ipvlan"))), "exits[0].uplink.kind"),
+        (farm(offer(Uplink("interface", "eth0", vlan=7))), "exits[0].uplink.vlan"),
+        (farm(offer(uplink(kind="interface"))), "exits[0].uplink.addresses"),
+        (
+            farm(offer(Uplink("interface", "eth0", gateways=("192.0.2.1",)))),
+            "exits[0].uplink.gateways",
+        ),
         # EXIT-003
         (farm(offer(Uplink("macvlan", "eth0", ()))), "exits[0].uplink.addresses"),
         (farm(offer(uplink(addresses=("192.0.2.2",)))), "exits[0].uplink.addresses[0]"),

@@ -47,6 +47,7 @@ class Situation:
     def __init__(self) -> None:
         self.configurator = Recorded()
         self.networks: list[NetworkId] = []
+        self.near = [InterfaceAddress("203.0.113.9/24")]
         self.told = 0
         self.asked = 0
         self.wall = 0.0
@@ -55,7 +56,7 @@ class Situation:
             random=lambda: 0.0,
             wall=lambda: self.wall,
             wanted=lambda: self.networks,
-            near=lambda: (InterfaceAddress("203.0.113.9/24"),),
+            near=lambda: self.near,
             ask=self._ask,
             guards=self._guards,
             on_change=self._tell,
@@ -188,3 +189,23 @@ async def test_the_families_are_those_of_the_uplink(addresses: tuple[str, ...]) 
         service = there.exiting.service(NET)
         assert service is not None
         assert service.families == ((4, 6) if len(addresses) == 2 else (4,))
+
+
+async def test_by_the_nodes_own_interface_the_families_are_those_of_the_node() -> None:  # EXIT-045
+    async with playing() as there:
+        there.networks = [NET]
+        there.exiting.put_offer(ExitOffer("node1x", Uplink("interface", "eth0"), ("198.51.100.1",)))
+        for near, families in (
+            (("203.0.113.9/24", "fd00::9/64"), (4,)),
+            (("203.0.113.9/24", "2001:db8::9/64"), (4, 6)),
+            (("2001:db8::9/64",), (6,)),
+        ):
+            there.near = [InterfaceAddress(each) for each in near]
+            there.exiting.wake()
+            await there.settle()
+            service, desired = there.exiting.service(NET), there.configurator.asked[-1]
+            assert service is not None
+            assert desired is not None
+            assert service.families == desired.families == families
+        there.near = []
+        assert there.exiting.service(NET) is None
