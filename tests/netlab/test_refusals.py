@@ -7,11 +7,13 @@ import pytest
 
 from netlab import faults
 from netlab.impairment import Both, Drop, Impairment
-from netlab.refusals import events, expects, impairments, tenants, words
+from netlab.refusals import events, exits, expects, impairments, tenants, words
 from netlab.topology import (
     Access,
     Draft,
     Event,
+    Exit,
+    ExitOffer,
     Expect,
     Lan,
     Latency,
@@ -26,6 +28,7 @@ from netlab.topology import (
     find_faults,
 )
 from netlab.wiring.wirer import wire
+from overlay.documents import exits as documents
 from overlay.errors import Rejected
 
 NETWORK = TenantNetwork(
@@ -292,3 +295,59 @@ def test_event_is_refused_by_its_part(event, field):  # LAB-290
 
 def test_empty_topology_has_a_region():
     assert fault_of(nodes=(), routers=(), regions=()).field == "core.regions"
+
+
+def with_exits(count: int, *, lans: int = 1, **parts) -> Draft:
+    """Exits e0, e1 ... spread over routers, all of them members of one network."""
+    found = tuple(
+        Node(
+            f"e{n}",
+            (Link(), Link(f"isp{n % lans}", "eth1")),
+            role="node",
+            exit=ExitOffer("eth1", parts.get("beacons", ())),
+        )
+        for n in range(count)
+    )
+    named = tuple(Exit(f"e{n}", parts.get("order", 0)) for n in range(parts.get("named", 0)))
+    network = TenantNetwork("web", nodes=tuple(node.name for node in found), exits=named)
+    return Draft(
+        (Node("registry", role="registry"), Node("site"), *found),
+        tuple(Router(f"isp{n}") for n in range(lans)),
+        regions=tuple(map(Region, ("internet", "eu", "us"))),
+        tenants=(Tenant("acme", (network,)),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fits", "too_many", "field"),
+    [
+        ({"count": 8}, {"count": 9}, "isp0"),
+        ({"count": 64, "lans": 8}, {"count": 65, "lans": 9}, "node.e64.exit"),
+        (
+            {"count": 17, "lans": 3, "named": 16},
+            {"count": 17, "lans": 3, "named": 17},
+            "tenant.acme.network.web.exits",
+        ),
+        (
+            {"count": 1, "named": 1, "order": 255},
+            {"count": 1, "named": 1, "order": 256},
+            "tenant.acme.network.web.exits.e0",
+        ),
+        (
+            {"count": 1, "beacons": ("site", "internet", "eu", "us")},
+            {"count": 1, "beacons": ("site", "internet", "eu", "us", "registry")},
+            "node.e0.exit.beacons",
+        ),
+    ],
+)
+def test_exits_are_bounded(fits, too_many, field):  # LAB-352
+    assert list(find_faults(with_exits(**fits))) == []
+    (fault,) = find_faults(with_exits(**too_many))
+    assert fault.field == field
+
+
+def test_bounds_of_exits_are_those_of_documents():  # LAB-352
+    assert exits.EXITS_OFFERED_MAX == documents.MAX_EXIT_OFFERS
+    assert exits.EXITS_MAX == documents.MAX_EXITS
+    assert exits.ORDER_MAX == documents.MAX_ORDER
+    assert 2 * exits.BEACONS_MAX == documents.MAX_BEACONS
