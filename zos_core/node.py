@@ -37,6 +37,7 @@ from zos_core.clock import SystemClock
 from zos_core.config import NodeConfig
 from zos_core.local_api import listening, wait_at_most
 from zos_core.report.facts import Facts
+from zos_core.report.names import resolv_conf
 from zos_core.report.networks import attachment_status
 from zos_core.report.status import read_status
 from zos_core.report.why import planned, read_why
@@ -259,7 +260,9 @@ class RunningNode:
         attachment = await workloads.attach(
             loop, self._cache, name=request.name, netns=request.netns, link=request.link
         )
-        return AttachAnswer(SCHEMA, loop.network, attachment_status(attachment))
+        return AttachAnswer(
+            SCHEMA, loop.network, attachment_status(attachment), resolv_conf(loop, attachment)
+        )
 
     async def detach(self, request: DetachRequest) -> Done:
         await workloads.detach(self._network(request.network), self._cache, name=request.name)

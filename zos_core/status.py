@@ -363,6 +363,7 @@ class AttachAnswer(msgspec.Struct, frozen=True):
     schema: int
     network: str
     attachment: AttachmentStatus
+    resolv_conf: str = ""  # for the workload, so that names are asked inside the network
 
 
 class Done(msgspec.Struct, frozen=True):

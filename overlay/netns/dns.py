@@ -18,6 +18,11 @@ PORT = 53
 USER = "nobody"
 HOSTS_FILE, SERVERS_FILE, PID_FILE = "hosts", "servers", "pid"
 
+RESOLV_CONF = "/etc/resolv.conf"
+# Sockets of services that would answer a workload from the machine's own resolver (nss-resolve(8),
+# nscd(8)); without them the C library reads resolv.conf.
+MACHINE_RESOLVERS = ("/run/systemd/resolve/io.systemd.Resolve", "/run/nscd/socket")
+
 # For one tenant, so that none takes memory or ports from others.
 CACHE_NAMES = 1_000
 MAX_FORWARDED = 150  # questions that wait for an answer from outside
@@ -80,3 +85,10 @@ def format_servers(resolvers: Iterable[Address]) -> str:
     """The servers file. Where a question leaves from is the kernel's to choose, and its port each
     time another: a source named here would be one port for all (RFC 5452 section 9.2)."""
     return "".join(f"server={address}\n" for address in resolvers)
+
+
+def format_resolv_conf(servers: Iterable[Address], *, domain: str) -> str:
+    """What resolv.conf(5) says in a workload. Only a name without a dot is looked for in `domain`:
+    else a member called com could take every name that ends so."""
+    lines = [f"nameserver {address}" for address in servers]
+    return "\n".join((*lines, f"search {domain}", "options ndots:1")) + "\n"

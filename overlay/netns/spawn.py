@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from overlay.errors import Rejected, Unavailable
+from overlay.netns import mounts
 from overlay.netns.namespaces import hop
 from overlay.netns.passing import signals_passed_on
 
@@ -78,19 +79,27 @@ def run_foreground(
     netns: str | int | None = None,
     env: Mapping[str, str],
     stdout: int | None = None,
+    files: Mapping[str, str] | None = None,
+    hide: Sequence[str] = (),
 ) -> int:
     """Run `argv` on this terminal until it ends; its exit code, negative for a signal.
 
+    It sees `files` as they are given, and not what is to `hide`: see `mounts.see`.
+
     What a person types, Ctrl-C included, is the command's to answer: this process waits for it, and
     passes on what others send it. The command does not outlive this process, however that ends.
-    Raises Rejected when there is no such command.
+    Raises Rejected when there is no such command, Unavailable when it cannot be shown the files.
     """
+
+    def prepare() -> None:
+        _end_with_parent()
+        if files is not None:
+            mounts.see(files, hide=hide)
+
     # A terminal sends Ctrl-C to everybody on it, the command included.
     typed = frozenset((signal.SIGINT, signal.SIGQUIT)) if os.isatty(0) else frozenset[int]()
     with signals_passed_on(heard_anyway=typed) as adopt:
-        process = _start(
-            argv, netns, env, stdin=None, stdout=stdout, cwd=None, preexec_fn=_end_with_parent
-        )
+        process = _start(argv, netns, env, stdin=None, stdout=stdout, cwd=None, preexec_fn=prepare)
         adopt(process)
         return process.wait()
 
@@ -163,6 +172,8 @@ def _start(
             return subprocess.Popen(list(argv), stdin=stdin, cwd=cwd, env=dict(env), **options)
         except OSError as exc:
             raise Rejected(f"{argv[0]} does not start: {exc.strerror}") from exc
+        except subprocess.SubprocessError as exc:  # what is done before it starts
+            raise Unavailable(f"{argv[0]} cannot have files of its own") from exc
 
 
 def _reap_at_end(pid: int) -> None:

@@ -29,6 +29,7 @@ SHELL = frozenset(
         "overlay.netns.converge",
         "overlay.netns.dnsmasq",
         "overlay.netns.kernel",
+        "overlay.netns.mounts",
         "overlay.netns.namespaces",
         "overlay.netns.nft",
         "overlay.netns.observe",

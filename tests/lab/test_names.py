@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from netlab.fleet.fleet import ZOS
 from netlab.topology import Topology
 from tests.asking import NEVER_S, NO_SUCH_NAME, REFUSED, Said, ask, ask_name_of, said
 from tests.lab import scene
@@ -64,6 +65,13 @@ async def test_workloads_call_each_other_by_name_across_nodes_and_tenants_do_not
     assert silent == [None, None, None]
     path = str(stage.lab.node("n1").path("/run/netns/web"))
     assert await ask_name_of(path, here[0], db.v6) == said("db.home.zos.")
+    # A command inside has a resolv.conf of its own.
+    before = stage.lab.node("n1").path("/etc/resolv.conf").read_text()
+    for name in ("db", "db.home.zos", "db.n2.home.zos"):
+        argv = ("exec", "home", "--name", "asker", "--", "getent", "ahosts", name)
+        told = (await stage.lab.node("n1").run(ZOS, *argv)).text
+        assert {line.split()[0] for line in told.splitlines() if "RAW" in line} == {db.v4, db.v6}
+    assert stage.lab.node("n1").path("/etc/resolv.conf").read_text() == before
     # What is gone has no name.
     await stage.fleet.zos("n2", "detach", "home", "db")
 

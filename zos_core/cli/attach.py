@@ -24,6 +24,9 @@ _NET = click.argument("net", metavar="NET", shell_complete=complete_networks)
 def attach(net: str, name: str, netns: Path | None, pid: int | None, link: str) -> None:
     """Attach a network namespace to a network, with addresses of its own.
 
+    For names inside the network, resolv_conf of --json is what its /etc/resolv.conf is to say;
+    ip-netns(8) takes that from /etc/netns.
+
     \b
     Examples:
       sudo zos attach home web --netns /run/netns/web
@@ -34,7 +37,11 @@ def attach(net: str, name: str, netns: Path | None, pid: int | None, link: str) 
     path = str(netns.absolute()) if netns is not None else f"/proc/{pid}/ns/net"
     request = AttachRequest(network=net, name=name, netns=path, link=link)
     answer = local.post("/v1/attach", request, AttachAnswer)
-    value = {"network": answer.network, "attachment": msgspec.to_builtins(answer.attachment)}
+    value = {
+        "network": answer.network,
+        "attachment": msgspec.to_builtins(answer.attachment),
+        "resolv_conf": answer.resolv_conf,
+    }
     output.show(value, describe(answer.attachment))
 
 

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from overlay.errors import Refused
-from overlay.netns import namespaces, spawn
+from overlay.netns import dns, namespaces, spawn
 from zos_core.cli import local, output
 from zos_core.cli.attach import describe
 from zos_core.cli.command import command
@@ -30,12 +30,14 @@ def exec_(ctx: click.Context, net: str, name: str | None, argv: tuple[str, ...])
     """Run a command inside a network, as a workload with addresses of its own.
 
     The command has this terminal and this environment, and a network namespace that is attached to
-    the network until it ends. The exit code is the command's. With --json the command writes to
-    standard error, and standard output has the addresses and the exit code.
+    the network until it ends. Names are those of the network: the command sees a resolv.conf of its
+    own, the machine's stays as it is. The exit code is the command's. With --json the command
+    writes to standard error, and standard output has the addresses and the exit code.
 
     \b
     Examples:
       sudo zos exec home -- ping -c 1 10.1.2.1
+      sudo zos exec home --name db -- getent ahosts web.home.zos
       sudo zos exec home -- bash
     """
     if os.geteuid() != 0:
@@ -44,7 +46,14 @@ def exec_(ctx: click.Context, net: str, name: str | None, argv: tuple[str, ...])
     with _attached(net, called) as (netns, answer):
         output.say(describe(answer.attachment))
         stdout = sys.stderr.fileno() if output.asked_for_json() else None
-        code = spawn.run_foreground(argv, netns=netns, env=os.environ, stdout=stdout)
+        code = spawn.run_foreground(
+            argv,
+            netns=netns,
+            env=os.environ,
+            stdout=stdout,
+            files={dns.RESOLV_CONF: answer.resolv_conf} if answer.resolv_conf else None,
+            hide=dns.MACHINE_RESOLVERS,
+        )
     code = code if code >= 0 else SIGNALLED - code
     value = {"network": answer.network, "attachment": msgspec.to_builtins(answer.attachment)}
     output.show({**value, "exit_code": code})

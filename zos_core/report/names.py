@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from overlay.netns.dns import format_resolv_conf
+from overlay.netns.state import Attachment
+from overlay.peers.zone import domain_of
 from overlay.reconcile.answering import Answers
+from overlay.reconcile.resource import ResourceLoop
 from zos_core.status import HealthItem, NamesStatus, NetworkStatus
 
 
@@ -24,6 +28,14 @@ def names_status(answers: Answers | None) -> NamesStatus | None:
         left_out=answers.left_out,
         resolvers=answers.service.resolvers,
     )
+
+
+def resolv_conf(loop: ResourceLoop, attachment: Attachment) -> str:
+    """What the workload's resolv.conf is to say."""
+    if (document := loop.document) is None:
+        return ""
+    servers = (attachment.gateway_v4, attachment.gateway_v6)
+    return format_resolv_conf(servers, domain=domain_of(document))
 
 
 def names_health(network: NetworkStatus) -> Iterable[HealthItem]:
