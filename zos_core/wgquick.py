@@ -30,6 +30,9 @@ class AccessConfig(msgspec.Struct, frozen=True):
     ranges: tuple[Prefix, ...]
     peer: WgPublicKey
     endpoint: Endpoint
+    servers: tuple[Address, ...]  # who answers for names in the network
+    domain: str  # "home.zos"
+    asks_for_all: bool  # the device asks them about all other names as well
 
 
 def select_endpoint(candidates: Sequence[Candidate]) -> Endpoint | None:
@@ -49,6 +52,7 @@ def format_config(config: AccessConfig, key: WireGuardKey | None) -> str:
         f"PrivateKey = {private}",
         f"Address = {config.address_v4}/32, {config.address_v6}/128",
         f"MTU = {MTU_BYTES}",
+        *_names(config),
         "",
         "[Peer]",
         f"PublicKey = {format_key(config.peer)}",
@@ -57,3 +61,15 @@ def format_config(config: AccessConfig, key: WireGuardKey | None) -> str:
         f"PersistentKeepalive = {KEEPALIVE_S}",
     )
     return "\n".join(lines) + "\n"
+
+
+def _names(config: AccessConfig) -> tuple[str, ...]:
+    """wg-quick has a device ask these alone, so a network that answers for itself only would take
+    all other names from it."""
+    line = f"DNS = {', '.join((*config.servers, config.domain))}"
+    if config.asks_for_all:
+        return (line,)
+    return (
+        f"# Names in {config.domain}; all others would be refused while the network has no exit:",
+        f"# {line}",
+    )

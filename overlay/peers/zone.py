@@ -37,8 +37,8 @@ class Zone(msgspec.Struct, frozen=True):
     left_out: int = 0  # places that would be more than MAX_PLACES
 
 
-def domain_of(network: Network) -> str:
-    return f"{network.name}.{TOP}"
+def domain_of(network_name: str) -> str:
+    return f"{network_name}.{TOP}"
 
 
 def select_zone(network: Network, members: Iterable[Member]) -> Zone:
@@ -51,7 +51,7 @@ def select_zone(network: Network, members: Iterable[Member]) -> Zone:
     invited = _who_joined(by_index, listed, taken)
     called = {**listed, **{node: place.names[0] for node, place in invited.items()}}
     found = (*named, *invited.values(), *_workloads(by_index, called, taken))
-    return Zone(domain_of(network), found[:MAX_PLACES], max(0, len(found) - MAX_PLACES))
+    return Zone(domain_of(network.name), found[:MAX_PLACES], max(0, len(found) - MAX_PLACES))
 
 
 def _by_the_tenant(network: Network, taken: set[str]) -> list[Place]:

@@ -102,7 +102,7 @@ class _SendsBack(asyncio.Protocol):
         self._transport.write(data)
 
 
-async def offer(fleet: Fleet, *names: str) -> None:
+async def offer(fleet: Fleet, *names: str, resolvers: tuple[str, ...] = ()) -> None:
     """The operator offers these, one command each."""
     operator = fleet.person("operator", at="registry")
     for name in names:
@@ -113,6 +113,7 @@ async def offer(fleet: Fleet, *names: str) -> None:
             ("--address", f"203.0.113.{n}/24", f"2001:db8:113::{n}/64"),
             ("--gateway", "203.0.113.1", "2001:db8:113::1"),
             ("--beacon", HOST_4, HOST_6),
+            ("--resolver", *resolvers),
         ):
             words += (word for value in values for word in (option, value))
         await operator.zos("exit", "offer", "farm", name, *words, timeout_s=COMMAND_S)

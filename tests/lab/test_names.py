@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -79,3 +83,102 @@ async def test_workloads_call_each_other_by_name_across_nodes_and_tenants_do_not
         return await asked(stage, web, here[0], "db.home.zos") == NO_SUCH_NAME
 
     await until(is_gone, "the name is gone")
+
+
+def name_servers(stage: Scene, node: str, netns: str) -> list[int]:
+    """Processes that serve names in a tenant netns of a node."""
+    found = []
+    inside = stage.lab.node(node).path(f"/run/netns/{netns}").stat().st_ino
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "ns/net").stat().st_ino == inside:
+                found.append(int(process.name))
+    return found
+
+
+def is_there(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+async def test_names_are_answered_whatever_happens_to_node_and_name_server(lab):
+    # DNS-025, DNS-026, DNS-027, DNS-029
+    stage = await Scene.open(await lab(scene.topology("n1")))
+    await stage.enrol("n1")
+    alice = await stage.create_network("alice", "home", "n1")
+    web = await stage.attach("alice", "home", "n1", netns="web")
+    server = (await gateways(stage, "n1", "home"))[1]
+    netns = (await stage.network_of("n1", "home"))["netns"]
+
+    async def is_answered() -> bool:
+        return await asked(stage, web, server, "web.home.zos") == said(web.v4)
+
+    await until(is_answered, "a name")
+    (first,) = name_servers(stage, "n1", netns)
+    os.kill(first, signal.SIGKILL)
+    await until(is_answered, "a name from the next server")
+    (second,) = name_servers(stage, "n1", netns)
+    # Without a node, names are answered all the same; the next node finds who does it.
+    await stage.fleet.stop_node("n1")
+    assert await is_answered()
+    await stage.run("n1")
+    await stage.wait_up("home", "n1")
+    db = await stage.attach("alice", "home", "n1", netns="db")
+
+    async def is_told() -> bool:
+        return await asked(stage, web, server, "db.home.zos") == said(db.v4)
+
+    await until(is_told, "a name that is new")
+    assert name_servers(stage, "n1", netns) == [second]
+    names = (await stage.network_of("n1", "home"))["names"]
+    assert (names["state"], names["domain"], names["names"]) == ("serving", "home.zos", 3)
+    text = await stage.shell("n1", f"{ZOS} status home")
+    assert f"names: 3 in home.zos at {names['servers'][0]} {server}, others refused" in text
+    # It ends while no node runs, too.
+    await stage.fleet.stop_node("n1")
+    os.kill(second, signal.SIGKILL)
+    await stage.run("n1")
+    await until(is_answered, "a name after both had ended")
+    (third,) = name_servers(stage, "n1", netns)
+    await alice.zos("network", "delete", "home", "--yes")
+
+    async def is_left() -> bool:
+        return is_there(third) or stage.lab.node("n1").path(f"/run/zos-dns/{netns}").exists()
+
+    async def is_gone() -> bool:
+        return not await is_left()
+
+    await until(is_gone, "nothing is left of it")
+
+
+async def test_clean_ends_name_servers_and_a_node_without_dnsmasq_says_what_to_install(lab):
+    # DNS-027, DNS-028
+    stage = await Scene.open(await lab(scene.topology("n1")))
+    await stage.enrol("n1")
+    await stage.create_network("alice", "home", "n1")
+    netns = (await stage.network_of("n1", "home"))["netns"]
+
+    async def state() -> str:
+        names = (await stage.network_of("n1", "home")).get("names")
+        return names["state"] if names else ""
+
+    async def is_served() -> bool:
+        return await state() == "serving"
+
+    await until(is_served, "names")
+    (pid,) = name_servers(stage, "n1", netns)
+    await stage.fleet.stop_node("n1")
+    await stage.fleet.zos("n1", "node", "clean", "--yes")
+    assert not is_there(pid)
+    # The node has files of its own, so this is nobody else's dnsmasq.
+    await stage.shell("n1", "mv /usr/sbin/dnsmasq /usr/sbin/dnsmasq.away")
+    await stage.run("n1")
+    await stage.wait_up("home", "n1")
+
+    async def is_failed() -> bool:
+        return await state() == "failed"
+
+    await until(is_failed, "no names")
+    told = await stage.shell("n1", f"{ZOS} status; {ZOS} doctor", check=False)
+    assert told.count("apt-get install dnsmasq-base") >= 2
+    await stage.shell("n1", "mv /usr/sbin/dnsmasq.away /usr/sbin/dnsmasq")
+    await until(is_served, "names once it is installed")

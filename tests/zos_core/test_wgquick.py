@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import msgspec
+
 from overlay.keys.wireguard import WireGuardKey, format_key
 from overlay.model import Address, Candidate, CandidateKind, Endpoint, Prefix
 from zos_core import wgquick
@@ -16,6 +18,9 @@ CONFIG = AccessConfig(
     ranges=(Prefix("10.1.0.0/16"), Prefix("fd00:1:2::/48")),
     peer=NODE.public_key,
     endpoint=Endpoint(Address("2001:db8::1"), 51820),
+    servers=(Address("10.1.1.1"), Address("fd00:1:2:1::1")),
+    domain="home.zos",
+    asks_for_all=True,
 )
 
 
@@ -26,6 +31,7 @@ def test_config_is_what_wg_quick_reads() -> None:  # CLI-021
         f"PrivateKey = {format_key(DEVICE.reveal())}\n"
         "Address = 10.1.5.1/32, fd00:1:2:5::1/128\n"
         "MTU = 1420\n"
+        "DNS = 10.1.1.1, fd00:1:2:1::1, home.zos\n"
         "\n"
         "[Peer]\n"
         f"PublicKey = {format_key(NODE.public_key)}\n"
@@ -33,6 +39,13 @@ def test_config_is_what_wg_quick_reads() -> None:  # CLI-021
         "AllowedIPs = 10.1.0.0/16, fd00:1:2::/48\n"
         "PersistentKeepalive = 25\n"
     )
+
+
+def test_a_device_keeps_its_own_resolvers_where_others_would_be_refused() -> None:  # DNS-032
+    text = wgquick.format_config(msgspec.structs.replace(CONFIG, asks_for_all=False), DEVICE)
+
+    assert "\n# DNS = 10.1.1.1, fd00:1:2:1::1, home.zos\n" in text
+    assert "\nDNS" not in text
 
 
 def test_config_for_a_key_of_the_devices_own_holds_no_key() -> None:  # CLI-020

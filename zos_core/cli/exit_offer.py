@@ -80,7 +80,9 @@ def exit_() -> None:
     required=True,
     text="Answers ping while the internet can be reached.",
 )
-@_list("--resolver", "resolvers", metavar="ADDRESS", text="A name server for tenants.")
+@_list(
+    "--resolver", "resolvers", metavar="ADDRESS", text="A name server for tenants; else Quad9's."
+)
 @_list("--refuse", metavar="PREFIX", text="Where nobody gets to, beside what is refused anyway.")
 @_list("--allow", metavar="PREFIX", text="Where tenants get to although it is refused otherwise.")
 @click.option("--smtp", is_flag=True, help="Let mail out (TCP port 25), too.")

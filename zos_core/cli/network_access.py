@@ -11,7 +11,8 @@ from overlay.documents import schema, trust
 from overlay.errors import Rejected, Unavailable
 from overlay.keys import store, wireguard
 from overlay.keys.wireguard import WireGuardKey
-from overlay.model import Address, Endpoint, Prefix
+from overlay.model import Endpoint
+from overlay.peers.zone import domain_of
 from zos_core import wgquick
 from zos_core.cli import output
 from zos_core.cli.command import Command
@@ -29,6 +30,11 @@ from zos_core.wgquick import AccessConfig
 @click.option("--via", metavar="NODE", help="The member that the device connects to.")
 @click.option("--public-key", metavar="KEY", help="The device's own key; else one is made.")
 @click.option("--endpoint", metavar="ADDRESS:PORT", help="Where the device finds the node.")
+@click.option(
+    "--dns/--no-dns",
+    default=None,
+    help="Ask the network about all names, not only its own. By default where it has an exit.",
+)
 @click.option("-o", "--output", "path", type=click.Path(path_type=Path), help="Write it to a file.")
 @click.option("--qr", is_flag=True, help="Also draw the configuration, on standard error.")
 @registry_option
@@ -38,6 +44,7 @@ def access(
     via: str | None,
     public_key: str | None,
     endpoint: str | None,
+    dns: bool | None,
     path: Path | None,
     qr: bool,
     registry: str | None,
@@ -62,7 +69,8 @@ def access(
     key = store.generate_wireguard_key() if public_key is None else None
     public = key.public_key if key else wireguard.parse_public_key(public_key or "")
     index = network_files.free_index(edit.file)
-    config = _config(edit, device, via, index=index, endpoint=endpoint)
+    asks_for_all = bool(edit.file.exits) if dns is None else dns
+    config = _config(edit, device, via, index=index, endpoint=endpoint, asks_for_all=asks_for_all)
     text_key = wireguard.format_key(public)
     edit.change(
         lambda text: network_files.add_access(
@@ -92,21 +100,34 @@ def _remove(edit: NetworkEdit, device: str) -> None:
 
 
 def _config(
-    edit: NetworkEdit, device: str, via: str, *, index: int, endpoint: str | None
+    edit: NetworkEdit,
+    device: str,
+    via: str,
+    *,
+    index: int,
+    endpoint: str | None,
+    asks_for_all: bool,
 ) -> AccessConfig:
     """What the device needs. Raises Unavailable while the node has not joined (CLI-021)."""
     member = _member(edit, via)
     range_v4 = addressing.parse_range(edit.file.range)
     range_v6 = addressing.ula_range(edit.id)
+    ranges = (range_v4, range_v6)
+    own = addressing.host_addresses(*ranges, index=index, host=addressing.GATEWAY_HOST)
     return AccessConfig(
         network=edit.file.name,
         device=device,
         via=via,
-        address_v4=_address(addressing.subnet_v4(range_v4, index)),
-        address_v6=_address(addressing.subnet_v6(range_v6, index)),
-        ranges=(range_v4, range_v6),
+        address_v4=own[0],
+        address_v6=own[1],
+        ranges=ranges,
         peer=wireguard.wireguard_public_key(member.device),
         endpoint=_endpoint(member, via, endpoint),
+        servers=addressing.host_addresses(
+            *ranges, index=member.index, host=addressing.GATEWAY_HOST
+        ),
+        domain=domain_of(edit.file.name),
+        asks_for_all=asks_for_all,
     )
 
 
@@ -140,10 +161,6 @@ def _endpoint(member: schema.Member, via: str, wanted: str | None) -> Endpoint:
     return endpoint
 
 
-def _address(subnet: Prefix) -> Address:
-    return addressing.address_of(addressing.host_address(subnet, addressing.GATEWAY_HOST))
-
-
 def _hand_over(
     edit: NetworkEdit,
     config: AccessConfig,
@@ -162,6 +179,7 @@ def _hand_over(
         "via": config.via,
         "endpoint": str(config.endpoint),
         "addresses": [config.address_v4, config.address_v6],
+        "dns": [*config.servers, config.domain],
     }
     if path is not None:
         write_text(path, text)

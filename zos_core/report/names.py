@@ -35,7 +35,7 @@ def resolv_conf(loop: ResourceLoop, attachment: Attachment) -> str:
     if (document := loop.document) is None:
         return ""
     servers = (attachment.gateway_v4, attachment.gateway_v6)
-    return format_resolv_conf(servers, domain=domain_of(document))
+    return format_resolv_conf(servers, domain=domain_of(document.name))
 
 
 def names_health(network: NetworkStatus) -> Iterable[HealthItem]:

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
-from overlay.documents.exits import ExitOffer, ExitService, Uplink
+from overlay.documents import exits
+from overlay.documents.exits import DEFAULT_RESOLVERS, ExitOffer, ExitService, Uplink
 from overlay.errors import Unavailable
 from overlay.exitnode.converge import EgressConfigurator
 from overlay.exitnode.egress import Egress
@@ -142,6 +143,17 @@ async def test_one_that_has_drained_lets_nothing_out_and_says_so() -> None:  # E
         there.exiting.put_offer(msgspec.structs.replace(OFFER, draining_until=None))
         await there.settle()
         assert there.exiting.service(NET) is not None
+
+
+async def test_an_exit_without_resolvers_of_its_own_tells_public_ones() -> None:  # DNS-033
+    async with playing() as there:
+        there.networks = [NET]
+        there.exiting.put_offer(msgspec.structs.replace(OFFER, resolvers=()))
+        await there.settle()
+        service = there.exiting.service(NET)
+        assert service is not None
+        assert service.resolvers == DEFAULT_RESOLVERS
+        exits.check_exit_service(service)
 
 
 async def test_what_cannot_be_made_is_told_and_tried_again() -> None:

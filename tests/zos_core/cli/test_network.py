@@ -195,6 +195,20 @@ def test_access_writes_a_file_that_is_its_owners_alone(
     assert made.json["addresses"][0] == "10.1.2.1"
 
 
+def test_access_asks_for_all_names_where_they_are_answered(owner: Owner, zos: Zos) -> None:
+    # DNS-032
+    owner.add("n1", N1)
+    owner.publish_member(N1, index=1, name="n1", endpoint="192.0.2.1:51820")
+    access = ("network", "access", "home")
+
+    assert "\n# DNS = 10.1.1.1, fd" in zos(*access, "laptop", "--via", "n1").out
+    assert "\nDNS = 10.1.1.1, fd" in zos(*access, "phone", "--via", "n1", "--dns").out
+    zos("network", "exit", "set", "home", "n1")
+    ran = zos(*access, "tablet", "--via", "n1")
+    assert re.search(r"^DNS = 10.1.1.1, fd\S+:1::1, home.zos$", ran.out, re.MULTILINE)
+    assert "\n# DNS = " in zos(*access, "watch", "--via", "n1", "--no-dns").out
+
+
 def test_access_with_a_key_of_its_own_makes_none(owner: Owner, zos: Zos) -> None:
     owner.add("n1", N1)
     owner.publish_member(N1, index=1, name="n1", endpoint="192.0.2.1:51820")
