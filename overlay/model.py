@@ -30,6 +30,7 @@ WgPublicKey = NewType("WgPublicKey", bytes)  # 32 raw bytes
 
 Family = Literal[4, 6]
 FAMILIES: tuple[Family, ...] = (4, 6)
+Protocol = Literal["tcp", "udp"]  # what has ports
 
 
 class Endpoint(msgspec.Struct, frozen=True, gc=False):
@@ -73,6 +74,16 @@ class AllowRule(msgspec.Struct, frozen=True):
     to: tuple[Prefix, ...]  # sorted; both families
     protocol: Literal["any", "tcp", "udp", "icmp"] = "any"
     ports: tuple[tuple[int, int], ...] = ()  # inclusive ranges; empty: all
+
+
+class Publication(msgspec.Struct, frozen=True, order=True):
+    """A port of this exit's public addresses, and where in the network it leads."""
+
+    protocol: Protocol
+    port: int
+    address_v4: Address  # of the workload
+    address_v6: Address
+    target: int  # its port
 
 
 class NetworkResource(msgspec.Struct, frozen=True):

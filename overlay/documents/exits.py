@@ -10,6 +10,12 @@ from msgspec import Meta
 
 from overlay import addressing
 from overlay.documents.fields import IdText, UnixTime, check_distinct, check_id
+from overlay.documents.published import (
+    PublishedStates,
+    PublishRanges,
+    check_publish_ranges,
+    check_published_states,
+)
 from overlay.errors import Rejected
 from overlay.keys.identity import Kind
 from overlay.model import InterfaceAddress, Prefix
@@ -38,6 +44,7 @@ AddressText = Annotated[str, Meta(max_length=45)]
 PrefixText = Annotated[str, Meta(max_length=49)]
 Beacons = Annotated[tuple[AddressText, ...], Meta(min_length=1, max_length=MAX_BEACONS)]
 Resolvers = Annotated[tuple[AddressText, ...], Meta(max_length=MAX_RESOLVERS)]
+PublicAddresses = Annotated[tuple[AddressText, ...], Meta(max_length=MAX_UPLINK_ADDRESSES)]
 Guards = Annotated[tuple[PrefixText, ...], Meta(max_length=MAX_GUARD_PREFIXES)]
 
 
@@ -73,6 +80,7 @@ class ExitOffer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         DEFAULT_CONNECTIONS_PER_S
     )
     rate_mbit: Annotated[int, Meta(ge=0, le=MAX_RATE_MBIT)] = 0  # 0: no limit
+    publish: PublishRanges = ()  # ports of the uplink's addresses that tenants may publish
     draining_until: UnixTime | None = None
 
 
@@ -90,6 +98,10 @@ class ExitService(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     families: Annotated[tuple[Literal[4, 6], ...], Meta(min_length=1, max_length=2)]
     resolvers: Resolvers = ()
     draining_until: UnixTime | None = None
+    # What may be published here: at which addresses, which ports; and what became of the network's.
+    addresses: PublicAddresses = ()
+    publish: PublishRanges = ()
+    published: PublishedStates = ()
 
 
 def check_exit_offers(offers: tuple[ExitOffer, ...], *, nodes: Iterable[str]) -> None:
@@ -108,6 +120,7 @@ def check_exit_offers(offers: tuple[ExitOffer, ...], *, nodes: Iterable[str]) ->
         _check_addresses(offer.beacons, f"{field}.beacons")
         _check_addresses(offer.resolvers, f"{field}.resolvers")
         _check_guards(offer, field)
+        check_publish_ranges(offer.publish, f"{field}.publish")
     check_distinct((offer.node for offer in offers), "exits")
 
 
@@ -129,6 +142,9 @@ def check_exit_service(service: ExitService) -> None:
     """Raise Rejected, naming the field, unless it is consistent in itself."""
     _check_addresses(service.beacons, "exit.beacons")
     _check_addresses(service.resolvers, "exit.resolvers")
+    _check_addresses(service.addresses, "exit.addresses")
+    check_publish_ranges(service.publish, "exit.publish")
+    check_published_states(service.published, "exit.published")
     if list(service.families) != sorted(set(service.families)):
         raise Rejected("families are not sorted and distinct", field="exit.families")
 

@@ -54,3 +54,14 @@ def check_endpoint(text: str, field: str) -> Endpoint:
     endpoint = addressing.parse_endpoint(text, field=field)
     addressing.refuse_local(endpoint.address, field=field)
     return endpoint
+
+
+def parse_port_range(text: str, *, field: str | None = None) -> tuple[int, int]:
+    """ "80" or "8000-8100" as (first, last). Raises Rejected."""
+    match = re.fullmatch(r"([1-9][0-9]{0,4})(?:-([1-9][0-9]{0,4}))?", text, re.ASCII)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= first <= last <= 65_535:
+        raise Rejected(
+            f"{text[:32]!r} is no port or port range", field=field, remedy="write 80 or 8000-8100"
+        )
+    return first, last

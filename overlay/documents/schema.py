@@ -6,7 +6,6 @@ to something, indexes that are disjoint. Who may say it, and whether it is new, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Annotated, Literal
@@ -38,8 +37,10 @@ from overlay.documents.fields import (
     check_distinct,
     check_endpoint,
     check_id,
+    parse_port_range,
 )
 from overlay.documents.names import Workloads, check_workloads
+from overlay.documents.published import MAX_PUBLISHED, Published, check_published
 from overlay.documents.relays import (
     MAX_RELAY_ENDPOINTS,
     MAX_RELAY_OFFERS,
@@ -186,6 +187,7 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     revoked: Annotated[tuple[IdText, ...], Meta(max_length=MAX_REVOKED)] = ()
     relays: Annotated[tuple[Relay, ...], Meta(max_length=MAX_RELAYS)] = ()
     exits: Annotated[tuple[Exit, ...], Meta(max_length=MAX_EXITS)] = ()
+    published: Annotated[tuple[Published, ...], Meta(max_length=MAX_PUBLISHED)] = ()
     deleted: bool = False
 
 
@@ -348,6 +350,11 @@ def _check_network(network: Network) -> None:
     check_distinct(network.revoked, "revoked")
     check_relays(network.relays, access_keys=(d.public_key for d in network.access))
     check_exits(network.exits, members=(m.node for m in network.members))
+    check_published(
+        network.published,
+        exits=(each.node for each in network.exits),
+        members=(m.node for m in network.members),
+    )
     check_distinct((name for name, _ in _named_indexes(network)), "name")
     if both := {m.node for m in network.members} & set(network.revoked):
         raise Rejected(f"{min(both)} is named and revoked", field="revoked")
@@ -401,17 +408,6 @@ def _check_policy(network: Network) -> None:
             raise Rejected("ports need protocol tcp or udp", field=f"policy[{n}].ports")
         for port in rule.ports:
             parse_port_range(port, field=f"policy[{n}].ports")
-
-
-def parse_port_range(text: str, *, field: str | None = None) -> tuple[int, int]:
-    """ "80" or "8000-8100" as (first, last). Raises Rejected."""
-    match = re.fullmatch(r"([1-9][0-9]{0,4})(?:-([1-9][0-9]{0,4}))?", text, re.ASCII)
-    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if not 1 <= first <= last <= 65_535:
-        raise Rejected(
-            f"{text[:32]!r} is no port or port range", field=field, remedy="write 80 or 8000-8100"
-        )
-    return first, last
 
 
 _CHECKS: dict[str, Callable[..., None]] = {

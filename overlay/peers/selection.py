@@ -13,8 +13,9 @@ from typing import TypeVar
 import msgspec
 
 from overlay import addressing
-from overlay.documents import relays, schema, trust
+from overlay.documents import fields, relays, schema, trust
 from overlay.documents.exits import Exit
+from overlay.documents.published import Published
 from overlay.documents.relays import Relay
 from overlay.documents.schema import AccessDevice, Member, Network, Rule
 from overlay.documents.trust import Roster
@@ -112,6 +113,22 @@ class Selection:
             member = self._members.get(each.node)
             if member is not None and member.exit is not None and self.peer_of(each.node):
                 yield member, each.order
+
+    @property
+    def published(self) -> tuple[Published, ...]:
+        """Ports of exits that lead to workloads of the network."""
+        roster = self._roster
+        return () if roster is None or roster.network.deleted else roster.network.published
+
+    def named_index(self, node: str) -> int | None:
+        """The place of a node that the tenant lists."""
+        named = None if self._roster is None else self._roster.named(NodeId(node))
+        return None if named is None else named.index
+
+    def admitted(self, node: str) -> Member | None:
+        """The document of a member against which nothing speaks; our own is one."""
+        member = self._members.get(node)
+        return None if member is None or node in self._refusals else member
 
     def outside(self) -> tuple[Prefix, ...]:
         """Where nobody of the network is."""
@@ -418,7 +435,7 @@ def _allow_rule(
         ),
         to=addressing.merged_subnets(*ranges, to),
         protocol=rule.protocol,
-        ports=tuple(sorted(map(schema.parse_port_range, rule.ports))),
+        ports=tuple(sorted(map(fields.parse_port_range, rule.ports))),
     )
 
 
