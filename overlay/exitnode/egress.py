@@ -18,7 +18,7 @@ from overlay.errors import Refused
 from overlay.exitnode import daemons
 from overlay.exitnode.daemons import Daemon
 from overlay.exitnode.guards import Guards
-from overlay.model import Address, Family, InterfaceAddress, NetworkId, Prefix
+from overlay.model import Address, Family, InterfaceAddress, NetworkId, Prefix, Protocol
 from overlay.netns.state import EXIT_LINK
 
 EGRESS_NETNS = "x-egress"
@@ -60,6 +60,14 @@ class Leg(msgspec.Struct, frozen=True):
     outside_v6: InterfaceAddress
 
 
+class OpenPort(msgspec.Struct, frozen=True, order=True):
+    """A port of the uplink's addresses that leads to a tenant network (PUB-020)."""
+
+    network: NetworkId
+    protocol: Protocol
+    port: int
+
+
 class Egress(msgspec.Struct, frozen=True):
     """What an egress netns should be."""
 
@@ -69,6 +77,7 @@ class Egress(msgspec.Struct, frozen=True):
     node_prefixes: tuple[Prefix, ...] = ()
     guards: Guards = Guards()
     families: tuple[Family, ...] = (4, 6)  # in which the node itself reaches the internet
+    open_ports: tuple[OpenPort, ...] = ()  # of networks that have a leg; each port once
 
     @property
     def uplink(self) -> Uplink:

@@ -13,10 +13,11 @@ import msgspec
 
 from overlay import addressing
 from overlay.documents.exits import ExitOffer
-from overlay.exitnode import guard_sets
+from overlay.exitnode import guard_sets, published
 from overlay.exitnode.daemons import SHARED_PORTS
 from overlay.exitnode.egress import LEG_PREFIX, UPLINK_LINK, Egress, Leg
 from overlay.exitnode.guards import guarded
+from overlay.exitnode.published import ports_of
 from overlay.model import InterfaceAddress, Prefix
 from overlay.netns.nftjson import (
     ACCEPT,
@@ -27,6 +28,8 @@ from overlay.netns.nftjson import (
     chain,
     count,
     counter,
+    destination_nat_chain,
+    direction,
     jump,
     meta,
     named_set,
@@ -56,12 +59,12 @@ REFUSALS = {
     "refused_smtp": "this exit sends no mail (TCP port 25)",
     "refused_forward": "it is not between a tenant and the uplink",
     "refused_input": "it is for the exit itself",
+    **published.REFUSALS,
 }
 # Of each leg: its traffic, and what was over a limit.
 LEG_COUNTERS = ("up", "down", "source", "connections", "connection_rate", "bandwidth")
 
 _STATE = {"ct": {"key": "state"}}
-_DIRECTION = {"ct": {"key": "direction"}}
 _RETURN: Statement = {"return": None}
 
 
@@ -72,8 +75,7 @@ def ruleset(egress: Egress, *, addresses: Sequence[InterfaceAddress]) -> str:
     """
     chains: dict[str, Iterable[Rule]] = {"guard": _guard(egress, addresses)}
     for leg in egress.legs:
-        chains[_chain(leg, "up")] = _up(leg, egress.offer)
-        chains[_chain(leg, "down")] = _down(leg, egress.offer)
+        chains |= _leg(leg, egress)
     names = [*REFUSALS, *(leg_counter(leg, each) for leg in egress.legs for each in LEG_COUNTERS)]
     commands: list[Command] = [
         table(FAMILY),
@@ -82,10 +84,12 @@ def ruleset(egress: Egress, *, addresses: Sequence[InterfaceAddress]) -> str:
         *(chain(FAMILY, name) for name in chains),
         base_chain(FAMILY, "forward", hook="forward", priority=0),
         base_chain(FAMILY, "input", hook="input", priority=0),
+        destination_nat_chain(FAMILY, "destination_nat"),
         source_nat_chain(FAMILY, "source_nat"),
         *(cmd for name, lines in chains.items() for cmd in rules(FAMILY, name, lines)),
         *rules(FAMILY, "forward", _forward(egress.legs)),
         *rules(FAMILY, "input", _input()),
+        *rules(FAMILY, "destination_nat", published.destinations(egress)),
         *rules(FAMILY, "source_nat", _source_nat(egress)),
     ]
     return msgspec.json.encode({"nftables": commands}).decode()
@@ -115,6 +119,24 @@ def _forward(legs: Sequence[Leg]) -> Iterable[Rule]:
     yield refuse("refused_forward")
 
 
+def _leg(leg: Leg, egress: Egress) -> dict[str, Iterable[Rule]]:
+    ports, refused = ports_of(egress.open_ports, leg.network), egress.offer.refuse
+    chains: dict[str, Iterable[Rule]] = {
+        _chain(leg, "new"): _new(leg, egress.offer),
+        _chain(leg, "answers"): published.answers(ports),
+        _chain(leg, "asked"): published.admission(
+            _by_family(map(Prefix, refused)),
+            limits=_chain(leg, "new"),
+            counter=leg_counter(leg, "down"),
+        ),
+    }
+    return {
+        **chains,
+        _chain(leg, "up"): _up(leg, egress.offer),
+        _chain(leg, "down"): _down(leg, egress.offer, ports),
+    }
+
+
 def _up(leg: Leg, offer: ExitOffer) -> Iterable[Rule]:
     """From the tenant. Its netns has given every packet the one source address of the leg."""
     for address in (leg.inside_v4, leg.inside_v6):
@@ -123,21 +145,28 @@ def _up(leg: Leg, offer: ExitOffer) -> Iterable[Rule]:
             when(_field("saddr", address), addressing.address_of(address), op="!="),
             *_over(leg, "source"),
         ]
-    yield [jump("guard")]
-    new = when(_STATE, "new", op="in")
-    rate = over_rate(offer.connections_per_s, burst=offer.connections_per_s)
-    yield [new, rate, *_over(leg, "connection_rate")]
-    yield [new, over_connections(offer.connections), *_over(leg, "connections")]
+    yield [direction("original"), jump("guard")]
+    yield [direction("reply"), jump(_chain(leg, "answers"))]
+    yield [jump(_chain(leg, "new"))]
     yield from _bandwidth(leg, offer)
     yield [count(leg_counter(leg, "up")), ACCEPT]
 
 
-def _down(leg: Leg, offer: ExitOffer) -> Iterable[Rule]:
-    """To the tenant: answers, and ICMP errors about what went out."""
+def _new(leg: Leg, offer: ExitOffer) -> Iterable[Rule]:
+    """Limits of what is new, whichever side begins."""
+    new = when(_STATE, "new", op="in")
+    rate = over_rate(offer.connections_per_s, burst=offer.connections_per_s)
+    yield [new, rate, *_over(leg, "connection_rate")]
+    yield [new, over_connections(offer.connections), *_over(leg, "connections")]
+
+
+def _down(leg: Leg, offer: ExitOffer, ports: published.Ports) -> Iterable[Rule]:
+    """To the tenant: answers, ICMP errors about what went out, and who asks an open port."""
     yield from _bandwidth(leg, offer)
-    answer = [when(_DIRECTION, "reply"), when(_STATE, "established", op="in")]
+    answer = [direction("reply"), when(_STATE, "established", op="in")]
     for matches in (answer, [when(_STATE, "related", op="in")]):
         yield [*matches, count(leg_counter(leg, "down")), ACCEPT]
+    yield from published.asked(ports, chain=_chain(leg, "asked"))
 
 
 def _bandwidth(leg: Leg, offer: ExitOffer) -> Iterable[Rule]:

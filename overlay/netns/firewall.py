@@ -6,15 +6,15 @@ it was given. What is refused is counted by name, so that a person can be told w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
 import msgspec
 
 from overlay.addressing import SUBNET_BITS_V4, SUBNET_BITS_V6, address_of, overlaps
-from overlay.model import AllowRule, NetworkResource, Prefix
-from overlay.netns import antispoof, dns
+from overlay.model import AllowRule, NetworkResource, Prefix, Publication
+from overlay.netns import antispoof, dns, published
 from overlay.netns.nftjson import (
     ACCEPT,
     DROP,
@@ -25,6 +25,7 @@ from overlay.netns.nftjson import (
     chain,
     concat,
     counter,
+    destination_nat_chain,
     goto,
     mark_chain,
     meta,
@@ -69,50 +70,62 @@ def ruleset(
     is_exit: bool = False,
     has_exits: bool = False,
     way_out: int = 0,
+    publications: Sequence[Publication] = (),
+    admitted: Sequence[AllowRule] = (),
 ) -> str:
     """JSON of both tables, complete.
 
     `devices` are the subnets of access devices behind this node: the only ones between which and
     other nodes a packet may go in and out by WireGuard. `is_exit`: members may send by way of this
     node to where its egress netns leads. `has_exits`: what is here may send to anywhere by way of
-    a peer, and is answered; `way_out` is the mark of flows that begin to do so.
+    a peer, and is answered; `way_out` is the mark of flows that begin to do so. `publications`:
+    what comes in from the egress netns of an exit, and where it goes. `admitted`: what exits send
+    here for such, whatever the policy says.
     """
-    inet = _inet_table(
-        nr, tuple(sorted(devices)), is_exit=is_exit, has_exits=has_exits, way_out=way_out
-    )
+    local = tuple(sorted(devices))
+    chains: dict[str, Iterable[Rule]] = {
+        "by_policy": _policy(nr, local, admitted),
+        "overlay_in": _overlay_in(nr),
+        "workload_out": _workload_out(nr, local, has_exits=has_exits),
+        "overlay_transit": _overlay_transit(nr, local, has_exits=has_exits),
+    }
+    based: dict[str, Iterable[Rule]] = {
+        "forward": _forward(is_exit=is_exit, has_exits=has_exits),
+        "input": _input(nr, is_exit=is_exit),
+    }
+    if is_exit:
+        chains["way_out"] = _way_out(nr)
+        chains["published"] = published.admission(publications)
+        based["destination_nat"] = published.destinations(publications)
+        based["source_nat"] = (*_source_nat(), *published.sources(nr))
+    if has_exits:
+        based["mark_flows"] = _mark_flows(nr, way_out)
+    inet = _inet_table(chains, based)
     tables = (inet, antispoof.bridge_table(attachments))
     return msgspec.json.encode({"nftables": [cmd for t in tables for cmd in t]}).decode()
 
 
 def _inet_table(
-    nr: NetworkResource,
-    devices: Sequence[Prefix],
-    *,
-    is_exit: bool,
-    has_exits: bool,
-    way_out: int,
+    chains: Mapping[str, Iterable[Rule]], based: Mapping[str, Iterable[Rule]]
 ) -> list[Command]:
-    chains: dict[str, Iterable[Rule]] = {
-        "by_policy": _policy(nr, devices),
-        "overlay_in": _overlay_in(nr),
-        "workload_out": _workload_out(nr, devices, has_exits=has_exits),
-        "overlay_transit": _overlay_transit(nr, devices, has_exits=has_exits),
+    """`based`: the chains that hooks of the kernel lead to."""
+    bases = {
+        "forward": base_chain(FAMILY, "forward", hook="forward", priority=0),
+        "input": base_chain(FAMILY, "input", hook="input", priority=0),
+        "destination_nat": destination_nat_chain(FAMILY, "destination_nat"),
+        "source_nat": source_nat_chain(FAMILY, "source_nat"),
+        "mark_flows": mark_chain(FAMILY, "mark_flows"),
     }
-    if is_exit:
-        chains["way_out"] = _way_out(nr)
     return [
         table(FAMILY),
         *(counter(FAMILY, name) for name in _REFUSALS),
         *(chain(FAMILY, name) for name in chains),
-        base_chain(FAMILY, "forward", hook="forward", priority=0),
-        base_chain(FAMILY, "input", hook="input", priority=0),
-        *([source_nat_chain(FAMILY, "source_nat")] if is_exit else []),
-        *([mark_chain(FAMILY, "mark_flows")] if has_exits else []),
-        *(cmd for name, lines in chains.items() for cmd in rules(FAMILY, name, lines)),
-        *rules(FAMILY, "forward", _forward(is_exit=is_exit, has_exits=has_exits)),
-        *rules(FAMILY, "input", _input(nr, is_exit=is_exit)),
-        *(rules(FAMILY, "source_nat", _source_nat()) if is_exit else []),
-        *(rules(FAMILY, "mark_flows", _mark_flows(nr, way_out)) if has_exits else []),
+        *(bases[name] for name in based),
+        *(
+            cmd
+            for name, lines in (*chains.items(), *based.items())
+            for cmd in rules(FAMILY, name, lines)
+        ),
     ]
 
 
@@ -136,6 +149,7 @@ def _forward(*, is_exit: bool, has_exits: bool) -> Iterable[Rule]:
     ways |= {(one, other): goto("overlay_transit") for one, other in product(devices, devices)}
     if is_exit:
         ways |= {(link, EXIT_LINK): goto("way_out") for link in (WG_LINK, BRIDGE_LINK)}
+        ways |= {(EXIT_LINK, link): goto("published") for link in (WG_LINK, BRIDGE_LINK)}
     yield [verdicts(concat(meta("iifname"), meta("oifname")), ways)]
     yield refuse("refused_forward")
 
@@ -212,7 +226,11 @@ def _mark_flows(nr: NetworkResource, way_out: int) -> Iterable[Rule]:
     yield [when({"ct": {"key": "direction"}}, "original"), put(meta("mark"), ct_mark)]
 
 
-def _policy(nr: NetworkResource, devices: Sequence[Prefix]) -> Iterable[Rule]:
+def _policy(
+    nr: NetworkResource, devices: Sequence[Prefix], admitted: Sequence[AllowRule]
+) -> Iterable[Rule]:
+    for allow in admitted:
+        yield from _allowed(allow, allow.to)
     if nr.policy is None:
         for whole in (nr.range_v4, nr.range_v6):
             yield [_within("saddr", [whole]), _within("daddr", [whole]), ACCEPT]
@@ -224,13 +242,16 @@ def _policy(nr: NetworkResource, devices: Sequence[Prefix]) -> Iterable[Rule]:
 
 
 def _allow(allow: AllowRule, local: frozenset[Prefix]) -> Iterable[Rule]:
+    return _allowed(allow, [prefix for prefix in allow.to if _is_here(prefix, local)])
+
+
+def _allowed(allow: AllowRule, to: Sequence[Prefix]) -> Iterable[Rule]:
     for example in ("0.0.0.0/0", "::/0"):
-        source = _of_family(allow.source, Prefix(example))
-        to = [p for p in _of_family(allow.to, Prefix(example)) if _is_here(p, local)]
-        if source and to:
+        source, here = _of_family(allow.source, example), _of_family(to, example)
+        if source and here:
             yield [
                 _within("saddr", source),
-                _within("daddr", to),
+                _within("daddr", here),
                 *_transport(allow, v6=":" in example),
                 ACCEPT,
             ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 Statement = dict[str, Any]
 Rule = Sequence[Statement]
@@ -49,6 +49,27 @@ def source_nat_chain(family: str, name: str) -> Command:
     return {"add": {"chain": {"family": family, "table": TABLE, "name": name, **where}}}
 
 
+def destination_nat_chain(family: str, name: str) -> Command:
+    """Before the packet is routed; as above, of the first packet of a connection."""
+    where = {"type": "nat", "hook": "prerouting", "prio": -100, "policy": "accept"}
+    return {"add": {"chain": {"family": family, "table": TABLE, "name": name, **where}}}
+
+
+def to_destination(address: Any, *, v6: bool, port: int | None = None) -> Statement:
+    """`address` may be a map; the port stays as it is when none is given."""
+    to = {"family": "ip6" if v6 else "ip", "addr": address}
+    return {"dnat": to if port is None else {**to, "port": port}}
+
+
+def from_source(address: str, *, v6: bool) -> Statement:
+    return {"snat": {"family": "ip6" if v6 else "ip", "addr": address}}
+
+
+def mapped(key: Any, values: Mapping[Any, Any]) -> Any:
+    """What an anonymous map has for `key`; the rule matches where it has something."""
+    return {"map": {"key": key, "data": {"set": [list(pair) for pair in sorted(values.items())]}}}
+
+
 def named_set(
     family: str, name: str, *, types: Sequence[str], elements: Iterable[Sequence[str]]
 ) -> Command:
@@ -76,6 +97,14 @@ def one_of(values: Sequence[Any]) -> Any:
 
 def put(key: Any, value: Any) -> Statement:
     return {"mangle": {"key": key, "value": value}}
+
+
+# Whose connection was given another destination, by a rule of this netns.
+REDIRECTED: Statement = when({"ct": {"key": "status"}}, "dnat", op="in")
+
+
+def direction(which: Literal["original", "reply"]) -> Statement:
+    return when({"ct": {"key": "direction"}}, which)
 
 
 def meta(key: str) -> Statement:

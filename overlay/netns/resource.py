@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -17,9 +17,11 @@ from overlay.addressing import (
 from overlay.errors import Rejected
 from overlay.model import (
     FAMILIES,
+    AllowRule,
     InterfaceAddress,
     NetworkResource,
     Prefix,
+    Publication,
     WgDevice,
     WgPeer,
     WgPublicKey,
@@ -99,13 +101,16 @@ def desired_resource(
     has_exits: bool = False,
     way_out: int = 0,
     drain: Drain | None = None,
+    publications: Sequence[Publication] = (),
+    admitted: Sequence[AllowRule] = (),
 ) -> Resource:
     """The whole state of `nr`. `devices` are the subnets of access devices that join here.
 
     `is_exit`: members may leave the network here, by a link that is not part of the resource.
     `has_exits`: what is here may leave it by way of a peer. Without one that takes it, WireGuard
     drops what it would send (EXIT-051). `way_out` is the mark of flows that begin now; `drain` is
-    where older ones go on, and no peer of `peers`.
+    where older ones go on, and no peer of `peers`. `publications`: what is published here as an
+    exit. `admitted`: what other exits send to workloads here for such.
 
     The firewall's listing is empty: only a kernel can say what a ruleset looks like in its own
     normal form, so whoever converges fills it in.
@@ -135,6 +140,8 @@ def desired_resource(
                 is_exit=is_exit,
                 has_exits=has_exits,
                 way_out=way_out,
+                publications=publications,
+                admitted=admitted,
             ),
         ),
         attachments=ports,

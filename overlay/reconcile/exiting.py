@@ -16,10 +16,12 @@ from overlay.documents.exits import DEFAULT_RESOLVERS, ExitOffer, ExitService
 from overlay.documents.schema import Farm
 from overlay.errors import OverlayError
 from overlay.exitnode.converge import EgressConfigurator
-from overlay.exitnode.egress import Egress, select_legs
+from overlay.exitnode.egress import Egress, OpenPort, select_legs
 from overlay.exitnode.guards import Guards
-from overlay.model import Family, InterfaceAddress, NetworkId, NodeId
+from overlay.exitnode.publishing import Decision
+from overlay.model import Address, Family, InterfaceAddress, NetworkId, NodeId
 from overlay.reconcile.backoff import Backoff
+from overlay.reconcile.publishing import Publishing
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class Exiting:
         near: Callable[[], Iterable[InterfaceAddress]],
         ask: Callable[[], Awaitable[None]],
         guards: Callable[[Iterable[NetworkId]], Guards],
+        publishing: Publishing,
         on_change: Callable[[], None],
     ) -> None:
         """`wall`: Unix seconds. `wanted`: networks of ours that name this node. `near`: our own
@@ -58,6 +61,7 @@ class Exiting:
         self._near = near
         self._ask = ask
         self._guards = guards
+        self.publishing = publishing
         self._on_change = on_change
         self._work = asyncio.Event()
         self._was_exit = True  # perhaps in an earlier life: what is left of it goes
@@ -85,6 +89,8 @@ class Exiting:
     def resume(self, networks: Iterable[NetworkId]) -> None:
         """After a start: of these we have said that the way out stands; it does until we look."""
         self.standing = frozenset(networks)
+        if (offer := self.offer_in_use) is not None:
+            self.publishing.resume(offer)
 
     def wake(self) -> None:
         """Networks, their netns or our own addresses are others now."""
@@ -102,6 +108,9 @@ class Exiting:
             families=families,
             resolvers=offer.resolvers or DEFAULT_RESOLVERS,
             draining_until=offer.draining_until,
+            addresses=_public_addresses(offer) if offer.publish else (),
+            publish=offer.publish,
+            published=self.publishing.states(network),
         )
 
     async def run(self) -> None:
@@ -119,24 +128,39 @@ class Exiting:
         if (offer := self.offer_in_use) is not None:
             await self._ask()
         networks = frozenset(self._wanted()) if offer is not None else frozenset()
+        before = self.publishing.decision
+        open_ports = self._decide(offer, networks)
         if not networks and not self._was_exit:
             return LOOK_S
         try:
-            made = await self._configurator.converge(self._desired(offer, networks))
+            made = await self._configurator.converge(self._desired(offer, networks, open_ports))
         except OverlayError as exc:
             if self.error is None or self.error.message != exc.message:
                 log.warning("no way out", extra={"reason": str(exc)})
             # Members measure for themselves what stands; one pass that failed is no reason to go.
-            self._stand(self.standing & networks, exc)
+            self._stand(self.standing & networks, exc, before)
             return self._backoff.next_s()
         if made:
             log.info("exit converged", extra={"changes": len(made), "networks": len(networks)})
         self._backoff.reset()
         self._was_exit = bool(networks)
-        self._stand(networks, None)
+        self._stand(networks, None, before)
         return LOOK_S if offer is None else max(0.0, min(LOOK_S, self._left_s(offer)))
 
-    def _desired(self, offer: ExitOffer | None, networks: Iterable[NetworkId]) -> Egress | None:
+    def _decide(
+        self, offer: ExitOffer | None, networks: Iterable[NetworkId]
+    ) -> tuple[OpenPort, ...]:
+        if offer is None:
+            self.publishing.close()
+            return ()
+        return self.publishing.decide(offer, networks).open_ports
+
+    def _desired(
+        self,
+        offer: ExitOffer | None,
+        networks: Iterable[NetworkId],
+        open_ports: tuple[OpenPort, ...],
+    ) -> Egress | None:
         if offer is None or not (legs := select_legs(networks)):
             return None
         near = {addressing.prefix_of(address) for address in self._near()}
@@ -146,6 +170,7 @@ class Exiting:
             tuple(sorted(near)),
             self._guards(networks),
             self._families(offer),
+            open_ports,
         )
 
     def _families(self, offer: ExitOffer) -> tuple[Family, ...]:
@@ -157,8 +182,14 @@ class Exiting:
         found: set[Family] = {6 if ":" in text else 4 for text in texts}
         return tuple(sorted(found))
 
-    def _stand(self, standing: frozenset[NetworkId], error: OverlayError | None) -> None:
+    def _stand(
+        self, standing: frozenset[NetworkId], error: OverlayError | None, before: Decision
+    ) -> None:
         changed = (standing, error is None) != (self.standing, self.error is None)
         self.standing, self.error = standing, error
-        if changed:
+        if changed or self.publishing.decision != before:
             self._on_change()
+
+
+def _public_addresses(offer: ExitOffer) -> tuple[Address, ...]:
+    return tuple(map(addressing.address_of, map(InterfaceAddress, offer.uplink.addresses)))

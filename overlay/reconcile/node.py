@@ -13,10 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from overlay.documents.relays import Sighting
+from overlay import addressing
+from overlay.documents.exits import ExitOffer
+from overlay.documents.published import PortSpan
+from overlay.documents.relays import Sighting, endpoints_of
 from overlay.documents.schema import Farm, Member, Network, Result
 from overlay.errors import Refused, Rejected, Unavailable
 from overlay.exitnode.converge import EgressConfigurator
+from overlay.exitnode.publishing import reserved_ports
 from overlay.keys.identity import Identity
 from overlay.model import NetworkId, NodeId
 from overlay.netns.converge import Configurator
@@ -43,6 +47,7 @@ from overlay.reconcile.machine import LinkNotices, Machine, Notices
 from overlay.reconcile.naming import Naming
 from overlay.reconcile.networks import Networks
 from overlay.reconcile.publisher import Publisher
+from overlay.reconcile.publishing import Publishing
 from overlay.reconcile.relayed import select_offer
 from overlay.reconcile.relaying import Relaying
 from overlay.reconcile.resource import ResourceLoop
@@ -131,6 +136,9 @@ class NodeLoop:
             near=lambda: self.surroundings.addresses,
             ask=guarding.ask,
             guards=guarding.guards,
+            publishing=Publishing(
+                self.id, cache, lambda: self.loops, reserved=self._reserved_ports
+            ),
             on_change=self._note_exiting,
         )
         self.networks = Networks(
@@ -463,6 +471,17 @@ class NodeLoop:
         for loop in self.loops.values():
             if loop.is_wanted and loop.is_exit:
                 yield loop.network
+
+    def _reserved_ports(self, offer: ExitOffer) -> Iterable[PortSpan]:
+        """At which this node itself is reached by the addresses of its uplink."""
+        relay, settings = select_offer(self.farm, self.id), self.settings
+        return reserved_ports(
+            offer,
+            own=map(addressing.address_of, self.surroundings.addresses),
+            wireguard=settings.endpoints,
+            wireguard_ports=settings.last_port - settings.first_port + 1,
+            relays=endpoints_of(relay) if relay is not None else (),
+        )
 
     def _note_exiting(self) -> None:
         """The way out stands or does not, which members are told."""

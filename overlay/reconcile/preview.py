@@ -7,13 +7,16 @@ from overlay.documents.schema import Network
 from overlay.keys import store
 from overlay.keys.identity import Kind
 from overlay.keys.wireguard import DeviceKey
-from overlay.model import NetworkId
+from overlay.model import NetworkId, NetworkResource, Publication
 from overlay.netns.changes import Change
 from overlay.netns.resource import desired_resource
 from overlay.netns.state import absent_resource
 from overlay.peers import candidates
+from overlay.peers.publishing import select_admitted, select_published
+from overlay.peers.selection import Selection
 from overlay.reconcile.goals import PeerGoals
 from overlay.reconcile.node import NodeLoop
+from overlay.reconcile.resource import ResourceLoop
 
 
 async def plan_network(node: NodeLoop, id_: NetworkId, network: Network) -> tuple[Change, ...]:
@@ -51,6 +54,16 @@ async def plan_network(node: NodeLoop, id_: NetworkId, network: Network) -> tupl
             has_exits=goals.selection.has_exits and not is_exit,
             way_out=goals.mark(goals.way_out),
             drain=goals.drain(),
+            # Who gets a port that is published anew is decided once the document is signed.
+            publications=() if loop is None else _kept(loop, goals.selection, nr),
+            admitted=select_admitted(
+                goals.selection, nr, own=node.id, hosts={} if loop is None else loop.hosts
+            ),
         )
     )
     return await node.machine.configurator.plan(desired)
+
+
+def _kept(loop: ResourceLoop, selection: Selection, nr: NetworkResource) -> tuple[Publication, ...]:
+    published = select_published(selection, nr, exit_=loop.node)
+    return tuple(sorted(to for _, to in published if to in loop.publications))

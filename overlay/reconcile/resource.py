@@ -27,6 +27,7 @@ from overlay.model import (
     NetworkResource,
     NodeId,
     PeerTraffic,
+    Publication,
     WgDevice,
     WgPeer,
     WgPublicKey,
@@ -37,6 +38,7 @@ from overlay.netns.state import Attachment, Resource
 from overlay.peers.cache import StoredAttachment
 from overlay.peers.candidates import Surroundings, overlay_mtu_bytes
 from overlay.peers.paths import Underlay
+from overlay.peers.publishing import select_admitted
 from overlay.reconcile.backoff import Backoff
 from overlay.reconcile.devices import Devices, read_devices, read_traffic
 from overlay.reconcile.goals import PeerGoals
@@ -115,6 +117,7 @@ class ResourceLoop:
         self.leaving = Leaving()
         self._is_offered = False
         self._has_stood = False  # a full pass has brought all of it at least once
+        self.publications: tuple[Publication, ...] = ()  # of the network, open at this exit
 
     # What the node's loop says.
 
@@ -159,6 +162,12 @@ class ResourceLoop:
         """`is_exit`: our farm offers this node as one."""
         if is_exit != self._is_offered:
             self._is_offered = is_exit
+            self.changed()
+
+    def put_publications(self, publications: tuple[Publication, ...]) -> None:
+        """What the network publishes here, as far as it got the ports."""
+        if publications != self.publications:
+            self.publications = publications
             self.changed()
 
     @property
@@ -208,7 +217,14 @@ class ResourceLoop:
             has_exits=self.goals.selection.has_exits and not self.is_exit,
             way_out=self.goals.mark(self.goals.way_out),
             drain=self.goals.drain(),
+            publications=self.publications if self.is_exit else (),
+            admitted=select_admitted(self.goals.selection, nr, own=self.node, hosts=self.hosts),
         )
+
+    @property
+    def hosts(self) -> dict[str, int]:
+        """The workloads that are attached here, by name."""
+        return {stored.name: stored.host for stored in self.attachments}
 
     def workloads(self, nr: NetworkResource) -> tuple[Attachment, ...]:
         return tuple(

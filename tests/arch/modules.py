@@ -67,6 +67,7 @@ SHELL = frozenset(
         "overlay.reconcile.packets",
         "overlay.reconcile.preview",
         "overlay.reconcile.publisher",
+        "overlay.reconcile.publishing",
         "overlay.reconcile.relaying",
         "overlay.reconcile.resource",
         "overlay.reconcile.results",

@@ -5,148 +5,24 @@ Node a is a client that sends everything to b, which is the exit (EXIT-033, EXIT
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 
-import msgspec
 import pytest
 
 from overlay.addressing import address_of
-from overlay.documents.exits import ExitOffer, Uplink
-from overlay.exitnode.converge import EgressConfigurator
-from overlay.exitnode.egress import EGRESS_NETNS, Egress, Leg, select_legs
-from overlay.model import Address, Endpoint, NetworkResource, Prefix, WgPeer
+from overlay.exitnode.egress import EGRESS_NETNS
 from overlay.netns import namespaces
-from overlay.netns.converge import Configurator, Report
-from overlay.netns.namespaces import open_socket
 from overlay.netns.nft import Nftables
-from overlay.netns.resource import desired_resource, workload_attachment
-from overlay.netns.state import Attachment
-from tests.convergence import FixedClock, network_resource
-from tests.real_machine import RealMachine, run
+from tests.kernel.exit_world import HOST, LAN, OWN, World, open_world
+from tests.real_machine import RealMachine
 
-SOON_S = 30.0
-WAN, PORT = "wan", 7777
 FAMILIES = pytest.mark.parametrize("family", [4, 6], ids=["v4", "v6"])
-HOST = {4: "198.51.100.7", 6: "2001:db8:1::7"}
-LAN = {4: "10.9.9.9", 6: "fd99::1"}
-OWN = {4: "192.0.2.2", 6: "2001:db8::2"}
-GATEWAY = {4: "192.0.2.1", 6: "2001:db8::1"}
-UPLINK = Uplink("macvlan", "eth0", ("192.0.2.2/24", "2001:db8::2/64"), tuple(GATEWAY.values()))
-EVERYWHERE = (Prefix("0.0.0.0/0"), Prefix("::/0"))
-
-
-@dataclass
-class World:
-    machine: RealMachine
-    client: NetworkResource
-    exit: NetworkResource
-    leg: Leg
-    workload: Attachment  # at the exit
-
-    async def converge_exit(self, *, is_exit: bool = True) -> Report:
-        return await self._converge(
-            self.exit, self.client, is_exit=is_exit, workloads=(self.workload,)
-        )
-
-    async def converge_client(self) -> Report:
-        return await self._converge(self.client, self.exit, more=EVERYWHERE)
-
-    async def _converge(
-        self,
-        nr: NetworkResource,
-        peer: NetworkResource,
-        *,
-        more: tuple[Prefix, ...] = (),
-        is_exit: bool = False,
-        workloads: tuple[Attachment, ...] = (),
-    ) -> Report:
-        (secret, public), (_, other) = self.machine.key(nr.index), self.machine.key(peer.index)
-        allowed = tuple(sorted((peer.subnet_v4, peer.subnet_v6, *more)))
-        endpoint = Endpoint(Address("127.0.0.1"), peer.listen_port)
-        return await Configurator(self.machine.shell, clock=FixedClock()).converge(
-            desired_resource(
-                nr,
-                device_key=public,
-                peers={other: WgPeer(other, allowed, endpoint)},
-                attachments=workloads,
-                is_exit=is_exit,
-            ),
-            private_key=secret,
-        )
-
-    def path(self, nr: NetworkResource) -> str:
-        path = self.machine.shell.pins.path(nr.netns)
-        assert path is not None
-        return path
-
-    async def reaches(self, netns: str, address: str, *, source: str = "") -> str:
-        """The source that a server at `address` sees, after an answer came back."""
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        loop = asyncio.get_running_loop()
-        with (
-            open_socket(namespaces.pin_path(WAN), family, socket.SOCK_STREAM) as server,
-            open_socket(netns, family, socket.SOCK_STREAM) as it,
-        ):
-            for each in (server, it):
-                each.setblocking(False)
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            server.bind((address, PORT))
-            server.listen(1)
-            it.bind((source, 0))
-            async with asyncio.timeout(SOON_S):
-                await loop.sock_connect(it, (address, PORT))
-                connection, seen = await loop.sock_accept(server)
-                with connection:
-                    await loop.sock_sendall(connection, b"answer")
-                    assert await loop.sock_recv(it, 6) == b"answer"
-        return str(seen[0])
-
-    async def is_refused(self, netns: str, address: str, counters: Callable[[], int]) -> None:
-        before = counters()
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with open_socket(netns, family, socket.SOCK_DGRAM) as it:
-            it.sendto(b"x", (address, PORT))
-            async with asyncio.timeout(SOON_S):
-                while counters() == before:  # noqa: ASYNC110 - a counter of the kernel tells nobody
-                    await asyncio.sleep(0.02)
 
 
 @pytest.fixture
 async def world(machine: RealMachine) -> AsyncIterator[World]:
-    kernel = machine.shell.kernel
-    namespaces.create(WAN)
-    wan = namespaces.pin_path(WAN)
-    await kernel.create_port(None, "eth0", workload_netns=wan, workload_link="eth0")
-    for netns, link in ((None, "lo"), (None, "eth0"), (wan, "lo"), (wan, "eth0")):
-        await kernel.set_link(netns, link, up=True)
-    for family, bits, host in ((4, 24, 32), (6, 64, 128)):
-        await kernel.add_address(wan, "eth0", f"{GATEWAY[family]}/{bits}")
-        for address in (HOST[family], LAN[family]):
-            await kernel.add_address(wan, "lo", f"{address}/{host}")
-    (leg,) = select_legs([network_resource().network])
-    client = msgspec.structs.replace(network_resource(index=3), netns="n-aaaaaaaaaaaa3")
-    exit_ = msgspec.structs.replace(network_resource(index=4), netns=leg.netns)
-    workload = workload_attachment(
-        exit_, name="wb", netns=machine.workload("wb"), link="eth0", host=2
-    )
-    world = World(machine, client, exit_, leg, workload)
-    await world.converge_exit()
-    await world.converge_client()
-    for family in (4, 6):
-        route = f"ip -{family} route add default dev wg0"
-        assert (await run(route, netns=world.path(client))).code == 0
-    offer = ExitOffer("node1", UPLINK, (HOST[4],))
-    await EgressConfigurator(machine.shell).converge(Egress(offer, (leg,)))
-    yield world
-    await EgressConfigurator(machine.shell).converge(None)
-    for nr in (client, exit_):
-        await Configurator(machine.shell, clock=FixedClock()).remove(nr.netns)
-    await kernel.delete_link(None, "eth0")
-    kernel.forget(wan)
-    namespaces.remove(WAN)
+    async with open_world(machine) as world:
+        yield world
 
 
 @FAMILIES
@@ -188,5 +64,4 @@ async def test_the_leg_is_no_drift_of_the_resource_nor_a_stranger_in_it(
     report = await world.converge_exit()
     assert report.changes == ()
     assert report.actual.foreign == frozenset()
-    offer = ExitOffer("node1", UPLINK, (HOST[4],))
-    assert await EgressConfigurator(world.machine.shell).converge(Egress(offer, (world.leg,))) == ()
+    assert await world.converge_egress() == ()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
@@ -16,8 +18,12 @@ from overlay.exitnode.converge import EgressConfigurator
 from overlay.exitnode.egress import Egress
 from overlay.exitnode.guards import Guards, select_guards
 from overlay.keys import identity
-from overlay.model import Address, InterfaceAddress, NetworkId
+from overlay.model import Address, InterfaceAddress, NetworkId, NodeId
+from overlay.peers.cache import Cache, open_cache
 from overlay.reconcile.exiting import Exiting
+from overlay.reconcile.publishing import Publishing
+
+pytestmark = pytest.mark.blocking  # SQLite
 
 NET = NetworkId(identity.format_network_id(b"n" * 20))
 REGISTRY = Address("198.51.100.9")
@@ -45,7 +51,7 @@ class Recorded(EgressConfigurator):
 
 
 class Situation:
-    def __init__(self) -> None:
+    def __init__(self, cache: Cache) -> None:
         self.configurator = Recorded()
         self.networks: list[NetworkId] = []
         self.near = [InterfaceAddress("203.0.113.9/24")]
@@ -60,6 +66,7 @@ class Situation:
             near=lambda: self.near,
             ask=self._ask,
             guards=self._guards,
+            publishing=Publishing(NodeId("node1x"), cache, dict, reserved=lambda _: ()),
             on_change=self._tell,
         )
 
@@ -78,12 +85,18 @@ class Situation:
 
 @asynccontextmanager
 async def playing() -> AsyncIterator[Situation]:
-    there = Situation()
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(there.exiting.run(), name="exit")
-        await there.settle()
-        yield there
-        task.cancel()
+    with situation() as there:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(there.exiting.run(), name="exit")
+            await there.settle()
+            yield there
+            task.cancel()
+
+
+@contextmanager
+def situation() -> Iterator[Situation]:
+    with TemporaryDirectory() as directory, open_cache(Path(directory) / "node.db") as cache:
+        yield Situation(cache)
 
 
 async def test_what_an_earlier_life_left_goes_first() -> None:
@@ -181,13 +194,13 @@ async def test_what_cannot_be_made_is_told_and_tried_again() -> None:
 
 
 async def test_a_start_takes_nothing_back_before_it_has_looked() -> None:
-    there = Situation()
-    there.networks = [NET]
-    there.exiting.put_offer(OFFER)
-    there.exiting.resume([NET])
-    assert there.exiting.service(NET) is not None
-    there.exiting.put_offer(None)
-    assert there.exiting.service(NET) is None
+    with situation() as there:
+        there.networks = [NET]
+        there.exiting.put_offer(OFFER)
+        there.exiting.resume([NET])
+        assert there.exiting.service(NET) is not None
+        there.exiting.put_offer(None)
+        assert there.exiting.service(NET) is None
 
 
 @pytest.mark.parametrize("addresses", [("192.0.2.2/24",), ("192.0.2.2/24", "2001:db8::2/64")])
