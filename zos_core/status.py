@@ -28,6 +28,8 @@ PeerState = Literal["active", "idle", "connecting", "silent"]
 # How packets to a peer go: over a LAN that both are on, to where it can be reached, through NATs or
 # firewalls that both have opened, by a relay, or not at all yet.
 PathKind = Literal["lan", "direct", "punched", "relay", "none"]
+# Of a published port; but for "open", what keeps it from being that.
+PortState = Literal["open", "no-workload", "not-offered", "reserved", "taken"]
 
 
 class HealthItem(msgspec.Struct, frozen=True):
@@ -195,6 +197,18 @@ class RelayStatus(msgspec.Struct, frozen=True):
 ExitState = Literal["serving", "idle", "failed", "out of use"]
 
 
+class PublishedStatus(msgspec.Struct, frozen=True):
+    """A port of this exit that a network publishes, and what became of it."""
+
+    network: str  # id
+    name: str  # of the network
+    protocol: str
+    port: int
+    to: str  # web.n1:80
+    state: PortState
+    reason: str  # why it is not open, empty when it is
+
+
 class ExitStatus(msgspec.Struct, frozen=True):
     """This node as an exit, while its farm offers it as one."""
 
@@ -203,6 +217,8 @@ class ExitStatus(msgspec.Struct, frozen=True):
     remedy: str
     networks: tuple[str, ...]  # ids of those whose members may leave here
     draining_until: datetime | None = None
+    publish: tuple[str, ...] = ()  # what tenants may publish: "tcp/8000-8999"
+    published: tuple[PublishedStatus, ...] = ()
 
 
 class WayOutStatus(msgspec.Struct, frozen=True):

@@ -121,6 +121,12 @@ def check_exit_offers(offers: tuple[ExitOffer, ...], *, nodes: Iterable[str]) ->
         _check_addresses(offer.resolvers, f"{field}.resolvers")
         _check_guards(offer, field)
         check_publish_ranges(offer.publish, f"{field}.publish")
+        if offer.publish and offer.uplink.kind == "interface":
+            raise Rejected(
+                "an interface has no address of which all ports are free",
+                field=f"{field}.publish",
+                remedy="publish by an uplink of its own: macvlan, VLAN or bridge",
+            )
     check_distinct((offer.node for offer in offers), "exits")
 
 

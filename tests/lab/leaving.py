@@ -34,10 +34,10 @@ def topology(*more: Workload) -> Topology:
 
 
 @asynccontextmanager
-async def with_exits(lab: Lab) -> AsyncIterator[Fleet]:
+async def with_exits(lab: Lab, *names: str) -> AsyncIterator[Fleet]:
     """Everything runs; every exit has an internet beside it, which nobody offers yet."""
     async with bring_up(lab, progress=lambda *_: None, tell=lambda *_: None) as fleet:
-        for name in EXITS:
+        for name in names or EXITS:
             await _make_internet(fleet, name)
         yield fleet
 
@@ -102,15 +102,22 @@ class _SendsBack(asyncio.Protocol):
         self._transport.write(data)
 
 
-async def offer(fleet: Fleet, *names: str, resolvers: tuple[str, ...] = ()) -> None:
+def address_of(exit_: str, family: int) -> str:
+    """As which an exit is seen."""
+    n = EXITS.index(exit_) + 11
+    return f"203.0.113.{n}" if family == 4 else f"2001:db8:113::{n}"
+
+
+async def offer(
+    fleet: Fleet, *names: str, publish: str = "", resolvers: tuple[str, ...] = ()
+) -> None:
     """The operator offers these, one command each."""
     operator = fleet.person("operator", at="registry")
     for name in names:
-        n = EXITS.index(name) + 11
-        words: list[str] = []
+        words = ["--publish", publish] if publish else []
         for option, *values in (
             ("--uplink", f"bridge:{BRIDGE}"),
-            ("--address", f"203.0.113.{n}/24", f"2001:db8:113::{n}/64"),
+            ("--address", f"{address_of(name, 4)}/24", f"{address_of(name, 6)}/64"),
             ("--gateway", "203.0.113.1", "2001:db8:113::1"),
             ("--beacon", HOST_4, HOST_6),
             ("--resolver", *resolvers),

@@ -107,6 +107,12 @@ def exit_() -> None:
     show_default="no limit",
     help="Bandwidth of one tenant network, each direction by itself.",
 )
+@_list(
+    "--publish",
+    "publish",
+    metavar="PROTOCOL/PORTS",
+    text="Ports of the addresses that tenants may publish: tcp/8000-8999.",
+)
 @registry_option
 @_no_publish
 def offer(
@@ -122,7 +128,8 @@ def offer(
           --gateway 192.0.2.1 --beacon 198.51.100.1
       zos exit offer basement n1 --uplink vlan:eth0:100 --rate-mbit 100 \\
           --address 192.0.2.2/24 --gateway 192.0.2.1 --beacon 198.51.100.1 \\
-          --address 2001:db8::2/64 --gateway fe80::1 --beacon 2001:db8:1::1
+          --address 2001:db8::2/64 --gateway fe80::1 --beacon 2001:db8:1::1 \\
+          --publish tcp/8000-8999 --publish udp/8000-8999
       zos exit offer basement n1 --uplink interface:eth0 --beacon 198.51.100.1
     """
     edit = FarmEdit(Home(), farm_name, registry=registry)
@@ -139,6 +146,8 @@ def offer(
 def list_(farm_name: str) -> None:
     """List the exits of a farm, as its file says.
 
+    Who has which port of an exit, the node says itself: zos status.
+
     \b
     Examples:
       zos exit list basement
@@ -152,12 +161,13 @@ def list_(farm_name: str) -> None:
             offered.uplink,
             ",".join(offered.addresses) or "-",
             ",".join(offered.gateways) or "-",
+            ",".join(offered.publish) or "-",
             _drains(offered),
             node,
         )
         for name, node, offered in found
     )
-    header = ("NAME", "UPLINK", "ADDRESSES", "GATEWAYS", "DRAINS", "NODE")
+    header = ("NAME", "UPLINK", "ADDRESSES", "GATEWAYS", "PUBLISH", "DRAINS", "NODE")
     lines = [*output.table(header, rows)] or [f"farm {file.name} offers no exit"]
     exits = [{"name": name, "node": node, **_json(offered)} for name, node, offered in found]
     output.show({"name": file.name, "farm": file.farm, "exits": exits}, *lines)

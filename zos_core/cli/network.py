@@ -21,6 +21,7 @@ from zos_core.cli.network_exit import exit_
 from zos_core.cli.network_look import diff, list_, plan, show
 from zos_core.cli.network_publish import publish
 from zos_core.cli.network_relay import relay
+from zos_core.cli.network_service import service
 from zos_core.cli.publishing import NetworkEdit
 from zos_core.cli.types import DURATION
 from zos_core.files import network as network_files
@@ -211,7 +212,7 @@ def delete(net: str, yes: bool, registry: str | None) -> None:
     _finish(edit, False, f"{edit.file.name} is deleted")
 
 
-for _command in (access, diff, exit_, list_, plan, publish, relay, show):
+for _command in (access, diff, exit_, list_, plan, publish, relay, service, show):
     network.add_command(_command)
 
 

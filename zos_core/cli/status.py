@@ -66,6 +66,7 @@ def format_status(status: Status) -> Iterator[str]:
     if status.exit is not None:
         yield ""
         yield _exit(status.exit)
+        yield from _published(status.exit)
     if not status.networks and status.relay is None and status.exit is None:
         yield ""
         yield "in no network; ask a tenant to name this node, or: zos join TOKEN"
@@ -163,6 +164,23 @@ def _exit(exit_: ExitStatus) -> str:
     verb = "since" if exit_.state == "out of use" else "draining until"
     drains = f", {verb} {until:%Y-%m-%d %H:%M:%S}" if until is not None else ""
     return f"exit: {exit_.state}{what}{because}{drains}"
+
+
+def _published(exit_: ExitStatus) -> Iterator[str]:
+    if not exit_.published:
+        return
+    yield from output.table(
+        ("  PORT", "NETWORK", "TO", "STATE"),
+        (
+            (
+                f"  {each.protocol}/{each.port}",
+                each.name or each.network,
+                each.to,
+                f"{each.state}: {each.reason}" if each.reason else each.state,
+            )
+            for each in exit_.published
+        ),
+    )
 
 
 def _way_out(way: WayOutStatus) -> str:

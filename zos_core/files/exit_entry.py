@@ -26,6 +26,7 @@ from overlay.documents.exits import (
     Uplink,
     check_exit_offers,
 )
+from overlay.documents.published import PublishRanges
 from overlay.errors import Rejected
 
 _UPLINK = re.compile(
@@ -55,6 +56,7 @@ class ExitEntry(msgspec.Struct, frozen=True, kw_only=True):
         DEFAULT_CONNECTIONS_PER_S
     )
     rate_mbit: Annotated[int, Meta(ge=0, le=MAX_RATE_MBIT)] = 0
+    publish: PublishRanges = ()  # tcp/8000-8999
     draining_until: datetime | None = None
 
 
@@ -72,6 +74,7 @@ def exit_offer(entry: ExitEntry, *, node: str, name: str) -> ExitOffer:
         connections=entry.connections,
         connections_per_s=entry.connections_per_s,
         rate_mbit=entry.rate_mbit,
+        publish=entry.publish,
         draining_until=_unix(entry.draining_until, f"{field}.draining_until"),
     )
     try:

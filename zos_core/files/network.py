@@ -6,7 +6,7 @@ the document holds ids and indexes only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -21,6 +21,8 @@ from overlay.documents.fields import MAX_VERSION, IdText, Index, Label, Version
 from overlay.documents.relays import Relay, TlsPort
 from overlay.documents.schema import Network
 from overlay.errors import Conflict, Rejected
+from zos_core.files import published
+from zos_core.files.published import PublishedEntry, published_document
 from zos_core.files.toml import parse_toml, set_version
 
 FIRST_INDEX = 1  # index 0 is valid; 10.1.1.0/24 for the first member reads better than 10.1.0.0/24
@@ -97,6 +99,7 @@ class NetworkFile(msgspec.Struct, frozen=True):
     policy: tuple[PolicyEntry, ...] = ()
     relays: dict[Label, RelayEntry] = {}
     exits: dict[Label, ExitEntry] = {}
+    published: tuple[PublishedEntry, ...] = ()
 
 
 def parse_network_file(text: str) -> NetworkFile:
@@ -135,6 +138,12 @@ def network_document(file: NetworkFile, version: Version) -> Network:
         exits=tuple(
             Exit(_member(file, name, f"exits.{name}"), entry.order)
             for name, entry in sorted(file.exits.items())
+        ),
+        published=published_document(
+            file.published,
+            name=file.name,
+            nodes={name: entry.node for name, entry in file.members.items()},
+            exits=file.exits,
         ),
         deleted=file.deleted,
     )
@@ -249,6 +258,16 @@ def set_exits(text: str, names: Mapping[str, int]) -> str:
     return _edited(text, change)
 
 
+def add_published(text: str, entries: Iterable[PublishedEntry]) -> str:
+    """The file with these published as well. Raises Conflict when one of the ports is."""
+    return _edited(text, lambda tree: published.add(tree, entries))
+
+
+def remove_published(text: str, *, port: str, exits: Iterable[str]) -> str:
+    """The file without this port, at these exits or at all. Raises Rejected when it is not."""
+    return _edited(text, lambda tree: published.remove(tree, port=port, exits=exits))
+
+
 def remove_entry(
     text: str, section: Literal["members", "invitations", "access", "relays"], name: str
 ) -> str:
@@ -261,6 +280,8 @@ def remove_entry(
     del tree[section][name]
     if section == "members" and name in tree.get("exits", {}):
         del tree["exits"][name]
+    if section == "members":
+        published.remove_member(tree, name)
     return _checked(tomlkit.dumps(tree))
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay.documents import schema
-from overlay.documents.exits import Exit, ExitService
+from overlay.documents.exits import Exit, ExitService, Uplink
 from overlay.documents.published import (
     MAX_PUBLISH_RANGES,
     MAX_PUBLISHED,
@@ -104,6 +104,14 @@ def test_ranges_of_an_offer_are_apart(publish: tuple[str, ...], field: str) -> N
         parse(farm(offer(publish=publish)))
     assert caught.value.field == field
     assert parse(farm(offer(publish=("tcp/8000-8001", "tcp/8002", "udp/8000"))))
+
+
+def test_the_nodes_own_interface_offers_none() -> None:  # PUB-001
+    by_node = Uplink("interface", "eth0")
+    assert parse(farm(offer(by_node)))
+    with pytest.raises(Rejected) as caught:
+        parse(farm(offer(by_node, publish=("tcp/8000",))))
+    assert caught.value.field == "exits[0].publish"
 
 
 def test_a_network_publishes_so_many_ports_at_most() -> None:  # PUB-002

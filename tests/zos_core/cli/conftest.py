@@ -16,6 +16,7 @@ import pytest
 
 from overlay.documents import envelope as dsse
 from overlay.documents import schema
+from overlay.documents.exits import ExitService
 from overlay.errors import Rejected
 from overlay.keys import store
 from overlay.keys.identity import Identity, Kind
@@ -125,7 +126,15 @@ class Owner:
     def add(self, name: str, node: Identity) -> None:
         assert self.zos("network", "add-node", "home", node.id, "--as", name).code == 0
 
-    def publish_member(self, node: Identity, *, index: int, name: str, endpoint: str) -> Identity:
+    def publish_member(
+        self,
+        node: Identity,
+        *,
+        index: int,
+        name: str,
+        endpoint: str,
+        exit_: ExitService | None = None,
+    ) -> Identity:
         """What the node does when it joins; gives its device key."""
         device = store.generate(Kind.WG)
         member = schema.Member(
@@ -137,6 +146,7 @@ class Owner:
             device=device.id,
             joined=1,
             endpoints=(schema.EndpointCandidate(schema.CandidateKind.DECLARED, endpoint),),
+            exit=exit_,
         )
         self._publish(member, node, device)
         return device

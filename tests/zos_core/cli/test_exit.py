@@ -76,6 +76,7 @@ def test_everything_can_be_said_in_both_families(operator: Operator) -> None:  #
         *("--resolver", "192.0.2.53", "--resolver", "2001:db8:1::53"),
         *("--refuse", "198.51.100.0/24", "--refuse", "2001:db8:2::/48", "--allow", "10.9.0.0/16"),
         *("--smtp", "--connections", "9", "--connections-per-s", "8", "--rate-mbit", "7"),
+        *("--publish", "tcp/8000-8099", "--publish", "udp/53"),
         uplink="vlan:eth0:100",
     )
     assert ran.code == 0, ran.err
@@ -92,6 +93,7 @@ def test_everything_can_be_said_in_both_families(operator: Operator) -> None:  #
             connections=9,
             connections_per_s=8,
             rate_mbit=7,
+            publish=("tcp/8000-8099", "udp/53"),
         ),
     )
 
@@ -194,6 +196,8 @@ def test_without_publishing_only_the_file_changes(operator: Operator) -> None:  
         (("--resolver", "127.0.0.53"), "nodes.n1.exit.resolvers[0]"),
         (("--refuse", "10.0.0.1/8"), "nodes.n1.exit.refuse[0]"),
         (("--allow", "10.0.0.0/8", "--allow", "10.1.0.0/16"), "nodes.n1.exit.allow"),
+        (("--publish", "8080"), "nodes.n1.exit.publish[0]"),
+        (("--publish", "tcp/80", "--publish", "tcp/1-99"), "nodes.n1.exit.publish"),
         (("--allow", "10.0.0.0/8", "--refuse", "10.0.0.0/8"), "nodes.n1.exit.allow"),
     ],
 )
@@ -318,10 +322,18 @@ def test_exits_are_listed(operator: Operator) -> None:  # CLI-074
     none = operator.zos("exit", "list", "basement")
     assert (none.code, "offers no exit" in none.out) == (0, True)
     assert operator.zos("exit", "list", "basement", "--json").json["exits"] == []
-    operator.offer("--rate-mbit", "7")
+    operator.offer("--rate-mbit", "7", "--publish", "tcp/8000-8099")
     operator.zos("exit", "drain", "basement", "n1", "--for", "10m")
     shown = operator.zos("exit", "list", "basement").out
-    for text in ("n1", "macvlan:eth0", ADDRESS, GATEWAY, "until 20", operator.node.id):
+    for text in (
+        "n1",
+        "macvlan:eth0",
+        ADDRESS,
+        GATEWAY,
+        "tcp/8000-8099",
+        "until 20",
+        operator.node.id,
+    ):
         assert text in shown
     (row,) = operator.zos("exit", "list", "basement", "--json").json["exits"]
     assert row["draining_until"].endswith("Z")
