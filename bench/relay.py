@@ -1,8 +1,9 @@
 """TCP through a relay beside the same two wireguard-go without one, and what a relay holds.
 
 One lab of three nodes. Two devices on each outer node, of the same binary: one pair has the other's
-address as its endpoint, the other pair the relay's, which runs `zos relay serve`. They take turns
-within one run, and what is claimed is the median of the ratios of neighbouring runs. Then a fourth
+address as its endpoint, the others the relay's, which runs `zos relay serve`. Of one of these the
+kernel passes on what is established (`bench/relay_offload.py`). They take turns within one run, and
+what is claimed is the median of the ratios of neighbouring runs. Then a fourth
 node floods the relay with initiations that nobody signed, while the relayed pair counts its lost
 pings. And 1 000 members and 12 000 sessions in one table: memory, and the time that one packet of
 data takes there.
@@ -30,6 +31,7 @@ from bench.contenders import BY_HAND, wireguard_go
 from bench.report import Limit, emit, spread
 from netlab.lab import Lab
 from netlab.topology import Node, Topology
+from overlay.documents.relays import DEFAULT_RELAY_PORT
 from overlay.keys.store import generate_wireguard_key
 from overlay.keys.wireguard import WireGuardKey, format_key, parse_public_key
 from overlay.relay.limits import Place
@@ -39,7 +41,6 @@ from tests.wg_initiator import Initiator
 
 TOPOLOGY = Topology(name="relay", nodes=(Node("relay"), Node("n1"), Node("n2"), Node("n3")))
 ZOS = str(Path(sys.executable).parent / "zos")
-PORT = 51_821
 STATE = "/var/lib/zos/relay"
 PATIENCE_S = 60.0
 NETWORKS, MEMBERS_EACH = 40, 25
@@ -73,7 +74,7 @@ class Pair:
 
     async def start(self, relay: str = "") -> None:
         """`relay`: its public key, for the pair that has no other way."""
-        through = f"{self.lab.node('relay').ipv4}:{PORT}"
+        through = f"{self.lab.node('relay').ipv4}:{DEFAULT_RELAY_PORT}"
         for name, other in (("n1", "n2"), ("n2", "n1")):
             node, port = self.lab.node(name), 40_000 + self.number
             endpoint = through if relay else f"{self.lab.node(other).ipv4}:{port}"
@@ -116,6 +117,8 @@ class Seen:
 
     bare: list[float] = field(default_factory=list)
     relayed: list[float] = field(default_factory=list)
+    offloaded: list[float] = field(default_factory=list)
+    offloaded_bytes: int = 0
     flood_per_s: float = 0.0
     lost: float = 1.0
 
@@ -125,16 +128,39 @@ async def observe(*, seconds: int, rounds: int) -> Seen:
     with tempfile.TemporaryDirectory(prefix="zos-bench-") as scratch:
         async with Lab.create(TOPOLOGY, workdir=Path(scratch) / "lab") as lab:
             binary = await wireguard_go()
-            bare, relayed = Pair(lab, 11, binary), Pair(lab, 12, binary)
+            bare, relayed, offloaded = (Pair(lab, number, binary) for number in (11, 12, 13))
             await bare.start()
-            public = await _serve(lab, relayed)
+            public = await _serve(lab, relayed, offloaded)
             await relayed.start(public)
+            await offloaded.start(public)
             for number in range(rounds):
-                turns = [(bare, seen.bare), (relayed, seen.relayed)]
+                turns = [
+                    (bare, seen.bare),
+                    (relayed, seen.relayed),
+                    (offloaded, seen.offloaded),
+                ]
                 for pair, rates in turns if number % 2 else reversed(turns):
+                    if pair is offloaded:
+                        await _offload(lab, pair)
                     rates.append(await pair.megabits(seconds=seconds))
+                    if pair is offloaded:
+                        seen.offloaded_bytes += await _passed_bytes(lab)
             seen.flood_per_s, seen.lost = await _flooded(lab, relayed, public)
     return seen
+
+
+async def _offload(lab: Lab, pair: Pair) -> None:
+    """What this pair says from now on is passed on by the kernel."""
+    options = ("-q", "-i", "0.05", "-c", "40", pair.address("n1"))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(lab.node("n2").run("ping", *options, check=False), name="ping")
+        argv = (sys.executable, "-m", "bench.relay_offload", str(DEFAULT_RELAY_PORT))
+        await lab.node("relay").run(*argv, cwd=str(Path.cwd()))
+
+
+async def _passed_bytes(lab: Lab) -> int:
+    listed = await lab.node("relay").run("nft", "list", "counters")
+    return int(re.findall(r"bytes (\d+)", listed.text)[0])
 
 
 async def _flooded(lab: Lab, pair: Pair, public: str) -> tuple[float, float]:
@@ -157,7 +183,7 @@ def flood(address: str, public: str) -> None:
     packet = with_mac1(_words(INITIATION, 1) + bytes(140), key)
     began, count = time.perf_counter(), 0
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.connect((address, PORT))
+        sock.connect((address, DEFAULT_RELAY_PORT))
         while (elapsed := time.perf_counter() - began) < FLOOD_S:
             if count >= elapsed * FLOOD_PER_S:
                 time.sleep(0.0005)
@@ -167,13 +193,16 @@ def flood(address: str, public: str) -> None:
     print(count)
 
 
-async def _serve(lab: Lab, pair: Pair) -> str:
-    """`zos relay serve` runs for a pair; its public key."""
+async def _serve(lab: Lab, *pairs: Pair) -> str:
+    """`zos relay serve` runs for these pairs, a network for each; its public key."""
     node = lab.node("relay")
     folder = node.path(STATE)
     folder.mkdir(mode=0o700)
-    keys = [format_key(key.public_key) for key in pair.keys.values()]
-    (folder / "members.toml").write_text(f"[network.bench]\nmembers = {keys}\n")
+    networks = []
+    for pair in pairs:
+        keys = [format_key(key.public_key) for key in pair.keys.values()]
+        networks.append(f"[network.bench-{pair.number}]\nmembers = {keys}\n")
+    (folder / "members.toml").write_text("".join(networks))
     made = await node.run(ZOS, "relay", "key", "new", f"{STATE}/key")
     options = ("--key", f"{STATE}/key", "--members", f"{STATE}/members.toml")
     await node.spawn(ZOS, "relay", "serve", *options, log="relay")
@@ -238,6 +267,7 @@ def main() -> None:
     found, held, each_us = hold()
     seen = asyncio.run(observe(seconds=options.seconds, rounds=options.rounds))
     ratios = spread([ours / theirs for ours, theirs in zip(seen.relayed, seen.bare, strict=True)])
+    in_kernel = spread([o / theirs for o, theirs in zip(seen.offloaded, seen.bare, strict=True)])
     per_session = held / found.sessions
     emit(
         "relay",
@@ -245,6 +275,9 @@ def main() -> None:
             "wireguard-go, Mbit/s": spread(seen.bare),
             "through the relay, Mbit/s": spread(seen.relayed),
             "through the relay / without": ratios,
+            "passed on by the kernel, Mbit/s": spread(seen.offloaded),
+            "passed on by the kernel / without": in_kernel,
+            "bytes that the kernel passed on": seen.offloaded_bytes,
             "forged initiations a second": round(seen.flood_per_s),
             "share of pings lost meanwhile": seen.lost,
             "members held": found.members,
