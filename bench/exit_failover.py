@@ -3,7 +3,8 @@
 A workload asks somebody in the internet a hundred times a second by the exit that was elected. Its
 machine is killed, its uplink is unplugged, or its beacons fall silent while all else works; "s" is
 from that moment to the first answer by way of the other exit. All the time what leaves the node's
-own uplinks is looked at: whatever goes to the internet host there would be a leak.
+own uplinks is looked at: whatever goes to the internet host there would be a leak. At last the
+beacons of both exits come and go in turns, for two minutes and more.
 
     python -m bench.exit_failover [--rounds 20]
 """
@@ -18,6 +19,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_address
+from itertools import pairwise
 from pathlib import Path
 
 from bench.report import Limit, emit, spread
@@ -39,6 +41,8 @@ from tests.lab.leaving import (
 from tests.lab.scene import until
 
 LIMIT_S = 3.0
+FLAPPING_S, TURN_S = 130.0, 4.0
+MINUTE_S = 60.0
 ETH_P_ALL = 0x0003
 HOSTS = (ip_address(HOST_4).packed, ip_address(HOST_6).packed)
 
@@ -57,6 +61,12 @@ async def silence(fleet: Fleet, name: str) -> None:
     )
     at = fleet.lab.node(name)
     await at.run("ip", "netns", "exec", WAN, "nft", "-f", "-", input=rules.encode())
+
+
+async def speak(fleet: Fleet, name: str) -> None:
+    """The beacons answer again."""
+    at = fleet.lab.node(name)
+    await at.run("ip", "netns", "exec", WAN, "nft", "delete", "table", "inet", "quiet")
 
 
 async def kill(fleet: Fleet, name: str) -> None:
@@ -82,6 +92,28 @@ async def one_round(fail: Fail) -> tuple[float, int]:
 
             await until(moved, f"{other} after {used}", within_s=20)
             return answers.first_by(other, since=failed) or 0.0, len(leaked)
+
+
+async def flapping() -> tuple[int, int]:
+    """The most switches within a minute, and in all, while no exit stays healthy."""
+    with tempfile.TemporaryDirectory(prefix="zos-bench-") as scratch:
+        async with (
+            Lab.create(topology(), workdir=Path(scratch) / "lab") as lab,
+            with_exits(lab) as fleet,
+            asking_outside(fleet) as answers,
+        ):
+            used = await _begin(fleet, answers)
+            other = next(name for name in EXITS if name != used)
+            began = time.monotonic()
+            while time.monotonic() < began + FLAPPING_S:
+                for name in (used, other):
+                    await silence(fleet, name)
+                    await asyncio.sleep(TURN_S)
+                    await speak(fleet, name)
+            heard = [(at, by) for at, by in answers.heard if at >= began]
+    switches = [at for (_, before), (at, by) in pairwise(heard) if by != before]
+    most = max((sum(at <= s < at + MINUTE_S for s in switches) for at in switches), default=0)
+    return most, len(switches)
 
 
 async def _begin(fleet: Fleet, answers: Answers) -> str:
@@ -134,14 +166,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     found = asyncio.run(measure(parser.parse_args().rounds))
+    most, switches = asyncio.run(flapping())
     seconds = {name: spread([s for s, _ in each]) for name, each in found.items()}
     leaked = sum(count for each in found.values() for _, count in each)
     emit(
         "exit_failover",
-        figures={f"{name}, s": figures for name, figures in seconds.items()},
+        figures={
+            **{f"{name}, s": figures for name, figures in seconds.items()},
+            f"switches in {FLAPPING_S:g} s of flapping": switches,
+        },
         limits=[
             *(Limit(f"{name}, s, p95", each["p95"], LIMIT_S) for name, each in seconds.items()),
             Limit("frames that left by another way", leaked, 0),
+            Limit("switches a minute while beacons flap", most, 1),
+            Limit("switches while beacons flap", switches, 1, at_least=True),
         ],
     )
 
