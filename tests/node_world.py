@@ -112,13 +112,13 @@ class World:
         signers: tuple[Signer, ...] | None = None,
         **more: Any,
     ) -> Envelope:
+        more.setdefault("device", device(name).id)
         member = Member(
             network=network or HOME,
             node=identity(Kind.NODE, name).id,
             version=version,
             name=name,
             index=index,
-            device=device(name).id,
             joined=int(START.timestamp()),
             endpoints=tuple(EndpointCandidate(kind, e) for e in endpoints),
             **more,

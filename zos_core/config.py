@@ -15,8 +15,9 @@ from overlay import addressing
 from overlay.documents import fields
 from overlay.documents.fields import Label
 from overlay.errors import Rejected
-from overlay.keys import identity
+from overlay.keys import identity, rotation
 from overlay.keys.identity import Kind
+from overlay.keys.rotation import Pace
 from overlay.model import Endpoint
 from overlay.peers.candidates import MIN_UNDERLAY_MTU_BYTES
 from overlay.peers.registry import RegistryRef
@@ -27,6 +28,7 @@ STATE_VARIABLE = "ZOS_STATE"
 SOCKET_VARIABLE = "ZOS_SOCKET"
 MAX_CONFIG_BYTES = 65_536
 MAX_ENDPOINTS = 8
+MAX_ROTATE_DAYS = 3_650
 DEFAULT_NAME = "node"
 _PORTS = re.compile(r"(\d{1,5})-(\d{1,5})", re.ASCII)
 
@@ -36,6 +38,17 @@ class WireGuardConfig(msgspec.Struct, frozen=True):
 
     backend: Literal["auto", "kernel", "wireguard-go"] = "auto"
     binary: str | None = None  # path of a wireguard-go
+
+
+class KeysConfig(msgspec.Struct, frozen=True):
+    """How long WireGuard keys are used."""
+
+    rotate_days: Annotated[int, Meta(ge=0, le=MAX_ROTATE_DAYS)] = 30  # 0: only when asked
+    # How long peers know the next key before it is used. Who hears nothing for longer than this
+    # reaches the node again when the registry has told it.
+    overlap_s: Annotated[int, Meta(ge=rotation.MIN_OVERLAP_S, le=rotation.MAX_OVERLAP_S)] = (
+        rotation.OVERLAP_S
+    )
 
 
 class LogConfig(msgspec.Struct, frozen=True):
@@ -57,6 +70,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     state: str = "/var/lib/zos"
     socket: str = "/run/zos/node.sock"
     wireguard: WireGuardConfig = WireGuardConfig()
+    keys: KeysConfig = KeysConfig()
     log: LogConfig = LogConfig()
 
 
@@ -165,6 +179,12 @@ def parse_endpoints(config: NodeConfig) -> tuple[Endpoint, ...]:
     return tuple(
         _endpoint(text, first, f"endpoints[{n}]") for n, text in enumerate(config.endpoints)
     )
+
+
+def pace(config: NodeConfig) -> Pace:
+    """When device keys are replaced."""
+    days = config.keys.rotate_days
+    return Pace(days * rotation.DAY_S if days else None, config.keys.overlap_s)
 
 
 def own_name(config: NodeConfig) -> str:

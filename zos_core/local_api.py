@@ -26,6 +26,8 @@ from zos_core.status import (
     JoinRequest,
     Plan,
     PlanRequest,
+    RotateAnswer,
+    RotateRequest,
     Status,
     WhyInputs,
 )
@@ -52,6 +54,8 @@ class Answers(Protocol):
     async def attach(self, request: AttachRequest) -> AttachAnswer: ...
 
     async def detach(self, request: DetachRequest) -> Done: ...
+
+    async def rotate(self, request: RotateRequest) -> RotateAnswer: ...
 
 
 @asynccontextmanager
@@ -87,6 +91,9 @@ def _routes(answers: Answers) -> tuple[Route, ...]:
     async def detach(request: web.Request) -> web.Response:
         return answer(await answers.detach(await read_body(request, DetachRequest)))
 
+    async def rotate(request: web.Request) -> web.Response:
+        return answer(await answers.rotate(await read_body(request, RotateRequest)))
+
     return (
         ("GET", "/v1/status", status),
         ("GET", "/v1/wait", wait),
@@ -96,6 +103,7 @@ def _routes(answers: Answers) -> tuple[Route, ...]:
         ("POST", "/v1/join", join),
         ("POST", "/v1/attach", attach),
         ("POST", "/v1/detach", detach),
+        ("POST", "/v1/rotate", rotate),
     )
 
 

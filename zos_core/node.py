@@ -37,6 +37,7 @@ from zos_core.clock import SystemClock
 from zos_core.config import NodeConfig
 from zos_core.local_api import listening, wait_at_most
 from zos_core.report.facts import Facts
+from zos_core.report.keys import begin_rotation, begin_rotations
 from zos_core.report.names import resolv_conf
 from zos_core.report.networks import attachment_status
 from zos_core.report.status import read_status
@@ -50,6 +51,8 @@ from zos_core.status import (
     Done,
     JoinAnswer,
     Plan,
+    RotateAnswer,
+    RotateRequest,
     Status,
     WhyInputs,
 )
@@ -268,6 +271,13 @@ class RunningNode:
         await workloads.detach(self._network(request.network), self._cache, name=request.name)
         return Done(SCHEMA)
 
+    async def rotate(self, request: RotateRequest) -> RotateAnswer:
+        rotating = self.loop.rotating
+        if request.network is None:
+            return RotateAnswer(SCHEMA, begin_rotations(rotating, tuple(self.loop.loops.values())))
+        chosen = self._network(request.network)
+        return RotateAnswer(SCHEMA, (begin_rotation(rotating, chosen),))
+
     def _network(self, text: str) -> ResourceLoop:
         """By id, else by name. Raises NotFound, or Rejected when a name means several."""
         by_id = [loop for loop in self.loop.loops.values() if text == loop.network]
@@ -336,6 +346,7 @@ def _settings(config: NodeConfig, directory: Path) -> NodeSettings:
         first_port=ports.first,
         last_port=ports.last,
         mtu_bytes=config.mtu,
+        rotation=configuration.pace(config),
     )
 
 

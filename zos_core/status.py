@@ -244,6 +244,16 @@ class NamesStatus(msgspec.Struct, frozen=True):
     resolvers: tuple[str, ...]  # who is asked about names outside; empty: these are refused
 
 
+class KeyStatus(msgspec.Struct, frozen=True):
+    """The WireGuard key of this node in one network, and the one that takes over."""
+
+    made_at: datetime
+    rotates_at: datetime | None  # when it begins to be replaced by itself; None: it does not
+    held_back: str  # why it cannot be replaced, empty when it can
+    next_public_key: str | None = None  # base64; peers know it already
+    takes_over_at: datetime | None = None
+
+
 class NetworkStatus(msgspec.Struct, frozen=True):
     id: str
     name: str
@@ -277,6 +287,7 @@ class NetworkStatus(msgspec.Struct, frozen=True):
     relays: tuple[NetworkRelayStatus, ...] = ()
     way_out: WayOutStatus | None = None  # None: the network names no exits
     names: NamesStatus | None = None  # None: nothing of the network is in the kernel yet
+    key: KeyStatus | None = None  # of `public_key`
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -366,6 +377,24 @@ class AttachRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     netns: str
     link: str = "eth0"
+
+
+class RotateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /v1/rotate: replace the key of this network, id or name; without one, all that can be"""
+
+    network: str | None = None
+
+
+class Rotation(msgspec.Struct, frozen=True):
+    network: str
+    name: str
+    takes_over_at: datetime | None  # None: `held_back` says why not
+    held_back: str = ""
+
+
+class RotateAnswer(msgspec.Struct, frozen=True):
+    schema: int
+    rotations: tuple[Rotation, ...]
 
 
 class DetachRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from overlay import addressing
 from overlay.documents import envelope
+from overlay.documents.devices import NextDevice, check_next_device
 from overlay.documents.exits import (
     MAX_EXIT_OFFERS,
     MAX_EXITS,
@@ -197,7 +198,8 @@ class EndpointCandidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 
 
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Signed by node, device key, and the invitation key when joined by token."""
+    """Signed by node, device key, the next device key when there is one, and the invitation key
+    when joined by token."""
 
     network: IdText
     node: IdText
@@ -210,6 +212,7 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     invitation: IdText | None = None
     exit: ExitService | None = None  # while it is an exit of the network, and stands
     workloads: Workloads = ()  # what is attached here, in order of address
+    next_device: NextDevice | None = None  # while the device key is being replaced
 
 
 class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -325,6 +328,8 @@ def _check_member(member: Member) -> None:
     if member.exit is not None:
         check_exit_service(member.exit)
     check_workloads(member.workloads)
+    if member.next_device is not None:
+        check_next_device(member.next_device, device=member.device)
 
 
 def _check_result(result: Result) -> None:

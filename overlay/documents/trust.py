@@ -202,10 +202,10 @@ def _speakers(document: Farm | Node | Member | Result | Sighting) -> set[str]:
             return {document.farm}
         case Node() | Result() | Sighting():
             return {document.node}
-        case Member(invitation=None):
-            return {document.node, document.device}
-        case Member(invitation=str(invitation)):
-            return {document.node, document.device, invitation}
+        case Member(next_device=coming, invitation=invitation):
+            others = {coming.device} if coming is not None else set()
+            others |= {invitation} if invitation is not None else set()
+            return {document.node, document.device, *others}
     raise AssertionError(document)
 
 

@@ -26,6 +26,7 @@ FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 DEVICES = "devices"
 KEY_SUFFIX = ".key"
+NEXT_SUFFIX = ".next.key"
 _UNFINISHED_SUFFIX = ".unfinished"
 _OTHERS = 0o077
 
@@ -102,6 +103,28 @@ def delete(path: Path) -> None:
         os.fsync(directory)
 
 
+def replace(path: Path, successor: Path, kind: Kind) -> None:
+    """The key at `successor` is the one at `path`, by one rename; the former's bytes are zeros, as
+    far as the file system writes in place. Raises Rejected, and changes nothing, unless `successor`
+    holds a key.
+    """
+    with _locked_directory(path) as directory:
+        _opened(successor, _present(directory, successor, kind), None)
+        former = _open_former(directory, path)
+        try:
+            with _explained(path):
+                os.rename(successor.name, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+                os.fsync(directory)
+            if former is not None:
+                # The key has done its work: a disk that does not take zeros changes nothing.
+                with suppress(OSError):
+                    os.pwrite(former, bytes(os.fstat(former).st_size), 0)
+                    os.fsync(former)
+        finally:
+            if former is not None:
+                os.close(former)
+
+
 def delete_others(directory: Path, keep: Collection[str]) -> tuple[str, ...]:
     """Of the keys in `directory` only those named in `keep` are left, and nothing unfinished.
 
@@ -122,6 +145,12 @@ def delete_others(directory: Path, keep: Collection[str]) -> tuple[str, ...]:
 def device_key_path(directory: Path, network: NetworkId) -> Path:
     """Where a node keeps the key of its network resource, below its key directory."""
     return directory / DEVICES / f"{addressing.netns_name(network)}{KEY_SUFFIX}"
+
+
+def next_device_key_path(directory: Path, network: NetworkId) -> Path:
+    """Where the key is that takes over from that one; in the same directory, to be renamed."""
+    current = device_key_path(directory, network)
+    return current.with_name(current.name.removesuffix(KEY_SUFFIX) + NEXT_SUFFIX)
 
 
 def load_or_create_device(directory: Path, network: NetworkId) -> DeviceKey:
@@ -258,6 +287,15 @@ def _write_all(fd: int, raw: bytes) -> None:
 def _unlink(directory: int, name: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=directory)
+
+
+def _open_former(directory: int, path: Path) -> int | None:
+    flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with _explained(path):
+            return os.open(path.name, flags, dir_fd=directory)
+    except FileNotFoundError:
+        return None
 
 
 def _exists(directory: int, path: Path) -> bool:

@@ -121,10 +121,11 @@ def plan_peer_delta(
 ) -> tuple[Change, ...]:
     """Changes for peers of which it is known what happened to them, without looking at the rest.
 
-    The caller vouches that the allowed IPs of `put` belong to no peer outside of `drop`, and that
-    there is a device for the exit that is `draining`.
+    The caller vouches that the allowed IPs of `put` belong to no peer outside of `drop`, save to
+    one that is put without any: that comes last, so they move in one step; and that there is a
+    device for the exit that is `draining`.
     """
-    peers = sorted(put, key=lambda peer: peer.public_key)
+    peers = sorted(put, key=lambda peer: (not peer.allowed_ips, peer.public_key))
     refuse_overlap(peer for peer in peers if peer.public_key != draining)
     changes: list[Change] = [DropPeer(key, _link_of(key, draining)) for key in sorted(drop)]
     changes += (

@@ -119,6 +119,21 @@ def begin_path(
     )
 
 
+def beside(path: Path, *, keepalive_s: int) -> Path:
+    """The path to the same place under another key, of which nothing is proven yet."""
+    return msgspec.structs.replace(
+        path,
+        keepalive_s=keepalive_s,
+        sent_bytes=0,
+        heard_bytes=-1,
+        asked_at=-1.0,
+        alive=False,
+        doubtful=False,
+        trial=None,
+        failures=0,
+    )
+
+
 def with_candidates(
     path: Path, offered: Iterable[Candidate], *, underlay: Underlay, now: float
 ) -> Path:

@@ -55,10 +55,18 @@ class RefusedPeer(msgspec.Struct, frozen=True, gc=False):
     remedy: str | None = None
 
 
+class Coming(msgspec.Struct, frozen=True, gc=False):
+    """Which key of a member a key to come replaces, and when by the member's word (Unix time)."""
+
+    former: WgPublicKey
+    at: int
+
+
 class Selection:
     """The peers of one network on one node, kept as documents come and go.
 
     Peers have neither endpoint nor keepalive here: which path leads to a peer is `paths`' matter.
+    A member that replaces its key is two peers; the key to come has no allowed IPs (DOC-071).
     """
 
     def __init__(self, own: NodeId, *, own_key: WgPublicKey) -> None:
@@ -75,6 +83,7 @@ class Selection:
         self._by_index: dict[int, tuple[str, ...]] = {}
         self._by_key: dict[WgPublicKey, tuple[str, ...]] = {}
         self._peers: dict[WgPublicKey, WgPeer] = {}
+        self._coming: dict[WgPublicKey, Coming] = {}
         self._refusals: dict[str, RefusedPeer] = {}
         # By listen port and MTU: other members come and go without changing our own part.
         self._resources: dict[tuple[int, int], NetworkResource | None] = {}
@@ -82,6 +91,25 @@ class Selection:
     @property
     def peers(self) -> Mapping[WgPublicKey, WgPeer]:
         return MappingProxyType(self._peers)
+
+    @property
+    def coming(self) -> Mapping[WgPublicKey, Coming]:
+        """Of these peers, the keys to come of members that are peers with another key."""
+        return MappingProxyType(self._coming)
+
+    def successor_of(self, key: WgPublicKey) -> WgPublicKey | None:
+        """The key to come of the member whose peer this is."""
+        member = self.member_at(key) if self._coming else None
+        if member is None or member.next_device is None:
+            return None
+        successor = wireguard.wireguard_public_key(member.next_device.device)
+        found = self._coming.get(successor)
+        return successor if found is not None and found.former == key else None
+
+    def put_own_key(self, own_key: WgPublicKey) -> PeerDelta:
+        """From now on this is ours, and nobody else's."""
+        self._own_key = own_key
+        return PeerDelta() if self._roster is None else self.put_network(self._roster.network)
 
     @property
     def refusals(self) -> Mapping[str, RefusedPeer]:
@@ -164,10 +192,15 @@ class Selection:
         return self._peers.get(wireguard.wireguard_public_key(member.device))
 
     def member_at(self, key: WgPublicKey) -> Member | None:
-        """Whose peer this is; None for an access device."""
-        for node in self._by_key.get(key, ()):
-            if node != self._own and node not in self._refusals:
-                return self._members[node]
+        """Whose peer this is, by its key in use or to come; None for an access device."""
+        if key == self._own_key or key in self._relay_keys:
+            return None
+        claimants = self._by_key.get(key, ())
+        if len(claimants) > 1:
+            claimants = tuple(sorted(claimants, key=lambda node: self._claim_rank(node, key)))
+        for node in claimants:
+            if node not in self._refusals:
+                return None if node == self._own else self._members[node]
         return None
 
     def access_at(self, key: WgPublicKey) -> AccessDevice | None:
@@ -190,6 +223,7 @@ class Selection:
         )
         self._policies = {}
         self._by_index, self._by_key, self._peers, self._refusals = {}, {}, {}, {}
+        self._coming = {}
         for member in self._members.values():
             self._claim(member)
         for node in self._members:
@@ -254,9 +288,9 @@ class Selection:
         before = self._members.get(node)
         for touched in (before, member):
             if touched is not None:
-                key = wireguard.wireguard_public_key(touched.device)
-                keys.add(key)
-                nodes.update(self._by_index.get(touched.index, ()), self._by_key.get(key, ()))
+                keys.update(_keys_of(touched))
+                nodes.update(self._by_index.get(touched.index, ()))
+        nodes.update(*(self._by_key.get(key, ()) for key in keys))
         if before is not None:
             self._unclaim(before)
         if member is None:
@@ -267,7 +301,7 @@ class Selection:
         for touched_node in nodes:
             self._judge(touched_node)
             if touched_node != node and (other := self._members.get(touched_node)) is not None:
-                keys.add(wireguard.wireguard_public_key(other.device))
+                keys.update(_keys_of(other))
         had = {key: self._peers[key] for key in keys if key in self._peers}
         for key in keys:
             self._resolve(key)
@@ -277,14 +311,14 @@ class Selection:
     def _claim(self, member: Member) -> None:
         if self._roster is None or self._admission(member) is not None:
             return
-        key = wireguard.wireguard_public_key(member.device)
         self._by_index[member.index] = (*self._by_index.get(member.index, ()), member.node)
-        self._by_key[key] = (*self._by_key.get(key, ()), member.node)
+        for key in _keys_of(member):
+            self._by_key[key] = (*self._by_key.get(key, ()), member.node)
 
     def _unclaim(self, member: Member) -> None:
-        key = wireguard.wireguard_public_key(member.device)
         _remove(self._by_index, member.index, member.node)
-        _remove(self._by_key, key, member.node)
+        for key in _keys_of(member):
+            _remove(self._by_key, key, member.node)
 
     def _judge(self, node: str) -> None:
         """Note why `node` is no peer, or that nothing speaks against it."""
@@ -320,7 +354,7 @@ class Selection:
             )
         if key in self._relay_keys:
             return RefusedPeer(document, "its WireGuard key is the key of a relay", "device")
-        holder = self._first(self._by_key[key])
+        holder = self._first_of(key)
         if member.node != self._own and key == self._own_key:
             holder = self._own
         if holder != member.node:
@@ -330,13 +364,25 @@ class Selection:
     def _first(self, claimants: tuple[str, ...]) -> str:
         return claimants[0] if len(claimants) == 1 else min(claimants, key=self._rank)
 
+    def _first_of(self, key: WgPublicKey) -> str:
+        claimants = self._by_key[key]
+        if len(claimants) == 1:
+            return claimants[0]
+        return min(claimants, key=lambda node: self._claim_rank(node, key))
+
     def _rank(self, node: str) -> bytes:
         if self._roster is None:
             return b""
         return trust.claim_rank(self._roster.id, node)
 
+    def _claim_rank(self, node: str, key: WgPublicKey) -> tuple[bool, bytes]:
+        """Whoever uses a key holds it, before anybody who says that it will."""
+        is_to_come = wireguard.wireguard_public_key(self._members[node].device) != key
+        return is_to_come, self._rank(node)
+
     def _resolve(self, key: WgPublicKey) -> None:
         """Set or remove the one peer that may have this key."""
+        self._coming.pop(key, None)
         peer = self._access_peer(key) or self._member_peer(key)
         if peer is None:
             self._peers.pop(key, None)
@@ -345,7 +391,13 @@ class Selection:
 
     def _member_peer(self, key: WgPublicKey) -> WgPeer | None:
         member = self.member_at(key)
-        return None if member is None else WgPeer(key, self._allowed_ips(member))
+        if member is None:
+            return None
+        former, coming = wireguard.wireguard_public_key(member.device), member.next_device
+        if former == key or coming is None:
+            return WgPeer(key, self._allowed_ips(member))
+        self._coming[key] = Coming(former, coming.at)
+        return WgPeer(key, ())
 
     def _allowed_ips(self, member: Member) -> tuple[Prefix, ...]:
         """Exactly the member's subnets and those of the access devices that hang on it."""
@@ -383,6 +435,12 @@ class Selection:
             rules = resolve_policy(self._roster.network, ranges=self._ranges, own=own)
             self._policies = {index: rules}
         return self._policies[index]
+
+
+def _keys_of(member: Member) -> tuple[WgPublicKey, ...]:
+    """The WireGuard key in use, and the one to come."""
+    key, coming = wireguard.wireguard_public_key(member.device), member.next_device
+    return (key,) if coming is None else (key, wireguard.wireguard_public_key(coming.device))
 
 
 def diff_peers(

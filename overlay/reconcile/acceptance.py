@@ -268,7 +268,8 @@ class Acceptance:
     def _sign_again(self, document: schema.Document) -> None:
         match document:
             case Member(node=self._own) as member if loop := self._networks.get(member.network):
-                self._networks.publish_member(loop, member)
+                if member.device == loop.device_key.id:  # else it says another one soon
+                    self._networks.publish_member(loop, member)
             case Sighting(network=network) if not self._relaying.holds(NetworkId(network)):
                 pass  # of a network that does not name us any more
             case (Node(node=self._own) | Result(node=self._own) | Sighting(node=self._own)) as said:

@@ -15,6 +15,7 @@ from overlay import addressing
 from overlay.documents import relays, schema
 from overlay.documents.relays import Relay, Sighting
 from overlay.documents.schema import Member, Network
+from overlay.keys import wireguard
 from overlay.model import (
     Candidate,
     CandidateKind,
@@ -30,6 +31,7 @@ from overlay.netns.resource import Drain, flow_mark
 from overlay.peers import paths
 from overlay.peers.paths import Path, Underlay
 from overlay.peers.selection import PeerDelta, Selection
+from overlay.peers.takeover import Fate, Takeovers
 
 RELAYS_IN_USE = 2  # of a network's: one may be gone
 
@@ -46,6 +48,7 @@ class PeerGoals:
         heard: Mapping[WgPublicKey, Endpoint] = MappingProxyType({}),
     ) -> None:
         self.selection = Selection(own, own_key=own_key)
+        self.takeovers = Takeovers(self.selection, own_key)
         self._own, self._own_key = own, own_key
         self._heard = heard  # where peers were in an earlier life of ours
         self._underlay = underlay
@@ -58,6 +61,8 @@ class PeerGoals:
         self._stranded: list[WgPublicKey] = []
         self._way_out: WgPublicKey | None = None  # the peer that takes what leaves the network
         self._draining: WgPublicKey | None = None  # the one before, for what began by it
+        # Keys that members use no more, though they say so.
+        self._outlived: set[WgPublicKey] = set()
 
     @property
     def peers(self) -> Mapping[WgPublicKey, WgPeer]:
@@ -85,12 +90,16 @@ class PeerGoals:
 
     def put_member(self, member: Member, *, now: float) -> None:
         """A member joined or changed, perhaps only its endpoints. Raises Refused."""
+        before = self.selection.members.get(member.node)
         delta = self.selection.put_member(member)
+        if before is not None and self._way_out == _key_of(before):
+            self._way_out = _key_of(member)
         begun = {peer.public_key for peer in delta.put} - self._paths.keys()
         self._take(delta, now=now)
         peer = self.selection.peer_of(member.node)
-        if peer is not None and peer.public_key not in begun:
-            self._offer_anew({peer.public_key}, now=now)
+        if peer is not None:
+            keys = {peer.public_key, self.selection.successor_of(peer.public_key)} - begun
+            self._offer_anew((key for key in keys if key is not None), now=now)
 
     def put_sighting(self, sighting: Sighting, *, now: float) -> None:
         """A relay says where it hears members: a hint, taken only from relays of the network."""
@@ -132,6 +141,8 @@ class PeerGoals:
             if _is_stranded(path, seen.endpoint):
                 self._stranded.append(key)
                 continue
+            if not seen.latest_handshake and key in self.selection.coming:
+                continue  # it is asked where the former is
             counted = traffic(key)
             stepped = paths.step(
                 path,
@@ -146,6 +157,42 @@ class PeerGoals:
                 self._set_path(key, stepped, learnt=stepped.alive)
                 if key in self._relays and stepped.endpoint != path.endpoint:
                     self._offer_anew(tuple(self._peers), now=now)
+
+        self.look_for_takeovers(device, wall=wall, now=now)
+
+    # Keys that are replaced.
+
+    def look_for_takeovers(self, device: WgDevice, *, wall: float, now: float) -> None:
+        """Which of the keys to come bear traffic, or are to be asked."""
+        for key, coming, fate in tuple(self.takeovers.look(device.peers, wall=wall, now=now)):
+            self._take_over(key, coming.former, fate)
+
+    def put_own_key(self, own_key: WgPublicKey, *, now: float) -> None:
+        """From now on our device has this key."""
+        self._own_key = self.takeovers.own_key = own_key
+        self._take(self.selection.put_own_key(own_key), now=now)
+
+    def adopt_takeovers(self, keys: Iterable[WgPublicKey], *, now: float) -> None:
+        """These keys to come were seen in use by somebody who looked."""
+        for key in keys:
+            if (coming := self.selection.coming.get(key)) is not None:
+                self.takeovers.take(key, coming.former, now=now)
+                self._take_over(key, coming.former, Fate.TAKES_OVER)
+
+    def _take_over(self, key: WgPublicKey, former: WgPublicKey, fate: Fate) -> None:
+        mine, theirs = self._paths.get(key), self._paths.get(former)
+        match fate:
+            case Fate.TAKES_OVER if mine is not None and theirs is not None:
+                self._paths[key] = msgspec.structs.replace(mine, keepalive_s=theirs.keepalive_s)
+                self._paths[former] = msgspec.structs.replace(theirs, keepalive_s=0)
+                self._set_peer(self._peers[key])
+                self._set_peer(self._peers[former])
+            case Fate.OUTLIVED if former not in self._outlived:
+                self._outlived.add(former)
+                self._forget(former)
+            case Fate.IS_ASKED | Fate.IS_LEFT_ALONE if theirs is not None:
+                asked_s = paths.KEEPALIVE_S if fate is Fate.IS_ASKED else 0
+                self._set_path(key, paths.beside(theirs, keepalive_s=asked_s), learnt=False)
 
     def take_stranded(self) -> list[WgPublicKey]:
         """Peers that the device sends to a port of ours which is closed, since the last call."""
@@ -191,8 +238,10 @@ class PeerGoals:
         before = (self._way_out, self._draining)
         self._way_out, self._draining = key, draining
         for changed in dict.fromkeys((*before, draining, key)):
-            if changed is not None and changed in self._peers:
-                self._set_peer(self._peers[changed])
+            if changed is not None:
+                if changed in self._peers:
+                    self._set_peer(self._peers[changed])
+                self._set_bearer(changed)
 
     # Relays.
 
@@ -209,7 +258,11 @@ class PeerGoals:
     def relayed(self) -> Iterator[tuple[WgPublicKey, Path]]:
         """The peers that we may meet at a relay."""
         if self._relays:
-            yield from ((key, path) for key, path in self._paths.items() if path.has_relay)
+            yield from (
+                (key, path)
+                for key, path in self._paths.items()
+                if path.has_relay and not self.takeovers.is_spare(key)
+            )
 
     def relay_at(self, endpoint: Endpoint | None) -> WgPublicKey | None:
         """The relay at which a peer with this endpoint is met."""
@@ -332,16 +385,33 @@ class PeerGoals:
         return delta
 
     def _take(self, delta: PeerDelta, *, now: float) -> None:
+        ended = self.takeovers.end()
+        self._outlived -= ended
         for key in delta.drop:
             if key not in self._relays:  # a relay may have the key of who is no member for it
                 self._forget(key)
-        for peer in delta.put:
-            key = peer.public_key
+        puts = {key: self.selection.peers[key] for key in ended & self.selection.peers.keys()}
+        for key, peer in (puts | {peer.public_key: peer for peer in delta.put}).items():
+            if key in self._outlived:
+                continue
             if key not in self._paths and (offered := self._offered(key)) is not None:
-                self._paths[key] = paths.begin_path(
+                begun = paths.begin_path(
                     offered, underlay=self._underlay, now=now, heard=self._heard.get(key)
                 )
+                coming = self.selection.coming.get(key)
+                self._paths[key] = begun if coming is None else self._beside(coming.former, begun)
             self._set_peer(peer)
+            self._set_bearer(key)
+
+    def _beside(self, former: WgPublicKey, begun: Path) -> Path:
+        """A key to come is where the former is, and is sent nothing."""
+        return paths.beside(self._paths.get(former, begun), keepalive_s=0)
+
+    def _set_bearer(self, key: WgPublicKey) -> None:
+        """Whoever bears what this key did has what it would have now."""
+        bearer = self.selection.successor_of(key)
+        if bearer in self.takeovers.taken and bearer in self._peers:
+            self._set_peer(self._peers[bearer])
 
     def _offered(self, key: WgPublicKey) -> tuple[Candidate, ...] | None:
         """A member's candidates; None for an access device, which calls us."""
@@ -352,7 +422,10 @@ class PeerGoals:
         if not self._relays and not self._sightings:
             return offered
         known = {candidate.endpoint for candidate in offered}
-        seen = dict.fromkeys(e for e in self.observed(key).values() if e not in known)
+        # A relay that hears the former key does not know yet that it hears another.
+        coming = self.selection.coming.get(key)
+        places = {**(self.observed(coming.former) if coming else {}), **self.observed(key)}
+        seen = dict.fromkeys(e for e in places.values() if e not in known)
         observed = (Candidate(CandidateKind.OBSERVED, endpoint) for endpoint in seen)
         return (*offered, *observed, *self._meeting_places(offered))
 
@@ -371,7 +444,7 @@ class PeerGoals:
 
     def _offer(self, key: WgPublicKey, offered: tuple[Candidate, ...], *, now: float) -> None:
         path = self._paths.get(key)
-        if path is None:
+        if path is None or self.takeovers.is_spare(key):
             return
         found = paths.with_candidates(path, offered, underlay=self._underlay, now=now)
         if found is not path:
@@ -392,20 +465,23 @@ class PeerGoals:
         key = peer.public_key
         path = self._paths.get(key)
         whole = peer if path is None else _with_path(peer, path)
-        whole = self._with_way_out(whole)
+        whole = self._with_allowed_ips(whole)
         self._peers[key] = whole
         # What WireGuard has proven is not overwritten by what documents propose, however many
         # of them come before the next write. Whose path is alive is on the device.
         is_proven = path is not None and path.alive
         self._unwritten[key] = msgspec.structs.replace(whole, endpoint=None) if is_proven else whole
 
-    def _with_way_out(self, peer: WgPeer) -> WgPeer:
-        """Never the network's own ranges: an exit would speak for members that are not there."""
-        selected = self.selection.peers.get(peer.public_key)
-        if selected is None:
+    def _with_allowed_ips(self, peer: WgPeer) -> WgPeer:
+        """Of the way out never the network's own ranges: an exit would speak for members that are
+        not there."""
+        if peer.public_key not in self.selection.peers:
             return peer  # a relay
-        allowed = selected.allowed_ips
-        if peer.public_key in (self._way_out, self._draining):
+        bears_for = self.takeovers.bears_for(peer.public_key)
+        selected = self.selection.peers.get(bears_for) if bears_for is not None else None
+        allowed = selected.allowed_ips if selected is not None else ()
+        leads_out = bears_for == self._way_out or peer.public_key == self._draining
+        if selected is not None and leads_out:
             allowed = tuple(sorted((*allowed, *self.selection.outside())))
         if allowed == peer.allowed_ips:
             return peer
@@ -433,6 +509,10 @@ def _is_stranded(path: Path, endpoint: Endpoint | None) -> bool:
         and path.known_as(endpoint) is None
         and addressing.is_loopback(endpoint.address)
     )
+
+
+def _key_of(member: Member) -> WgPublicKey:
+    return wireguard.wireguard_public_key(member.device)
 
 
 def _with_path(peer: WgPeer, path: Path) -> WgPeer:

@@ -26,6 +26,32 @@ class Keyring:
         """Made when the network is new to us. Raises Rejected when its file is damaged."""
         return store.load_or_create_device(self._directory, network)
 
+    def next_device(self, network: NetworkId) -> DeviceKey | None:
+        """The key that takes over; None while there is none. Raises Rejected when damaged."""
+        try:
+            return DeviceKey(
+                store.load(store.next_device_key_path(self._directory, network), Kind.WG)
+            )
+        except store.Absent:
+            return None
+
+    def make_next_device(self, network: NetworkId) -> DeviceKey:
+        """The same until it has taken over, or is dropped."""
+        path = store.next_device_key_path(self._directory, network)
+        return DeviceKey(store.load_or_create(path, Kind.WG))
+
+    def drop_next_device(self, network: NetworkId) -> None:
+        store.delete(store.next_device_key_path(self._directory, network))
+
+    def promote_next_device(self, network: NetworkId) -> DeviceKey:
+        """The next key is the device's from now on, and the one before is on no disk any more."""
+        store.replace(
+            store.device_key_path(self._directory, network),
+            store.next_device_key_path(self._directory, network),
+            Kind.WG,
+        )
+        return self.device(network)
+
     def relay(self) -> DeviceKey:
         """Made when our farm offers us as a relay first. Raises Rejected when it is damaged."""
         return DeviceKey(store.load_or_create(self._directory / RELAY_KEY_FILE, Kind.WG))
@@ -38,20 +64,27 @@ class Keyring:
 
     def member_signers(self, member: Member, device: DeviceKey) -> tuple[Signer, ...]:
         """Whose signatures our member document needs."""
-        signers: tuple[Signer, ...] = (self._identity, device)
-        if member.invitation is None:
-            return signers
-        path = self._invitation_path(NetworkId(member.network))
-        return (*signers, store.load(path, Kind.INVITE))
+        signers: list[Signer] = [self._identity, device]
+        network = NetworkId(member.network)
+        if member.next_device is not None:
+            path = store.next_device_key_path(self._directory, network)
+            signers.append(DeviceKey(store.load(path, Kind.WG)))
+        if member.invitation is not None:
+            signers.append(store.load(self._invitation_path(network), Kind.INVITE))
+        return tuple(signers)
 
     def forget(self, network: NetworkId) -> None:
         store.delete(store.device_key_path(self._directory, network))
+        store.delete(store.next_device_key_path(self._directory, network))
         store.delete(self._invitation_path(network))
 
     def forget_others(self, networks: Iterable[NetworkId]) -> tuple[str, ...]:
         """No key is left of any other network; the names of the files that went."""
-        paths = [store.device_key_path(self._directory, network) for network in networks]
-        keep = frozenset(path.name for path in paths)
+        keep = frozenset(
+            path(self._directory, network).name
+            for network in networks
+            for path in (store.device_key_path, store.next_device_key_path)
+        )
         return (
             *store.delete_others(self._directory / store.DEVICES, keep),
             *store.delete_others(self._directory / INVITATIONS, keep),

@@ -71,6 +71,12 @@ class LastResort:
                 self._group = None
                 self.hang_up()
 
+    def put_key(self, key: DeviceKey) -> None:
+        """Relays know us by this key from now on."""
+        self._key = key
+        self._questions.close()
+        self._questions = Questions(key)
+
     def hang_up(self) -> None:
         """No connection is left, nor any that is being made."""
         for key in tuple(self._shims):

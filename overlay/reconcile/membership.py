@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from overlay.documents.devices import NextDevice
 from overlay.documents.exits import ExitService
 from overlay.documents.names import WorkloadName
 from overlay.documents.schema import (
@@ -67,6 +68,7 @@ def own_member(
     now: int,
     workloads: Iterable[WorkloadName] = (),
     service: ExitService | None = None,
+    next_device: NextDevice | None = None,
 ) -> Member | None:
     """The member document this node should have published; None when it is not a member.
 
@@ -85,10 +87,13 @@ def own_member(
             endpoints=endpoints,
             workloads=called,
             exit=service,
+            next_device=next_device,
         )
     if before is None or before.invitation is None or not _is_admitted(roster, before):
         return None
-    return msgspec.structs.replace(before, device=device, endpoints=endpoints, workloads=called)
+    return msgspec.structs.replace(
+        before, device=device, endpoints=endpoints, workloads=called, next_device=next_device
+    )
 
 
 def invited_member(

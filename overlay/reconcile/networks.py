@@ -9,7 +9,8 @@ from overlay.documents import trust
 from overlay.documents.names import WorkloadName
 from overlay.documents.relays import endpoints_of, relay_of
 from overlay.documents.schema import EndpointCandidate, Farm, Member, Network
-from overlay.errors import OverlayError, Refused
+from overlay.errors import OverlayError, Refused, Rejected
+from overlay.keys.wireguard import DeviceKey
 from overlay.model import NetworkId, NodeId
 from overlay.peers import candidates
 from overlay.peers.cache import Cache, lowest_free
@@ -78,11 +79,21 @@ class Networks:
             machine=self._machine,
             journal=self._journal,
         )
+        loop.next_key = self._next_key(network)
         loop.attachments = self._cache.attachments(network)
         loop.put_network(document)
         self.loops[network] = loop
         self._share_polls()
         return loop
+
+    def _next_key(self, network: NetworkId) -> DeviceKey | None:
+        """One that cannot be used was used by nobody, so it goes."""
+        try:
+            return self._keys.next_device(network)
+        except Rejected as exc:
+            log.error("next key deleted", extra={"network": network, "reason": str(exc)})
+            self._keys.drop_next_device(network)
+            return None
 
     def reserve_port(self, network: NetworkId) -> int:
         """The listen port of the network, the same for as long as the network is ours."""
@@ -117,6 +128,9 @@ class Networks:
                 self._results.report(loop.network, roster.network.version, error)
             return
         before = loop.goals.selection.members.get(self._own)
+        said = before.next_device if before is not None else None
+        if said is not None and said.device == loop.device_key.id and not loop.wears_its_key:
+            return  # the former key is gone, and of the new one nobody hears before it is in use
         member = membership.own_member(
             roster,
             self._own,
@@ -126,6 +140,9 @@ class Networks:
             now=int(self._clock.now().timestamp()),
             workloads=(WorkloadName(stored.name, stored.host) for stored in loop.attachments),
             service=self._exiting.service(loop.network),
+            next_device=said
+            if loop.next_key and said and said.device == loop.next_key.id
+            else None,
         )
         if member is not None and not membership.says_the_same(before, member):
             self.publish_member(loop, member)
@@ -173,6 +190,7 @@ class Networks:
             self._cache.free_port(network)
             self._cache.drop_attachments(network)
             self._cache.drop_setting(f"joined/{network}")
+            self._cache.drop_setting(f"rotation/{network}")
             self._machine.heard.forget(network)
         self._keys.forget(network)
         self._journal.forget_below(f"member/{network}/")

@@ -52,6 +52,7 @@ from overlay.reconcile.relayed import select_offer
 from overlay.reconcile.relaying import Relaying
 from overlay.reconcile.resource import ResourceLoop
 from overlay.reconcile.results import Results
+from overlay.reconcile.rotating import Rotating
 from overlay.reconcile.schedule import NOTIFICATION
 from overlay.reconcile.settings import NodeSettings
 from overlay.reconcile.surroundings import select_surroundings
@@ -151,6 +152,16 @@ class NodeLoop:
             exiting=self.exiting,
             journal=self.journal,
             results=self.results,
+        )
+        self.rotating = Rotating(
+            self.id,
+            settings.rotation,
+            cache=cache,
+            keys=self.keys,
+            networks=self.networks,
+            publisher=self.publisher,
+            clock=clock,
+            on_change=self._bump,
         )
         self.loops = self.networks.loops
         self.answering = Answering(
@@ -271,6 +282,7 @@ class NodeLoop:
                 ("exit", self.exiting.run),
                 ("names", self._naming.run),
                 ("name servers", self.answering.run),
+                ("keys", self.rotating.run),
                 ("notifications", self._watch_resources),
             ):
                 group.create_task(self._supervise(task, name), name=name)
@@ -443,7 +455,9 @@ class NodeLoop:
 
     def _note_outcome(self, loop: ResourceLoop) -> None:
         self._bump()
-        outcome = loop.outcome
+        own, outcome = loop.goals.selection.own_member, loop.outcome
+        if own is not None and (own.next_device is not None or loop.next_key is not None):
+            self.rotating.wake()
         if outcome is None or not outcome.peers_only:
             self._follow_netns()
             workloads.drop_ended(loop, self._cache)

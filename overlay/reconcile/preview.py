@@ -33,6 +33,8 @@ async def plan_network(node: NodeLoop, id_: NetworkId, network: Network) -> tupl
     for member in members:
         goals.put_member(member, now=node.clock.monotonic())
     goals.put_network(network, now=node.clock.monotonic())
+    if loop is not None:
+        goals.adopt_takeovers(loop.goals.takeovers.taken, now=node.clock.monotonic())
     if loop is not None and goals.selection.has_exits:
         goals.set_way_out(loop.goals.way_out, draining=loop.goals.draining)
     nr = goals.selection.network_resource(

@@ -49,7 +49,7 @@ class Reach:
     """One network's pairs of hidden nodes."""
 
     def __init__(self, own_key: WgPublicKey) -> None:
-        self._own_key = own_key
+        self.own_key = own_key
         self._watches: dict[WgPublicKey, Watch] = {}
         self._upgrades: dict[WgPublicKey, Upgrade] = {}
         self._renewed_at: dict[WgPublicKey, float] = {}
@@ -278,10 +278,10 @@ class Reach:
         return key in busy or len(busy) < MAX_TRIALS
 
     def _begins(self, key: WgPublicKey) -> bool:
-        return self._own_key < key
+        return self.own_key < key
 
     def _offset(self, key: WgPublicKey) -> int:
-        mine, theirs = int.from_bytes(self._own_key[:8]), int.from_bytes(key[:8])
+        mine, theirs = int.from_bytes(self.own_key[:8]), int.from_bytes(key[:8])
         return mine ^ theirs
 
     def _look_by(self, due: float) -> None:

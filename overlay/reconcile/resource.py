@@ -33,7 +33,9 @@ from overlay.model import (
     WgPublicKey,
 )
 from overlay.netns import resource
-from overlay.netns.changes import Change, CreateDevice, DropPeer, PutPeer
+from overlay.netns.changes import Change, CreateDevice, DropPeer, PutPeer, SetKey
+from overlay.netns.converge import Report
+from overlay.netns.plan import HANDSHAKE_FRESH_S
 from overlay.netns.state import Attachment, Resource
 from overlay.peers.cache import StoredAttachment
 from overlay.peers.candidates import Surroundings, overlay_mtu_bytes
@@ -87,6 +89,8 @@ class ResourceLoop:
         self.network = network
         self.node = own
         self.device_key = device_key
+        self.next_key: DeviceKey | None = None  # takes over; on disk
+        self.worn_key: WgPublicKey | None = None  # with which the kernel was seen to hold us
         self.listen_port = listen_port
         self.netns = addressing.netns_name(network)
         self._underlay = underlay
@@ -175,12 +179,25 @@ class ResourceLoop:
         """Both our farm and the tenant want members to leave the network here."""
         return self._is_offered and self.goals.selection.is_exit
 
+    @property
+    def wears_its_key(self) -> bool:
+        """Whether the device was seen with the key that it is to have."""
+        return self.worn_key == self.device_key.public_key
+
+    def wear(self, key: DeviceKey) -> None:
+        """The device gets this key with the next pass, and peers hear from it at once."""
+        self.device_key, self.next_key = key, None
+        self.goals.put_own_key(key.public_key, now=self._now)
+        self.reach.own_key = key.public_key
+        self.last_resort.put_key(key)
+        self.changed()
+
     def put_surroundings(self, surroundings: Surroundings, underlay: Underlay) -> None:
         """Our own links in the underlay changed; peers learn it by hearing from us."""
         self.goals.put_underlay(underlay, now=self._machine.clock.monotonic())
         self._surroundings, self._underlay = surroundings, underlay
         self.last_resort.hurry(now=self._now)
-        self._greetings.add(self.goals.peers)
+        self._will_greet(self.goals.peers)
         self.changed()
 
     # What is asked about it.
@@ -325,7 +342,9 @@ class ResourceLoop:
 
     async def _converge(self, *, by: str) -> None:
         started = time.process_time()
+        await self._look_for_takeovers()
         drifting, self._goal_changed = self._repairing or not self._goal_changed, False
+        key = self.device_key
         version, expected = self._version, self.goals.take_unwritten()
         self._announced |= {peer.public_key for peer in expected.put} | {*expected.drop}
         desired = self.desired()
@@ -335,11 +354,13 @@ class ResourceLoop:
         self._is_writing = not drifting or bool(expected)
         configurator = self._machine.configurator
         try:
-            report = await configurator.make(desired, private_key=self.device_key)
+            report = await configurator.make(desired, private_key=key)
             if any(isinstance(change, CreateDevice) for change in report.changes):
                 # Peers still hold sessions of the device that was: they learn by hearing from us.
-                self._greetings.add(desired.device.peers if desired.device else ())
-            self._greetings.add(peer.public_key for peer in expected.put)
+                self._will_greet(desired.device.peers if desired.device else ())
+            elif any(isinstance(change, SetKey) for change in report.changes):
+                await self._begin_sessions(report)
+            self._will_greet(peer.public_key for peer in expected.put)
             if report.changes:
                 desired = await self._with_late_peers(desired)
             self._greet()
@@ -350,6 +371,7 @@ class ResourceLoop:
             self._goal_changed = True
             raise
         self._has_stood = True
+        self.worn_key = key.public_key
         self._repairing, known = False, self._announced
         self._announced = set()
         self.unreachable = report.unreachable
@@ -368,7 +390,7 @@ class ResourceLoop:
         self._announced |= {peer.public_key for peer in delta.put} | {*delta.drop}
         made = await self._apply_peers(put=delta.put, drop=delta.drop)
         self._note_changes(made)
-        self._greetings.add(peer.public_key for peer in delta.put)
+        self._will_greet(peer.public_key for peer in delta.put)
         device = msgspec.structs.replace(desired.device, peers=peers)
         return msgspec.structs.replace(desired, device=device)
 
@@ -380,7 +402,7 @@ class ResourceLoop:
         self._is_writing = True
         put = await self._apply_unwritten()
         self._succeeded(version, peers_only=True)
-        self._greetings.add(peer.public_key for peer in put)
+        self._will_greet(peer.public_key for peer in put)
         self._greet()
         self._look_soon()
 
@@ -411,7 +433,7 @@ class ResourceLoop:
         self.schedule.looked(cost_s=0.0)
         with suppress(OverlayError):  # of the full pass, which is tried again, is told
             if await self._learn(meanwhile=True) is not None and self.goals.has_unwritten:
-                self._greetings.add(peer.public_key for peer in await self._apply_unwritten())
+                self._will_greet(peer.public_key for peer in await self._apply_unwritten())
                 self._greet()
 
     async def _learn(self, *, meanwhile: bool = False) -> Devices | None:
@@ -435,6 +457,12 @@ class ResourceLoop:
             wall=wall,
             now=clock.monotonic(),
         )
+        if self.goals.has_unwritten:
+            # Until a key that was seen in use bears traffic, what comes by it is lost.
+            self._will_greet(peer.public_key for peer in await self._apply_unwritten())
+            if (devices := await read_devices(shell, self.netns, self.goals)) is None:
+                return None
+            device = devices.together
         self._record_heard()
         moved = self.last_resort.look(self.goals, devices.shared, wall=wall, now=clock.monotonic())
         # The exit that drains stays as it was found: a hole would be opened for another port.
@@ -449,6 +477,7 @@ class ResourceLoop:
         await self._move(moves)
         # A device for an exit that drains comes with a full pass only.
         self._look_for_way_out(wall=wall, may_drain=not meanwhile or devices.drain is not None)
+        self._look_for_takeovers_soon()
         return devices
 
     def _look_for_way_out(self, *, wall: float, may_drain: bool) -> None:
@@ -508,7 +537,7 @@ class ResourceLoop:
             if moves.writes:
                 await self._apply_peers(put=moves.writes)
             await self._put_anew(tuple(moves.renews))
-            self._greetings.add(moves.renews)
+            self._will_greet(moves.renews)
             self._greet()
             self._send_pokes(moves.renews)
             self._send_inside(ask, moves.asks)
@@ -531,8 +560,44 @@ class ResourceLoop:
             raise
         self.goals.forget_traffic(keys)
 
+    async def _look_for_takeovers(self) -> None:
+        """Which keys are in use is written in the kernel alone: it is read before it is written."""
+        if not self.goals.selection.coming:
+            return
+        devices = await read_devices(self._machine.shell, self.netns, self.goals)
+        if devices is not None:
+            wall = self._machine.clock.now().timestamp()
+            self.goals.look_for_takeovers(devices.together, wall=wall, now=self._now)
+
+    def _look_for_takeovers_soon(self) -> None:
+        wall = self._machine.clock.now().timestamp()
+        if (wait_s := self.goals.takeovers.next_look_s(wall=wall)) is not None:
+            self.schedule.look_by(self._now + wait_s)
+
+    async def _begin_sessions(self, report: Report) -> None:
+        """After our key was replaced: peers cannot begin, for they do not know that it was.
+
+        What they send by the sessions that they have is still taken.
+        """
+        device = report.actual.device
+        if device is None:
+            return
+        await self._put_anew(tuple(self.goals.relays))  # first: others are met there
+        wall = self._machine.clock.now().timestamp()
+        self._send_pokes(
+            key
+            for key, peer in device.peers.items()
+            if wall - peer.latest_handshake < HANDSHAKE_FRESH_S
+            and not self.goals.takeovers.is_spare(key)
+        )
+
+    def _will_greet(self, keys: Iterable[WgPublicKey]) -> None:
+        spare = self.goals.takeovers.is_spare
+        self._greetings.add(key for key in keys if not spare(key))
+
     def _look_soon(self) -> None:
-        """When those just greeted should have answered."""
+        """When those just greeted should have answered, or may be heard by another key."""
+        self._look_for_takeovers_soon()
         if (due := self._greetings.due) is not None:
             self.schedule.look_by(max(due, self._now + GREETING_S))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from overlay.documents.schema import Capacity
+from overlay.keys.rotation import Pace
 from overlay.model import Endpoint, FarmId
 
 
@@ -17,3 +18,4 @@ class NodeSettings(msgspec.Struct, frozen=True):
     first_port: int = 51_820
     last_port: int = 52_819
     mtu_bytes: int | None = None  # of the underlay; None: as its links say
+    rotation: Pace = Pace()  # of device keys

@@ -188,7 +188,7 @@ def _admit_member(case: _Case, member: Member) -> None:
     if before is None:
         case.count(member.node, 1, limit=MAX_NETWORKS_PER_NODE, what="networks")
     _take_index(case, member, invitation, here)
-    _take_device(case, member)
+    _take_devices(case, member)
     if before is not None:
         _release(case, before, member)
 
@@ -250,31 +250,38 @@ def _evict(
     if is_there and isinstance(document, Member):
         case.delete(f"{DOCUMENT}member/{holder_key}")
         case.delete(f"{DOCUMENT}result/{holder_key}")
-        case.delete(DEVICE + document.device)
+        for device in _devices(document):
+            case.delete(DEVICE + device)
         _remember(case, member.network, here.former | {claim.node})
         case.count(claim.node, -1, limit=MAX_NETWORKS_PER_NODE, what="networks")
 
 
-def _take_device(case: _Case, member: Member) -> None:
-    key = DEVICE + member.device
+def _devices(member: Member) -> tuple[str, ...]:
+    """The keys that are its own: in use, and to come."""
+    coming = member.next_device
+    return (member.device,) if coming is None else (member.device, coming.device)
+
+
+def _take_devices(case: _Case, member: Member) -> None:
     owner = f"{member.network}/{member.node}".encode()
-    found = case.fact(key)
-    if found is not None and found != owner:
-        raise AlreadyThere(
-            "the WireGuard key is in use by another member",
-            field="device",
-            remedy="make a new key",
-        )
-    if found is None:
-        case.put(key, owner)
+    for field, device in zip(("device", "next_device"), _devices(member), strict=False):
+        found = case.fact(DEVICE + device)
+        if found is not None and found != owner:
+            raise AlreadyThere(
+                "the WireGuard key is in use by another member",
+                field=field,
+                remedy="make a new key",
+            )
+        if found is None:
+            case.put(DEVICE + device, owner)
 
 
 def _release(case: _Case, before: Member, member: Member) -> None:
     """Give back what an earlier version held; the use of an invitation stays consumed."""
-    device = DEVICE + before.device
     owner = f"{before.network}/{before.node}".encode()
-    if before.device != member.device and case.fact(device) == owner:
-        case.delete(device)
+    for device in sorted(set(_devices(before)) - set(_devices(member))):
+        if case.fact(DEVICE + device) == owner:
+            case.delete(DEVICE + device)
     if before.index != member.index:
         key = f"{CLAIM}{before.network}/{before.index}"
         found = case.fact(key)

@@ -71,6 +71,7 @@ SHELL = frozenset(
         "overlay.reconcile.relaying",
         "overlay.reconcile.resource",
         "overlay.reconcile.results",
+        "overlay.reconcile.rotating",
         "overlay.reconcile.schedule",
         "overlay.reconcile.workloads",
         "overlay.registry.app",

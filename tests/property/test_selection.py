@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from overlay import addressing
 from overlay.documents import schema, trust
+from overlay.documents.devices import NextDevice
 from overlay.documents.schema import AccessDevice, Invitation, Member, NamedMember, Network, Owners
 from overlay.keys import wireguard
 from overlay.keys.identity import Identity, Kind
@@ -77,6 +78,9 @@ def _network(random: Random) -> Network:
 
 def _member(random: Random) -> Member:
     n = random.randrange(NODES)
+    device = _device(random.choice([n, n, n, n, 1])).id
+    # Now and then one to come: mostly of its own, else one that others use or announce as well.
+    coming = _device(random.choice([NODES + n, NODES + n, NODES, n, 1, 2])).id
     invited = random.random() < 0.5
     at = [SHARED, SHARED, SHARED + 1, SHARED + 2] if invited else [n, n, n, n + 1]
     return Member(
@@ -86,9 +90,10 @@ def _member(random: Random) -> Member:
         name=f"n{n}",
         index=random.choice(at),
         # Mostly its own key; now and then one that two of its nodes share.
-        device=_device(random.choice([n, n, n, n, 1])).id,
+        device=device,
         joined=random.choice([1, 1, 1, 2000]),
         invitation=_id(Kind.INVITE, random.choice([0, 0, 0, 1])) if invited else None,
+        next_device=(NextDevice(coming, 9) if random.random() < 0.4 and coming != device else None),
     )
 
 
@@ -138,6 +143,7 @@ def test_deltas_lead_where_all_documents_lead(steps: list[Network | Member | int
     )
     assert dict(selection.peers) == dict(full.peers)
     assert dict(selection.refusals) == dict(full.refusals)
+    assert dict(selection.coming) == dict(full.coming)
     assert selection.own_index == full.own_index
 
 

@@ -52,6 +52,9 @@ class Answers:
     async def detach(self, request: Any) -> Done:
         return await self._answer(request, Done(SCHEMA))
 
+    async def rotate(self, request: Any) -> Done:
+        return await self._answer(request, Done(SCHEMA))
+
     async def attach(self, request: AttachRequest) -> Done:
         return await self._answer(request, Done(SCHEMA))
 

@@ -145,6 +145,12 @@ def _member(edit: NetworkEdit, via: str) -> schema.Member:
             remedy=f"start the node, then see: zos network show {edit.named}",
         )
     trust.Roster(edit.document(edit.file.version + 1)).admit(member)
+    if member.next_device is not None:
+        raise Unavailable(
+            f"{via} is replacing its key, and the device would be given the former one",
+            field="--via",
+            remedy="ask again when `zos network show` names another key for it",
+        )
     return member
 
 

@@ -12,6 +12,7 @@ import click
 from overlay.errors import Refused
 from zos_core.cli import local, output
 from zos_core.cli.command import group
+from zos_core.cli.completion import complete_networks
 from zos_core.cli.exits import Exit
 
 if TYPE_CHECKING:
@@ -135,6 +136,35 @@ def status(ctx: click.Context) -> None:
     )
     if any(item.severity == "error" for item in found.health):
         ctx.exit(Exit.NOT_HEALTHY)
+
+
+@node.command("rotate")
+@click.argument("net", metavar="[NET]", required=False, shell_complete=complete_networks)
+def rotate(net: str | None) -> None:
+    """Replace the WireGuard keys of this node now, or that of one network.
+
+    Peers are told the next key first, and it is used when they have had time to hear of it:
+    `overlap_s` in the configuration, an hour unless it says otherwise. No connection is lost.
+
+    \b
+    Examples:
+      sudo zos node rotate
+      sudo zos node rotate home
+    """
+    import msgspec
+
+    from zos_core.status import RotateAnswer, RotateRequest
+
+    answer = local.post("/v1/rotate", RotateRequest(network=net), RotateAnswer)
+    lines = (
+        f"{each.name}: the next key takes over at {output.rfc3339(each.takes_over_at)}"
+        if each.takes_over_at is not None
+        else f"{each.name}: not replaced, {each.held_back}"
+        for each in answer.rotations
+    )
+    output.show({"rotations": msgspec.to_builtins(answer.rotations)}, *lines)
+    if not answer.rotations:
+        output.say("this node is in no network")
 
 
 @node.command("clean")

@@ -16,6 +16,7 @@ from zos_core.cli.relay_offer import format_relay
 from zos_core.status import (
     ExitStatus,
     HealthItem,
+    KeyStatus,
     NamesStatus,
     NetworkStatus,
     PeerStatus,
@@ -148,12 +149,27 @@ def _network(network: NetworkStatus, now: datetime) -> Iterator[str]:
         elif relay.tcp_message:
             heard += f"; not over TCP either: {relay.tcp_message}"
         yield f"  relay {relay.name} at {', '.join(relay.endpoints)}, {heard}"
+    if network.key is not None and network.public_key is not None:
+        yield f"  {_key(network.key, network.public_key)}"
     if network.way_out is not None:
         yield f"  {_way_out(network.way_out)}"
     if network.names is not None:
         yield f"  {_names(network.names)}"
     if network.last_change_at is not None:
         yield f"  last change {_seconds(network.last_change_at, now)} ago"
+
+
+def _key(key: KeyStatus, public_key: str) -> str:
+    """`key 3fOT9Bz1 of 2026-01-01, the next one from 2026-01-29 on`"""
+    made = f"key {public_key[:8]} of {output.rfc3339(key.made_at)}"
+    if key.takes_over_at is not None and key.next_public_key is not None:
+        at = output.rfc3339(key.takes_over_at)
+        return f"{made}, {key.next_public_key[:8]} takes over at {at}"
+    if key.held_back:
+        return f"{made}, not replaced: {key.held_back}"
+    if key.rotates_at is None:
+        return f"{made}, replaced when asked: zos node rotate"
+    return f"{made}, replaced after {output.rfc3339(key.rotates_at)}"
 
 
 def _exit(exit_: ExitStatus) -> str:

@@ -15,8 +15,9 @@ from overlay.keys import wireguard
 from overlay.model import AllowRule, NetworkResource, PeerTraffic, WgDevice, WgPublicKey
 from overlay.netns.namespaces import pin_path
 from overlay.netns.state import Attachment
-from overlay.reconcile.answering import Answers
+from overlay.reconcile.node import NodeLoop
 from overlay.reconcile.resource import ResourceLoop
+from zos_core.report.keys import read_key
 from zos_core.report.names import names_status
 from zos_core.report.peers import member_names, read_peers
 from zos_core.report.refusals import network_refusals
@@ -32,9 +33,7 @@ from zos_core.status import (
 DEVICE_PATIENCE_S = 2.0  # a person waits; a device of any size answers sooner
 
 
-async def read_network(
-    loop: ResourceLoop, answers: Answers | None, *, now: datetime
-) -> NetworkStatus:
+async def read_network(node: NodeLoop, loop: ResourceLoop, *, now: datetime) -> NetworkStatus:
     """One network resource."""
     device, traffic = await _read_device(loop)
     selection, nr, document = loop.goals.selection, loop.network_resource, loop.document
@@ -73,7 +72,8 @@ async def read_network(
         last_change_at=loop.last_change_at,
         relays=network_relays(loop),
         way_out=_way_out(loop),
-        names=names_status(answers),
+        names=names_status(node.answering.answers.get(loop.network)),
+        key=read_key(node.rotating, loop),
     )
 
 

@@ -33,7 +33,7 @@ def read_peers(
     peers = (
         _peer(loop, peer, seen.get(key), traffic.get(key), names, nr, now=now)
         for key, peer in loop.goals.peers.items()
-        if key not in loop.goals.relays
+        if key not in loop.goals.relays and not loop.goals.takeovers.is_spare(key)
     )
     return tuple(sorted(peers, key=lambda peer: peer.index))
 

@@ -18,10 +18,7 @@ from zos_core.status import SCHEMA, FarmState, NodeStatus, RegistryStatus, Repai
 async def read_status(node: NodeLoop, facts: Facts) -> Status:
     """Everything, with the peers as the devices have them now."""
     now = node.clock.now()
-    networks = [
-        await read_network(loop, node.answering.answers.get(loop.network), now=now)
-        for loop in tuple(node.loops.values())
-    ]
+    networks = [await read_network(node, loop, now=now) for loop in tuple(node.loops.values())]
     networks += [
         refused_network(id_, document, error) for id_, (document, error) in node.refused.items()
     ]

@@ -20,8 +20,7 @@ from zos_core.status import SCHEMA, MemberStatus, PlannedChange, WhyInputs
 async def read_why(node: NodeLoop, loop: ResourceLoop, facts: Facts) -> WhyInputs:
     """What `zos why` walks. Raises Unavailable when the kernel cannot be asked."""
     status = await read_status(node, facts)
-    answers = node.answering.answers.get(loop.network)
-    network = await read_network(loop, answers, now=node.clock.now())
+    network = await read_network(node, loop, now=node.clock.now())
     drift = await loop.plan()
     document = loop.document
     return WhyInputs(

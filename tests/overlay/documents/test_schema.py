@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from overlay import addressing
 from overlay.documents import fields, schema
+from overlay.documents.devices import NextDevice
 from overlay.documents.relays import Seen, Sighting
 from overlay.documents.schema import (
     AccessDevice,
@@ -87,6 +88,7 @@ def parse(document: Document) -> Document:
 WHOLE: tuple[Document, ...] = (
     network(),
     member(),
+    member(next_device=NextDevice(id_of(Kind.WG, 1), 9)),
     Farm(id_of(Kind.FARM), 1, "basement", (NODE,)),
     Result(NET, NODE, 1, 1, True, 1),
     Sighting(NET, NODE, 1, (Seen(key(), "192.0.2.7:40000"),)),
@@ -344,3 +346,27 @@ def test_a_candidate_is_the_endpoint_that_was_checked(address: str, port: int) -
         Candidate(CandidateKind.LOCAL, checked),
     )
     assert str(addressing.endpoint_of(text)) == text
+
+
+def test_the_next_device_key_is_another_key_in_any_spelling() -> None:
+    # DOC-070: a point and its negative are one WireGuard key
+    public = identity.parse_id(Kind.WG, id_of(Kind.WG))
+    mirrored = identity.format_id(Kind.WG, public[:31] + bytes([public[31] ^ 0x80]))
+    assert wireguard.wireguard_public_key(mirrored) == wireguard.wireguard_public_key(
+        id_of(Kind.WG)
+    )
+    for device in (id_of(Kind.WG), mirrored):
+        with pytest.raises(Rejected, match="is the WireGuard key in use") as caught:
+            parse(member(next_device=NextDevice(device, 9)))
+        assert caught.value.field == "next_device.device"
+
+
+@pytest.mark.parametrize("at", [-1, fields.MAX_VERSION + 1])
+def test_the_time_of_a_next_device_key_is_bounded(at: int) -> None:
+    # DOC-021
+    with pytest.raises(Rejected, match="next_device"):
+        parse(member(next_device=NextDevice(id_of(Kind.WG, 1), at)))
+    parse(member(next_device=NextDevice(id_of(Kind.WG, 1), fields.MAX_VERSION)))
+    with pytest.raises(Rejected) as caught:
+        parse(member(next_device=NextDevice(NODE, 9)))
+    assert caught.value.field == "next_device.device"

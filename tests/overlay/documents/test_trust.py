@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from overlay.documents import schema, trust
+from overlay.documents.devices import NextDevice
 from overlay.documents.envelope import Envelope, sign
 from overlay.documents.relays import Sighting
 from overlay.documents.schema import (
@@ -45,6 +46,7 @@ FARM = made(Kind.FARM)
 ALICE, BOB, CAROL = sorted((made(Kind.TENANT, n) for n in "abc"), key=lambda each: each.id)
 INVITE = made(Kind.INVITE)
 DEVICE = DeviceKey.from_seed(seed("device"))
+NEXT = DeviceKey.from_seed(seed("next device"))
 OWNERS = Owners(1, (ALICE.id,))
 HOME = trust.network_id(OWNERS, "home")
 
@@ -72,6 +74,11 @@ ENTITLED: list[tuple[Document, tuple[Signer, ...]]] = [
     (Sighting(HOME, NODE.id, 1), (NODE,)),
     (member(), (NODE, DEVICE)),
     (member(index=10, invitation=INVITE.id), (NODE, DEVICE, INVITE)),
+    (member(next_device=NextDevice(NEXT.id, 900)), (NODE, DEVICE, NEXT)),
+    (
+        member(index=10, invitation=INVITE.id, next_device=NextDevice(NEXT.id, 900)),
+        (NODE, DEVICE, INVITE, NEXT),
+    ),
     (network(), (ALICE,)),
 ]
 
@@ -104,6 +111,14 @@ def test_no_byte_can_be_changed(document: Document, signers: tuple[Signer, ...])
         changed[n] ^= 1
         with pytest.raises(Rejected):
             trust.verify(Envelope(envelope.payload_type, bytes(changed), envelope.signatures))
+
+
+def test_nobody_announces_the_key_of_another_as_the_next() -> None:
+    # DOC-070: EVE knows the victim's public key, and has no way to sign with it
+    victim, mine = DeviceKey.from_seed(seed("victim")), DEVICE
+    stolen = member(node=EVE.id, next_device=NextDevice(victim.id, 900))
+    with pytest.raises(Refused, match=f"no signature by {victim.id}"):
+        trust.verify(signed(stolen, EVE, mine))
 
 
 def test_an_invitation_cannot_be_dropped_from_its_member() -> None:

@@ -286,6 +286,55 @@ def test_a_crash_while_sealing_leaves_the_one_form_or_the_other(
         assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_crash_while_a_key_is_replaced_leaves_the_one_or_the_other(
+    path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:  # KEY-023
+    successor = path.with_name("node.next.key")
+    former, coming = Identity(Kind.WG, SEED), Identity(Kind.WG, bytes(32))
+
+    def begin() -> None:
+        store.delete(path)
+        store.delete(successor)
+        store.save(path, former)
+        store.save(successor, coming)
+
+    begin()
+    for _ in _crashes(monkeypatch, moment, lambda: store.replace(path, successor, Kind.WG)):
+        left = store.load(path, Kind.WG).id
+        assert left == (former.id if successor.exists() else coming.id)
+        if successor.exists():
+            store.replace(path, successor, Kind.WG)
+        assert store.load(path, Kind.WG).id == coming.id
+        assert list(path.parent.iterdir()) == [path]
+        begin()
+
+
+def test_a_replaced_key_is_on_no_disk_any_more(path: Path) -> None:  # KEY-023
+    successor = path.with_name("node.next.key")
+    store.save(path, Identity(Kind.WG, SEED))
+    store.save(successor, Identity(Kind.WG, bytes(32)))
+    kept = path.with_name("a second name of the same bytes")
+    kept.hardlink_to(path)
+    store.replace(path, successor, Kind.WG)
+    assert kept.read_bytes() == bytes(kept.stat().st_size)
+    assert _mode(path) == 0o600
+
+
+def test_a_damaged_or_missing_successor_replaces_nothing(path: Path) -> None:  # KEY-011, KEY-023
+    successor = path.with_name("node.next.key")
+    store.save(path, Identity(Kind.WG, SEED))
+    with pytest.raises(store.Absent):
+        store.replace(path, successor, Kind.WG)
+    store.save(successor, Identity(Kind.NODE, SEED))
+    with pytest.raises(Rejected, match="expected a wg key"):
+        store.replace(path, successor, Kind.WG)
+    successor.write_bytes(b"damaged")
+    with pytest.raises(Rejected, match=r"node\.next\.key"):
+        store.replace(path, successor, Kind.WG)
+    assert store.load(path, Kind.WG).reveal() == SEED
+
+
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "rename"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS])
 def test_a_disk_that_refuses_leaves_the_key_as_it_was(
@@ -338,7 +387,7 @@ class _Os:
 class _CrashingOs:
     """The real `os` up to the n-th call, at which the process ends: before or after its effect."""
 
-    WATCHED = ("open", "fstat", "read", "write", "fsync", "rename", "unlink", "stat")
+    WATCHED = ("open", "fstat", "read", "write", "fsync", "rename", "unlink", "stat", "pwrite")
 
     def __init__(self, survived: int, moment: str) -> None:
         self.left = survived

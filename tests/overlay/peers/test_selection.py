@@ -9,6 +9,8 @@ import msgspec
 import pytest
 
 from overlay.documents import trust
+from overlay.documents.devices import NextDevice
+from overlay.documents.relays import Relay
 from overlay.documents.schema import (
     AccessDevice,
     Invitation,
@@ -223,3 +225,96 @@ class TestPolicy:
         rules = self.rules("n1", Rule(("guests",), ("*",)))
         assert rules is not None
         assert [p for p in rules[0].source if "." in p] == ["10.1.16.0/20"]
+
+
+def replacing(name: str, index: int, coming: str, **changes: Any) -> Member:
+    return member(name, index, next_device=NextDevice(device(coming).id, 900), **changes)
+
+
+def test_a_key_to_come_is_a_second_peer_without_allowed_ips() -> None:
+    # DOC-071
+    selection = chosen("n1", network(), *ALL)
+    delta = selection.put_member(replacing("n3", 3, "next"))
+    assert [(p.public_key, p.allowed_ips) for p in delta.put] == [(device("next").public_key, ())]
+    assert delta.drop == ()
+    assert v4(selection, "n3") == ["10.1.3.0/24"]
+    coming = selection.coming[device("next").public_key]
+    assert (coming.former, coming.at) == (device("n3").public_key, 900)
+    assert selection.successor_of(device("n3").public_key) == device("next").public_key
+    assert selection.member_at(device("next").public_key).node == node("n3")
+
+
+def test_a_key_that_came_has_all_and_the_former_is_gone() -> None:
+    # DOC-071
+    selection = chosen("n1", network(), replacing("n3", 3, "next"))
+    delta = selection.put_member(member("n3", 3, device=device("next").id, version=2))
+    assert [p.public_key for p in delta.put] == [device("next").public_key]
+    assert delta.drop == (device("n3").public_key,)
+    assert v4(selection, "n3") == ["10.1.3.0/24"]
+    assert selection.coming == {}
+
+
+def test_a_key_that_does_not_come_after_all_is_no_peer() -> None:
+    selection = chosen("n1", network(), replacing("n3", 3, "next"))
+    delta = selection.put_member(member("n3", 3, version=2))
+    assert (delta.put, delta.drop) == ((), (device("next").public_key,))
+    selection = chosen("n1", network(), replacing("n3", 3, "next"))
+    assert set(selection.put_network(network(members=(), version=2)).drop) == {
+        device("n3").public_key,
+        device("next").public_key,
+    }
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_who_uses_a_key_holds_it_before_all_who_say_that_they_will(order: int) -> None:
+    # DOC-072: whatever their ranks, and in any order of arrival
+    claims = {
+        "n2": (member("n2", 2, device=device("shared").id), replacing("n3", 3, "shared")),
+        "n3": (replacing("n2", 2, "shared"), member("n3", 3, device=device("shared").id)),
+    }
+    for holder, members in claims.items():
+        selection = chosen("n1", network(), *members[::order])
+        assert selection.member_at(device("shared").public_key).node == node(holder)
+        assert v4(selection, "n2")[:1] == ["10.1.2.0/24"]
+        assert v4(selection, "n3") == ["10.1.3.0/24"]
+        assert selection.coming == {}
+        assert selection.refusals == {}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_that_announce_one_key_all_nodes_believe_the_same_one(order: int) -> None:
+    # DOC-072
+    members = (replacing("n2", 2, "shared"), replacing("n3", 3, "shared"))
+    selection = chosen("n1", network(), *members[::order])
+    winner = min(members, key=lambda each: trust.claim_rank(HOME, each.node))
+    assert selection.member_at(device("shared").public_key) == winner
+    assert len(selection.peers) == 3
+    selection.drop_member(winner.node)
+    assert selection.member_at(device("shared").public_key) is not None
+
+
+def test_a_key_to_come_is_neither_ours_nor_a_relays_nor_a_devices() -> None:
+    # DOC-072
+    for own in ("n1", "n2"):
+        selection = chosen(own, network(), *ALL[:2], replacing("n3", 3, own))
+        assert device(own).public_key not in selection.peers
+        assert v4(selection, "n3") == ["10.1.3.0/24"]
+    relay = Relay(
+        "r", node("r"), wireguard.format_key(device("relay").public_key), ("192.0.2.1:51819",)
+    )
+    selection = chosen("n1", network(relays=(relay,)), replacing("n3", 3, "relay"))
+    assert (selection.coming, len(selection.peers)) == ({}, 1)
+    key = wireguard.format_key(device("next").public_key)
+    laptop = AccessDevice("laptop", key, 9, node("n1"))
+    selection = chosen("n1", network(access=(laptop,)), replacing("n3", 3, "next"))
+    assert selection.peers[device("next").public_key].allowed_ips == ()
+    assert "access/laptop" in selection.refusals
+
+
+def test_our_own_key_may_be_replaced() -> None:
+    selection = chosen("n1", network(), replacing("n1", 1, "next"), *ALL[1:])
+    assert set(selection.peers) == {device("n2").public_key, device("n3").public_key}
+    assert selection.put_own_key(device("next").public_key) == PeerDelta()
+    assert selection.own_index == 1
+    thief = member("n3", 3, device=device("next").id, version=2)
+    assert selection.put_member(thief).drop == (device("n3").public_key,)

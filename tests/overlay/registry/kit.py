@@ -13,6 +13,7 @@ import msgspec
 
 from overlay.documents import envelope as dsse
 from overlay.documents import schema, trust
+from overlay.documents.devices import NextDevice
 from overlay.documents.envelope import Envelope
 from overlay.documents.relays import Relay, RelayOffer, Seen, Sighting
 from overlay.documents.schema import (
@@ -144,14 +145,18 @@ def signed_member(
     *,
     by: Identity | None = None,
     device_name: str | None = None,
+    next_name: str | None = None,
     **fields: Any,
 ) -> Envelope:
     """A member document with the signatures it needs; `by` is the invitation's key."""
+    if next_name is not None:
+        fields["next_device"] = NextDevice(device(next_name).id, UNIX)
     key_name = device_name or f"{network_id(of)} {name}"
     fields["device"] = device(key_name).id
     if by is not None:
         fields["invitation"] = by.id
-    signers = (node(name), device(key_name), *((by,) if by is not None else ()))
+    others = (device(next_name) if next_name is not None else None, by)
+    signers = (node(name), device(key_name), *(each for each in others if each is not None))
     return sign(member(of, name, index, **fields), *signers)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -83,6 +85,32 @@ def test_a_key_that_was_replaced_is_free_again(ledger: Ledger) -> None:
     ledger.publish(kit.signed_member(network, "a", 1, device_name="old"))
     ledger.publish(kit.signed_member(network, "a", 1, device_name="new", version=2))
     ledger.publish(kit.signed_member(network, "b", 2, device_name="old"))
+
+
+def test_a_key_to_come_is_taken_as_one_in_use_is(ledger: Ledger) -> None:  # REG-045
+    network = with_network(ledger, "a", "b")
+    ledger.publish(kit.signed_member(network, "a", 1, device_name="old", next_name="new"))
+    for device_name, next_name, field in (
+        ("new", None, "device"),
+        ("other", "new", "next_device"),
+        ("other", "old", "next_device"),
+    ):
+        with pytest.raises(Conflict) as refused:
+            ledger.publish(
+                kit.signed_member(network, "b", 2, device_name=device_name, next_name=next_name)
+            )
+        assert refused.value.field == field
+
+
+def test_a_key_is_free_again_when_its_successor_is_in_use_or_withdrawn(ledger: Ledger) -> None:
+    network = with_network(ledger, "a", "b")
+    member = partial(kit.signed_member, network, "a", 1)
+    ledger.publish(member(device_name="k1", next_name="k2"))
+    ledger.publish(member(device_name="k2", version=2))
+    ledger.publish(kit.signed_member(network, "b", 2, device_name="k1"))
+    ledger.publish(member(device_name="k2", next_name="k3", version=3))
+    ledger.publish(member(device_name="k2", version=4))
+    ledger.publish(kit.signed_member(network, "b", 2, device_name="k3", version=2))
 
 
 def test_joining_twice_is_joining_once(ledger: Ledger) -> None:  # REG-044

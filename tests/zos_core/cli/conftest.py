@@ -17,7 +17,7 @@ import pytest
 from overlay.documents import envelope as dsse
 from overlay.documents import schema
 from overlay.documents.exits import ExitService
-from overlay.errors import Rejected
+from overlay.errors import Refused, Rejected
 from overlay.keys import store
 from overlay.keys.identity import Identity, Kind
 from overlay.registry.serve import Config, running
@@ -36,6 +36,9 @@ from zos_core.status import (
     JoinAnswer,
     Plan,
     PlannedChange,
+    RotateAnswer,
+    RotateRequest,
+    Rotation,
     Status,
     WhyInputs,
 )
@@ -208,6 +211,13 @@ class FakeNode:
     async def detach(self, request: DetachRequest) -> Done:
         self.asked.append(request)
         return Done(1)
+
+    async def rotate(self, request: RotateRequest) -> RotateAnswer:
+        self.asked.append(request)
+        if request.network == "held":
+            raise Refused("access devices have this key in their configuration: laptop")
+        begun = Rotation(situation.NET, "home", situation.NOW)
+        return RotateAnswer(1, (begun, Rotation("net1y", "held", None, "laptop has this key")))
 
 
 @pytest.fixture

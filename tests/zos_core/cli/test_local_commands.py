@@ -17,7 +17,7 @@ from zos_core import icmp
 from zos_core.cli import output
 from zos_core.cli.exits import Exit
 from zos_core.icmp import Pong
-from zos_core.status import AttachRequest, DetachRequest
+from zos_core.status import AttachRequest, DetachRequest, RotateRequest
 from zos_core.token import Token
 
 
@@ -192,6 +192,22 @@ def test_attach_by_path_and_by_process(zos: Zos, node: FakeNode) -> None:
     assert node.asked[0] == AttachRequest("home", "db", f"/proc/{os.getpid()}/ns/net", "net0")
     assert zos("detach", "home", "db").code == 0
     assert node.asked[-1] == DetachRequest("home", "db")
+
+
+def test_rotate_says_when_the_next_keys_take_over_and_which_do_not(  # CLI-064
+    zos: Zos, node: FakeNode
+) -> None:
+    ran = zos("node", "rotate")
+
+    assert ran.code == 0
+    begun, held = ran.out.splitlines()
+    assert begun.startswith("home: the next key takes over at 20")
+    assert held == "held: not replaced, laptop has this key"
+    assert node.asked == [RotateRequest(None)]
+    assert zos("node", "rotate", "home", "--json").json["rotations"][1]["takes_over_at"] is None
+    assert node.asked[-1] == RotateRequest("home")
+    refused = zos("node", "rotate", "held")
+    assert (refused.code, "laptop" in refused.err) == (Exit.REFUSED, True)
 
 
 @pytest.mark.parametrize("argv", [(), ("--pid", "1", "--netns", "/x"), ("--pid", "0")])

@@ -170,6 +170,7 @@ def test_json_after_double_dash_is_somebody_elses(zos: Zos) -> None:
     [
         ("status",),
         ("node", "status"),
+        ("node", "rotate"),
         ("why", "a", "b"),
         ("ping", "a"),
         ("attach", "home", "w", "--pid", "1"),

@@ -32,6 +32,7 @@ farm create basement --registry {registry}
 farm show basement
 status
 node status
+node rotate
 why a b
 wait
 join {token}

@@ -7,8 +7,9 @@ from msgspec.structs import replace
 
 from tests.zos_core import situation as at
 from tests.zos_core.cli.conftest import FakeNode, Zos
+from zos_core.cli.output import rfc3339
 from zos_core.cli.status import format_peer_state
-from zos_core.status import HealthItem, Refusal, Repair
+from zos_core.status import HealthItem, KeyStatus, Refusal, Repair
 
 BAD = HealthItem("registry-unreachable", "x", "error", "registry is silent", "check the cable")
 
@@ -44,6 +45,30 @@ def test_status_is_read_at_a_glance(zos: Zos, node: FakeNode) -> None:
 )
 def test_state_of_a_peer_in_words(changes: dict[str, object], text: str) -> None:
     assert format_peer_state(at.peer("b", 2, **changes)) == text
+
+
+MADE = at.NOW - timedelta(days=2)
+KEY = KeyStatus(made_at=MADE, rotates_at=at.NOW + timedelta(days=20), held_back="")
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        (KEY, ", replaced after {later}"),
+        (replace(KEY, rotates_at=None), ", replaced when asked: zos node rotate"),
+        (replace(KEY, rotates_at=None, held_back="laptop has it"), ", not replaced: laptop has it"),
+        (
+            replace(KEY, next_public_key="Zm9vYmFyYmF6", takes_over_at=at.NOW),
+            ", Zm9vYmFy takes over at {now}",
+        ),
+    ],
+)
+def test_the_age_of_the_key_and_what_is_to_come(  # CLI-064
+    key: KeyStatus, text: str, zos: Zos, node: FakeNode
+) -> None:
+    node.answer = at.node_status(at.network(key=key, public_key="A" * 43 + "="))
+    times = {"later": rfc3339(at.NOW + timedelta(days=20)), "now": rfc3339(at.NOW)}
+    assert f"  key AAAAAAAA of {rfc3339(MADE)}{text.format(**times)}\n" in zos("status").out
 
 
 def test_unhealthy_is_exit_code_1_with_the_remedy_last(zos: Zos, node: FakeNode) -> None:

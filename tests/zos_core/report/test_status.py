@@ -7,11 +7,24 @@ from pathlib import Path
 
 import pytest
 
+from overlay.documents.devices import NextDevice
 from overlay.errors import Unavailable
+from overlay.keys.identity import Kind
 from overlay.reconcile import workloads
 from tests import fake_machine
 from tests.fake_machine import FakeMachine, FakeWireGuard
-from tests.node_world import FARMER, HOME, OWN, FakeRegistry, World, real_public, running
+from tests.node_world import (
+    FARMER,
+    HOME,
+    OWN,
+    START,
+    FakeRegistry,
+    World,
+    device,
+    identity,
+    real_public,
+    running,
+)
 from zos_core.report.facts import Facts
 from zos_core.report.status import read_status
 
@@ -73,3 +86,28 @@ async def test_a_workload_that_is_gone_is_named_with_what_to_do(
         status = await read_status(node.loop, FACTS)
     remedies = [item.remedy for item in status.health if item.code == "workload-unreachable"]
     assert remedies == ["zos detach home a"]
+
+
+async def test_a_key_that_is_replaced_is_shown_with_the_next_and_peers_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # CLI-064
+    monkeypatch.setattr(fake_machine, "fake_public", real_public)
+    registry, world = FakeRegistry(), World()
+    async with running(tmp_path, registry=registry) as node:
+        registry.send(world.farm(OWN), world.network("own", "n2"), world.member("n2", 2))
+        await node.until(node.peers, "a peer")
+        (network,) = (await read_status(node.loop, FACTS)).networks
+        assert network.key is not None
+        assert (network.key.made_at, network.key.held_back) == (START, "")
+        days = (network.key.rotates_at - START).days
+        assert 24 <= days <= 30
+        at = node.loop.rotating.begin(node.loop.loops[HOME])
+        signers = (identity(Kind.NODE, "n2"), device("n2"), device("next"))
+        coming = NextDevice(device("next").id, at)
+        registry.send(world.member("n2", 2, version=2, next_device=coming, signers=signers))
+        await node.until(lambda: len(node.peers()) == 2, "its next key")
+        (network,) = (await read_status(node.loop, FACTS)).networks
+        assert network.key.takes_over_at == datetime.fromtimestamp(at, UTC)
+        assert network.key.next_public_key not in (None, network.public_key)
+        assert [peer.name for peer in network.peers] == ["n2"]

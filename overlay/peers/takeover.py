@@ -1,0 +1,98 @@
+"""Which key of a member bears its traffic while the member replaces it (specs WG-RT... ). Pure.
+
+The member says beforehand which key is to come, so that key is a peer without allowed IPs. The
+first handshake of it proves that the member uses it: from then on, and for good, it bears what the
+former bore. Clocks decide nothing but when to look closely, and when to ask by ourselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import Enum
+
+from overlay.model import WgPeer, WgPublicKey
+from overlay.peers.selection import Coming, Selection
+
+NEAR_S = 5.0  # around the time that was said: clocks of nodes differ a little
+NEAR_LOOK_S = 0.02  # what comes by the key before we have seen it is lost
+# The member begins, for it alone knows the moment; initiations that cross cancel each other. When
+# both replaced their keys, neither can reach the other by the former, and one of them is later.
+ASK_AFTER_S, OTHER_ASKS_AFTER_S = 3.0, 8.0
+ASK_FOR_S = 86_400.0  # then it is gone, or never did it
+FORMER_S = 180.0  # REJECT_AFTER_TIME: no session of the former key is older
+
+
+class Fate(Enum):
+    """What follows for a key to come."""
+
+    TAKES_OVER = "takes over"
+    IS_ASKED = "is asked"  # by keepalives, for it has no allowed IPs
+    IS_LEFT_ALONE = "is left alone"
+    OUTLIVED = "outlived the former"  # the former is no peer any more
+
+
+class Takeovers:
+    """The keys to come that were seen in use, of the peers that `selection` has."""
+
+    def __init__(self, selection: Selection, own_key: WgPublicKey) -> None:
+        self._selection = selection
+        self.own_key = own_key
+        self._since: dict[WgPublicKey, float] = {}  # monotonic
+        self._former: dict[WgPublicKey, WgPublicKey] = {}  # of each of these
+
+    @property
+    def taken(self) -> frozenset[WgPublicKey]:
+        return frozenset(self._since)
+
+    def take(self, key: WgPublicKey, former: WgPublicKey, *, now: float) -> None:
+        """This key bears the member's traffic from now on."""
+        self._since.setdefault(key, now)
+        self._former[key] = former
+
+    def end(self) -> frozenset[WgPublicKey]:
+        """Forget what documents speak of no more; the keys of which something else holds now."""
+        coming, ended = self._selection.coming, set[WgPublicKey]()
+        for key, former in tuple(self._former.items()):
+            if key not in coming or coming[key].former != former:
+                ended |= {key, former}
+                del self._since[key], self._former[key]
+        return frozenset(ended)
+
+    def bears_for(self, key: WgPublicKey) -> WgPublicKey | None:
+        """The key whose allowed IPs this peer has now; None when it has none."""
+        if (coming := self._selection.coming.get(key)) is not None:
+            return coming.former if key in self._since else None
+        if self._since and self._selection.successor_of(key) in self._since:
+            return None
+        return key
+
+    def is_spare(self, key: WgPublicKey) -> bool:
+        """Whether it is a second peer of its member, which bears nothing now."""
+        return bool(self._selection.coming) and self.bears_for(key) is None
+
+    def look(
+        self, peers: Mapping[WgPublicKey, WgPeer], *, wall: float, now: float
+    ) -> Iterator[tuple[WgPublicKey, Coming, Fate]]:
+        """What follows for each key to come, of a device that shows `peers`."""
+        for key, it in tuple(self._selection.coming.items()):
+            if (since := self._since.get(key)) is not None:
+                if now - since >= FORMER_S:
+                    yield key, it, Fate.OUTLIVED
+            elif (seen := peers.get(key)) is not None and seen.latest_handshake:
+                self.take(key, it.former, now=now)
+                yield key, it, Fate.TAKES_OVER
+            else:
+                asks = self._asks_from(key, it) <= wall < it.at + ASK_FOR_S
+                yield key, it, Fate.IS_ASKED if asks else Fate.IS_LEFT_ALONE
+
+    def next_look_s(self, *, wall: float) -> float | None:
+        """In how many seconds a key to come may be seen in use; None when none is expected."""
+        waits = (
+            NEAR_LOOK_S if abs(it.at - wall) <= NEAR_S else it.at - NEAR_S - wall
+            for key, it in self._selection.coming.items()
+            if key not in self._since
+        )
+        return min((wait for wait in waits if wait > 0), default=None)
+
+    def _asks_from(self, key: WgPublicKey, coming: Coming) -> float:
+        return coming.at + (ASK_AFTER_S if self.own_key < key else OTHER_ASKS_AFTER_S)
