@@ -9,7 +9,14 @@ from overlay.addressing import address_of
 from overlay.errors import Diverged, Unavailable
 from overlay.exitnode import guard_sets, processes
 from overlay.exitnode.daemons import LOG
-from overlay.exitnode.egress import EGRESS_NETNS, LEG_LINK, UPLINK_LINK, UPLINK_PORT, Egress
+from overlay.exitnode.egress import (
+    EGRESS_NETNS,
+    LEG_LINK,
+    NEXT_UPLINK,
+    UPLINK_LINK,
+    UPLINK_PORT,
+    Egress,
+)
 from overlay.exitnode.firewall import ruleset
 from overlay.exitnode.plan import (
     Actual,
@@ -19,9 +26,11 @@ from overlay.exitnode.plan import (
     DropGateway,
     EgressChange,
     JoinTenant,
+    PlugUplink,
     PutGateway,
     StartDaemon,
     StopDaemon,
+    TakeUplink,
     plan,
 )
 from overlay.model import Prefix
@@ -122,20 +131,40 @@ class EgressConfigurator:
         kernel = self._shell.kernel
         if change.kind == "bridge":
             await kernel.create_port(
-                None, UPLINK_PORT, workload_netns=self._path, workload_link=UPLINK_LINK
+                None, UPLINK_PORT, workload_netns=self._path, workload_link=change.name
             )
             # A bridge has the lowest MAC of its ports: the node's is not to change for ours.
             await kernel.set_link(None, UPLINK_PORT, mac=PORT_MAC)
             kernel.write_sysctl(_UNDERLAY, f"net/ipv6/conf/{UPLINK_PORT}/addr_gen_mode", "1")
-            await kernel.set_link(None, UPLINK_PORT, master=change.link, up=True)
+            try:
+                await self._plug(change.link)
+            except Unavailable:
+                await kernel.delete_link(None, UPLINK_PORT)
+                raise
         else:
             await kernel.create_on(
                 change.link,
                 kind=change.kind,
                 netns=self._path,
-                name=UPLINK_LINK,
+                name=change.name,
                 vlan=change.vlan,
             )
+
+    @_write.register
+    async def _(self, _change: TakeUplink) -> None:
+        await self._shell.kernel.rename_link(self._path, NEXT_UPLINK, new_name=UPLINK_LINK)
+
+    @_write.register
+    async def _(self, change: PlugUplink) -> None:
+        try:
+            await self._plug(change.link)
+        except Unavailable:
+            if change.before is not None:
+                await self._plug(change.before)
+            raise
+
+    async def _plug(self, bridge: str) -> None:
+        await self._shell.kernel.set_link(None, UPLINK_PORT, master=bridge, up=True)
 
     @_write.register
     async def _(self, _change: DeleteUplinkPort) -> None:

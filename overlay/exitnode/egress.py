@@ -23,6 +23,7 @@ from overlay.netns.state import EXIT_LINK
 
 EGRESS_NETNS = "x-egress"
 UPLINK_LINK = "ext0"
+NEXT_UPLINK = "ext1"  # an uplink that is being made, while another one is in use
 UPLINK_PORT = "x-uplink"  # in the underlay netns, where the uplink is a port of a bridge
 LEG_LINK = EXIT_LINK  # in a tenant netns
 LEG_PREFIX = "t-"

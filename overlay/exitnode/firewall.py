@@ -38,6 +38,7 @@ from overlay.netns.nftjson import (
     over_rate,
     payload,
     prefix,
+    put,
     refuse,
     rules,
     source_nat_chain,
@@ -48,6 +49,7 @@ from overlay.netns.nftjson import (
 
 FAMILY = "inet"
 SMTP_PORT = 25
+COUNTED = 1  # mark of a connection that is within the limits
 BURST_MS = 100  # of bandwidth
 MIN_BURST_KBYTES = 64  # a segment of generic offload counts as one packet of up to 64 KiB
 
@@ -64,6 +66,7 @@ REFUSALS = {
 # Of each leg: its traffic, and what was over a limit.
 LEG_COUNTERS = ("up", "down", "source", "connections", "connection_rate", "bandwidth")
 
+_MARK = {"ct": {"key": "mark"}}
 _STATE = {"ct": {"key": "state"}}
 _RETURN: Statement = {"return": None}
 
@@ -155,9 +158,12 @@ def _up(leg: Leg, offer: ExitOffer) -> Iterable[Rule]:
 def _new(leg: Leg, offer: ExitOffer) -> Iterable[Rule]:
     """Limits of what is new, whichever side begins."""
     new = when(_STATE, "new", op="in")
+    # What nobody answers stays new, however many packets it sends: it counts with the first one.
+    is_first = when(_MARK, 0)
     rate = over_rate(offer.connections_per_s, burst=offer.connections_per_s)
-    yield [new, rate, *_over(leg, "connection_rate")]
+    yield [new, is_first, rate, *_over(leg, "connection_rate")]
     yield [new, over_connections(offer.connections), *_over(leg, "connections")]
+    yield [new, put(_MARK, COUNTED)]
 
 
 def _down(leg: Leg, offer: ExitOffer, ports: published.Ports) -> Iterable[Rule]:

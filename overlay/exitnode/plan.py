@@ -16,6 +16,7 @@ from overlay.exitnode.egress import (
     EGRESS_NETNS,
     LEG_LINK,
     LEG_PREFIX,
+    NEXT_UPLINK,
     UPLINK_LINK,
     UPLINK_PORT,
     Egress,
@@ -46,9 +47,30 @@ class CreateUplink(msgspec.Struct, frozen=True, tag=True):
     kind: str
     link: str
     vlan: int | None = None
+    name: str = UPLINK_LINK
 
     def describe(self) -> str:
-        return f"+ uplink {UPLINK_LINK}: {self.kind} on {self.link}"
+        return f"+ uplink {self.name}: {self.kind} on {self.link}"
+
+
+class TakeUplink(msgspec.Struct, frozen=True, tag=True):
+    """When the next uplink is made, and the one before is gone."""
+
+    def describe(self) -> str:
+        return f"~ uplink {NEXT_UPLINK} is {UPLINK_LINK} now"
+
+
+class PlugUplink(msgspec.Struct, frozen=True, tag=True):
+    """All that is on the uplink stays when its port moves to another bridge.
+
+    It goes back when that is none: the kernel takes it out before it looks at where it goes.
+    """
+
+    link: str
+    before: str | None = None
+
+    def describe(self) -> str:
+        return f"~ uplink {UPLINK_LINK}: a port of {self.link}"
 
 
 class DeleteUplinkPort(msgspec.Struct, frozen=True, tag=True):
@@ -116,6 +138,8 @@ class JoinTenant(msgspec.Struct, frozen=True, tag=True):
 EgressChange = (
     Change
     | CreateUplink
+    | TakeUplink
+    | PlugUplink
     | DeleteUplinkPort
     | StartDaemon
     | StopDaemon
@@ -167,7 +191,7 @@ def _teardown(actual: Actual) -> Iterator[EgressChange]:
         return
     # The netns may be held by somebody: without links it is an island.
     for link in sorted(link.name for link in actual.inside.links):
-        if link == UPLINK_LINK or link.startswith(LEG_PREFIX):
+        if link in (UPLINK_LINK, NEXT_UPLINK) or link.startswith(LEG_PREFIX):
             yield DeleteLink(link)
     yield RemoveNetns(EGRESS_NETNS)
 
@@ -199,17 +223,15 @@ def _build(desired: Egress, firewall: Firewall, actual: Actual) -> Iterator[Egre
 
 def _uplink(desired: Egress, inside: Snapshot, actual: Actual) -> Iterator[EgressChange]:
     uplink, link = desired.uplink, inside.link(UPLINK_LINK)
-    yield from _useless_daemons(desired, link, actual)
-    if link is not None and not _fits(desired, link, actual):
-        yield DeleteLink(UPLINK_LINK)
+    if inside.link(NEXT_UPLINK) is not None:
+        yield DeleteLink(NEXT_UPLINK)  # a pass died, or it cannot be made
+    if link is not None and _fits(desired, link, actual):
+        yield from _useless_daemons(desired, link, actual)
+    elif link is not None and uplink.kind == "bridge" and _is_plugged(link, actual.underlay):
+        yield PlugUplink(uplink.link, _bridge(actual.underlay))
+    else:
+        yield from _another(desired, link, actual)
         link = None
-    if link is None:
-        if actual.underlay.link(UPLINK_PORT) is not None:
-            yield DeleteUplinkPort()
-        if makers := [daemon for daemon in desired.daemons() if not daemon.inside]:
-            yield from map(StartDaemon, makers)
-        else:
-            yield CreateUplink(uplink.kind, uplink.link, uplink.vlan)
     for key, value in desired.sysctls().items():
         if actual.sysctls.get(key) != value or (link is None and UPLINK_LINK in key):
             yield SetSysctl(key, value)
@@ -222,6 +244,38 @@ def _uplink(desired: Egress, inside: Snapshot, actual: Actual) -> Iterator[Egres
     yield from _gateways(desired, inside if link is not None else Snapshot((), (), ()))
     for address in sorted(there - addresses):
         yield DeleteAddress(UPLINK_LINK, address)
+
+
+def _another(desired: Egress, link: KernelLink | None, actual: Actual) -> Iterator[EgressChange]:
+    """Made before the one that is there goes: what cannot be made takes nothing away (EXIT-063)."""
+    uplink, underlay = desired.uplink, actual.underlay
+    makers = [daemon for daemon in desired.daemons() if not daemon.inside]
+    create = CreateUplink(uplink.kind, uplink.link, uplink.vlan)
+    is_beside = link is not None and not makers
+    if underlay.link(UPLINK_PORT) is not None and not (link and _is_plugged(link, underlay)):
+        yield DeleteUplinkPort()
+    if is_beside:
+        yield msgspec.structs.replace(create, name=NEXT_UPLINK)
+    yield from _useless_daemons(desired, link, actual)
+    if link is not None:
+        yield DeleteLink(UPLINK_LINK)
+    if is_beside:
+        yield TakeUplink()
+    else:
+        yield from map(StartDaemon, makers) if makers else (create,)
+
+
+def _is_plugged(link: KernelLink, underlay: Snapshot) -> bool:
+    """Whether the port of a bridge is the other end of this link."""
+    port = underlay.link(UPLINK_PORT)
+    return port is not None and (port.index, port.other_end) == (link.other_end, link.index)
+
+
+def _bridge(underlay: Snapshot) -> str | None:
+    """Where the port is."""
+    port = underlay.link(UPLINK_PORT)
+    master = port.master if port is not None else None
+    return next((link.name for link in underlay.links if link.index == master), None)
 
 
 def _gateways(desired: Egress, inside: Snapshot) -> Iterator[EgressChange]:
@@ -263,7 +317,7 @@ def _fits(desired: Egress, link: KernelLink, actual: Actual) -> bool:
         port = underlay.link(UPLINK_PORT)
         return (
             port is not None
-            and (port.index, port.other_end) == (link.other_end, link.index)
+            and _is_plugged(link, underlay)
             and port.master == parent.index
             and port.up
         )

@@ -135,6 +135,10 @@ class Rtnetlink:
         finally:
             os.close(target)
 
+    async def rename_link(self, netns: str, name: str, *, new_name: str) -> None:
+        async with self._socket(netns) as ipr:
+            await _tried(ipr.link("set", index=_index(netns, name), ifname=new_name))
+
     async def set_link(
         self,
         netns: str | None,

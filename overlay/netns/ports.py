@@ -43,6 +43,9 @@ class Kernel(Protocol):
     async def move_link(self, name: str, *, netns: str, new_name: str) -> None:
         """From the underlay netns into `netns`, under its new name at once."""
 
+    async def rename_link(self, netns: str, name: str, *, new_name: str) -> None:
+        """Of a link that is not up."""
+
     async def set_link(
         self,
         netns: str | None,

@@ -9,11 +9,13 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
+from typing import Any
 
 import msgspec
 import pytest
 
 from overlay.addressing import address_of
+from overlay.documents.exits import Uplink
 from overlay.errors import Unavailable
 from overlay.exitnode.egress import EGRESS_NETNS, LEG_LINK, Egress
 from overlay.exitnode.firewall import leg_counter
@@ -231,6 +233,22 @@ async def test_new_connections_a_second_are_limited(world: World, family: int) -
 
 
 @FAMILIES
+async def test_what_nobody_answers_is_one_connection(world: World, family: int) -> None:
+    # EXIT-064
+    await world.converge(connections_per_s=1)
+    kind = socket.AF_INET if family == 4 else socket.AF_INET6
+    up, over = (leg_counter(world.legs[0], each) for each in ("up", "connection_rate"))
+    with open_socket(world.tenant(), kind, socket.SOCK_DGRAM) as it:
+        it.sendto(b"x", (HOST[family], PORT))
+        await until(lambda: world.counters()[up] > 0)
+        before = world.counters()[over]
+        for _ in range(50):
+            it.sendto(b"x", (HOST[family], PORT))
+        await until(lambda: world.counters()[up] >= 51)
+    assert world.counters()[over] == before
+
+
+@FAMILIES
 async def test_bandwidth_is_limited(world: World, family: int) -> None:  # EXIT-030
     await world.converge(rate_mbit=1)
     name = leg_counter(world.legs[0], "bandwidth")
@@ -289,3 +307,32 @@ async def test_an_uplink_that_is_not_there_says_so(world: World) -> None:
     uplink = msgspec.structs.replace(UPLINK, link="eth9")
     with pytest.raises(Unavailable, match="eth9"):
         await world.converge(uplink=uplink)
+
+
+@pytest.mark.parametrize("wrong", [("macvlan", "eth9"), ("bridge", "eth9"), ("bridge", "eth0")])
+@pytest.mark.parametrize("kind", ["macvlan", "bridge"])
+async def test_an_uplink_that_cannot_be_made_leaves_the_one_in_use(
+    world: World, lan: str, kind: str, wrong: tuple[str, str]
+) -> None:  # EXIT-063
+    there = uplink_on(lan, kind=kind)
+    await world.converge(uplink=there)
+    for _ in range(2):  # it is tried again
+        with pytest.raises(Unavailable):
+            await world.converge(uplink=uplink_on(wrong[1], kind=wrong[0]))
+        for family in (4, 6):
+            assert await world.reaches(HOST[family]) == OWN[family]
+    await world.converge(uplink=there)
+    assert await world.converge(uplink=there) == ()
+
+
+async def test_an_uplink_becomes_one_of_another_kind(world: World, lan: str) -> None:  # EXIT-063
+    for kind in ("macvlan", "bridge", "macvlan"):
+        uplink = uplink_on(lan, kind=kind)
+        await world.converge(uplink=uplink)
+        assert await world.converge(uplink=uplink) == ()
+        for family in (4, 6):
+            assert await world.reaches(HOST[family]) == OWN[family]
+
+
+def uplink_on(link: str, *, kind: Any) -> Uplink:
+    return msgspec.structs.replace(UPLINK, kind=kind, link=link)

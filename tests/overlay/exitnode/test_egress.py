@@ -10,9 +10,23 @@ import pytest
 from overlay.addressing import contains, prefix_of
 from overlay.documents.exits import ExitOffer, Uplink
 from overlay.errors import Refused
-from overlay.exitnode.egress import MAX_LEGS, UPLINK_LINK, UPLINK_PORT, Egress, select_legs
+from overlay.exitnode.egress import (
+    MAX_LEGS,
+    NEXT_UPLINK,
+    UPLINK_LINK,
+    UPLINK_PORT,
+    Egress,
+    select_legs,
+)
 from overlay.exitnode.guards import guarded
-from overlay.exitnode.plan import Actual, CreateUplink, DeleteUplinkPort, plan
+from overlay.exitnode.plan import (
+    Actual,
+    CreateUplink,
+    DeleteUplinkPort,
+    PlugUplink,
+    TakeUplink,
+    plan,
+)
 from overlay.model import Address, NetworkId, Prefix
 from overlay.netns.changes import Change, DeleteLink
 from overlay.netns.codec import KernelLink, Snapshot
@@ -105,8 +119,25 @@ def test_an_uplink_of_another_kind_or_place_is_made_anew(
     wanted: Uplink, inside: KernelLink, underlay: tuple[KernelLink, ...], renewed: bool
 ) -> None:  # EXIT-031
     made = changes(wanted, inside=inside, underlay=underlay)
-    create = CreateUplink(wanted.kind, wanted.link, wanted.vlan)
-    assert (DeleteLink(UPLINK_LINK) in made) is (create in made) is renewed
+    create = CreateUplink(wanted.kind, wanted.link, wanted.vlan, NEXT_UPLINK)
+    gone = DeleteLink(UPLINK_LINK)
+    assert (gone in made) is (create in made) is (TakeUplink() in made) is renewed
+    if renewed:  # EXIT-063
+        assert made.index(create) < made.index(gone) < made.index(TakeUplink())
+
+
+def test_the_port_of_an_uplink_moves_to_another_bridge() -> None:  # EXIT-063
+    there = link(9, UPLINK_LINK, "veth", other_end=5)
+    other = (link(3, "eth1"), msgspec.structs.replace(PORT, master=3))
+    made = changes(uplink("bridge"), inside=there, underlay=(ETH0, *other))
+    assert PlugUplink("eth0", before="eth1") in made
+    assert DeleteLink(UPLINK_LINK) not in made
+
+
+def test_what_a_pass_left_that_died_goes_first() -> None:  # EXIT-063
+    left = link(8, NEXT_UPLINK, "macvlan", other_end=2)
+    made = changes(uplink("macvlan"), inside=left, underlay=(ETH0,))
+    assert made.index(DeleteLink(NEXT_UPLINK)) < made.index(CreateUplink("macvlan", "eth0"))
 
 
 def test_a_change_of_the_number_of_a_vlan_reads_as_a_sentence() -> None:
