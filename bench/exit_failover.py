@@ -26,16 +26,17 @@ from bench.report import Limit, emit, spread
 from netlab.fleet.fleet import Fleet
 from netlab.lab import Lab
 from tests.lab.leaving import (
-    BRIDGE,
+    EGRESSES,
     EXITS,
     HOST_4,
     HOST_6,
-    WAN,
+    SITE,
     Answers,
     asking_outside,
     network_status,
     offer,
     topology,
+    unplug,
     with_exits,
 )
 from tests.lab.scene import until
@@ -49,18 +50,16 @@ HOSTS = (ip_address(HOST_4).packed, ip_address(HOST_6).packed)
 Fail = Callable[[Fleet, str], Awaitable[None]]
 
 
-async def unplug(fleet: Fleet, name: str) -> None:
-    await fleet.lab.node(name).run("ip", "link", "set", BRIDGE, "down")
-
-
 async def silence(fleet: Fleet, name: str) -> None:
-    """The beacons do not answer any more; the exit forwards as before."""
-    rules = (
-        "table inet quiet { chain in { type filter hook input priority 0;"
-        " icmp type echo-request drop; icmpv6 type echo-request drop; }; }"
+    """The beacons do not answer it any more; the exit forwards as before."""
+    drops = " ".join(
+        f"ip6 saddr {each} icmpv6 type echo-request drop;"
+        if ":" in each
+        else f"ip saddr {each} icmp type echo-request drop;"
+        for each in EGRESSES[name].seen_as
     )
-    at = fleet.lab.node(name)
-    await at.run("ip", "netns", "exec", WAN, "nft", "-f", "-", input=rules.encode())
+    rules = f"table inet quiet {{ chain in {{ type filter hook input priority 0; {drops} }}; }}"
+    await fleet.lab.node(SITE).run("nft", "-f", "-", input=rules.encode())
 
 
 async def speak(fleet: Fleet, name: str) -> None:

@@ -17,6 +17,7 @@ from tests.lab.leaving import (
     HOST_4,
     HOST_6,
     PORT,
+    SOURCES,
     drain,
     network_status,
     offer,
@@ -28,12 +29,6 @@ CONNECT_S = 2.0
 HOSTS = (HOST_4, HOST_6)
 WEB, LOCAL = ("n1", "web"), ("e1", "local")  # node, workload
 ON_AN_EXIT = Workload("local", "e1")
-SOURCES = {
-    ("e1", HOST_4): "203.0.113.11",
-    ("e1", HOST_6): "2001:db8:113::11",
-    ("e2", HOST_4): "203.0.113.12",
-    ("e2", HOST_6): "2001:db8:113::12",
-}
 ENOUGH = 100 * len(CHUNK)
 
 

@@ -1,4 +1,4 @@
-"""Exits with an internet of their own each, and a workload that asks somebody out there."""
+"""Exits with a cable to a provider each, and a workload that asks somebody in the internet."""
 
 from __future__ import annotations
 
@@ -7,105 +7,132 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import cast
 
 from netlab.fleet import node_socket
 from netlab.fleet.fleet import Fleet
 from netlab.fleet.opening import bring_up
 from netlab.lab import Lab
-from netlab.topology import Node, Tenant, TenantNetwork, Topology, Workload
+from netlab.topology import (
+    ExitOffer,
+    Link,
+    Node,
+    Router,
+    Tenant,
+    TenantNetwork,
+    Topology,
+    Workload,
+)
+from netlab.wiring.egress import Egress, find_egresses
+from netlab.wiring.wirer import wire
 from zos_core.status import NetworkStatus, Status
 
-HOST_4, HOST_6 = "198.51.100.7", "2001:db8:7::7"  # somebody in the internet, a beacon too
-WAN = "wan"
-BRIDGE = "br-ext"
 EVERY_S = 0.01
 PORT = 7008
 EXITS = ("e1", "e2")
+SITE, UPLINK = "site", "eth1"
+RESOLVERS = ("dns-e1", "dns-e2")  # hosts that may be some
 COMMAND_S = 200.0  # in a machine under emulation
 
 
+def exit_node(name: str) -> Node:
+    """With a cable to a provider of its own."""
+    return Node(name, (Link(), Link(provider(name).name, UPLINK)), role="node")
+
+
+def provider(name: str) -> Router:
+    return Router(f"isp-{name}")
+
+
 def topology(*more: Workload) -> Topology:
+    """Nobody offers the exits yet."""
     home = TenantNetwork("home", nodes=("n1", *EXITS), workloads=(Workload("web", "n1"), *more))
-    nodes = tuple(Node(name, role="node") for name in ("n1", *EXITS))
     return Topology(
-        nodes=(Node("registry", role="registry"), *nodes), tenants=(Tenant("alice", (home,)),)
+        nodes=(
+            Node("registry", role="registry"),
+            Node(SITE),
+            Node("n1", role="node"),
+            *map(exit_node, EXITS),
+            *map(Node, RESOLVERS),
+        ),
+        routers=tuple(map(provider, EXITS)),
+        tenants=(Tenant("alice", (home,)),),
     )
 
 
+def egresses(of: Topology) -> dict[str, Egress]:
+    """What there is to be offered: every node with an uplink."""
+    offered = (
+        replace(node, exit=ExitOffer(UPLINK, (SITE,)))
+        if any(link.name == UPLINK for link in node.links)
+        else node
+        for node in of.nodes
+    )
+    return dict(find_egresses(wire(replace(of, nodes=tuple(offered)))))
+
+
+EGRESSES = egresses(topology())
+# Somebody in the internet, a beacon too.
+HOST_4, HOST_6 = EGRESSES["e1"].beacons
+SOURCES = {
+    (name, host): next(each for each in egress.seen_as if (":" in each) == (":" in host))
+    for name, egress in EGRESSES.items()
+    for host in (HOST_4, HOST_6)
+}
+
+
 @asynccontextmanager
-async def with_exits(lab: Lab, *names: str) -> AsyncIterator[Fleet]:
-    """Everything runs; every exit has an internet beside it, which nobody offers yet."""
+async def with_exits(lab: Lab) -> AsyncIterator[Fleet]:
+    """Everything runs, and somebody is in the internet."""
     async with bring_up(lab, progress=lambda *_: None, tell=lambda *_: None) as fleet:
-        for name in names or EXITS:
-            await _make_internet(fleet, name)
+        site = lab.node(SITE)
+        for family, address in ((socket.AF_INET, site.ipv4), (socket.AF_INET6, site.ipv6)):
+            await _answer(lab, family, str(address))
         yield fleet
 
 
-async def _make_internet(fleet: Fleet, name: str) -> None:
-    at = fleet.lab.node(name)
-    await at.add_namespace(WAN)
-    for line in (
-        f"link add {BRIDGE} up type bridge",
-        f"link add ext type veth peer name in netns {WAN}",
-        f"link set ext master {BRIDGE} up",
-    ):
-        await at.run("ip", *line.split())
-    for line in (
-        "link set in up",
-        "addr add 203.0.113.1/24 dev in",
-        "addr add 2001:db8:113::1/64 dev in nodad",
-        f"addr add {HOST_4}/32 dev lo",
-        f"addr add {HOST_6}/128 dev lo nodad",
-    ):
-        await at.run("ip", "-n", WAN, *line.split())
-    for family, address in ((socket.AF_INET, HOST_4), (socket.AF_INET6, HOST_6)):
-        with at.in_netns(WAN):
-            udp = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        udp.bind((address, PORT))
-        loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(lambda: _Says(name.encode()), sock=udp)
-        fleet.lab.call_at_end(transport.close)
-        with at.in_netns(WAN):
-            tcp = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        tcp.bind((address, PORT))
-        server = await loop.create_server(lambda: _SendsBack(name, fleet.lab), sock=tcp)
-        fleet.lab.call_at_end(server.close)
+async def _answer(lab: Lab, family: int, address: str) -> None:
+    site, loop = lab.node(SITE), asyncio.get_running_loop()
+    udp = site.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    udp.bind((address, PORT))
+    transport, _ = await loop.create_datagram_endpoint(_Says, sock=udp)
+    lab.call_at_end(transport.close)
+    tcp = site.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    tcp.bind((address, PORT))
+    server = await loop.create_server(lambda: _SendsBack(lab), sock=tcp)
+    lab.call_at_end(server.close)
+
+
+def _greeting(asker: str) -> bytes:
+    """By which exit somebody came, "nobody" for none, and from which address."""
+    by = next((name for (name, _), source in SOURCES.items() if source == asker), "nobody")
+    return f"{by} {asker}".encode()
 
 
 class _Says(asyncio.DatagramProtocol):
     """Somebody in the internet: says by which exit it was reached, and from which address."""
 
-    def __init__(self, name: bytes) -> None:
-        self._name = name
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self._transport.sendto(b" ".join((self._name, addr[0].encode())), addr)
+        self._transport.sendto(_greeting(addr[0]), addr)
 
 
 class _SendsBack(asyncio.Protocol):
-    """Somebody in the internet: says who they are and whom they see, and sends all back."""
+    """Somebody in the internet: says whom they see, and sends all back."""
 
-    def __init__(self, name: str, lab: Lab) -> None:
-        self._name, self._lab = name, lab
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._lab.call_at_end(self._transport.abort)
-        source = transport.get_extra_info("peername")[0]
-        self._transport.write(f"{self._name} {source}\n".encode())
+        self._transport.write(_greeting(transport.get_extra_info("peername")[0]) + b"\n")
 
     def data_received(self, data: bytes) -> None:
         self._transport.write(data)
-
-
-def address_of(exit_: str, family: int) -> str:
-    """As which an exit is seen."""
-    n = EXITS.index(exit_) + 11
-    return f"203.0.113.{n}" if family == 4 else f"2001:db8:113::{n}"
 
 
 async def offer(
@@ -114,16 +141,24 @@ async def offer(
     """The operator offers these, one command each."""
     operator = fleet.person("operator", at="registry")
     for name in names:
+        egress = egresses(fleet.lab.topology)[name]
         words = ["--publish", publish] if publish else []
         for option, *values in (
-            ("--uplink", f"bridge:{BRIDGE}"),
-            ("--address", f"{address_of(name, 4)}/24", f"{address_of(name, 6)}/64"),
-            ("--gateway", "203.0.113.1", "2001:db8:113::1"),
-            ("--beacon", HOST_4, HOST_6),
+            ("--uplink", egress.uplink),
+            ("--address", *egress.addresses),
+            ("--gateway", *egress.gateways),
+            ("--beacon", *egress.beacons),
             ("--resolver", *resolvers),
+            ("--allow", *egress.allow),
+            ("--refuse", *egress.refuse),
         ):
             words += (word for value in values for word in (option, value))
         await operator.zos("exit", "offer", "farm", name, *words, timeout_s=COMMAND_S)
+
+
+async def unplug(fleet: Fleet, name: str) -> None:
+    """The uplink of an exit carries nothing any more."""
+    await fleet.lab.cut(f"{name}:{UPLINK}")
 
 
 async def drain(fleet: Fleet, name: str, duration: str) -> None:

@@ -8,31 +8,28 @@ import pytest
 
 from netlab.fleet.fleet import Fleet
 from tests.asking import NO_SUCH_NAME, REFUSED, Said, ask, said
-from tests.lab.leaving import EXITS, WAN, network_status, offer, topology, with_exits
+from tests.lab.leaving import EXITS, RESOLVERS, network_status, offer, topology, with_exits
 from tests.lab.scene import measured, until
 
 pytestmark = [pytest.mark.lab, pytest.mark.blocking, pytest.mark.timeout(300)]
 
 OUTSIDE = "who.example.com"
-# Each exit's internet has a resolver of its own. What they say is public: AS112 (RFC 7534).
-RESOLVERS = {
-    "e1": ("198.51.100.53", "2001:db8:7::53"),
-    "e2": ("198.51.100.54", "2001:db8:7::54"),
-}
+# Each exit has a resolver of its own. What they say is public: AS112 (RFC 7534).
+AT = dict(zip(EXITS, RESOLVERS, strict=True))
 SAYS = {"e1": ("192.175.48.1", "2620:4f:8000::1"), "e2": ("192.175.48.6", "2620:4f:8000::6")}
 INSIDE = "10.1.1.2"  # what nobody outside may say that it is
 
 
+def _resolvers(fleet: Fleet, name: str) -> tuple[str, ...]:
+    return tuple(map(str, fleet.lab.node(AT[name]).addresses))
+
+
 async def _serve_outside(fleet: Fleet, name: str) -> None:
-    at = fleet.lab.node(name)
-    for address in RESOLVERS[name]:
-        length = "128 nodad" if ":" in address else "32"
-        await at.run("ip", "-n", WAN, *f"addr add {address}/{length} dev lo".split())
-    words = (f"--listen-address={address}" for address in RESOLVERS[name])
+    words = (f"--listen-address={address}" for address in _resolvers(fleet, name))
     known = (f"--host-record={OUTSIDE},{','.join(SAYS[name])}", f"--host-record=evil.com,{INSIDE}")
     alone = ("--conf-file=/dev/null", "--no-hosts", "--no-resolv", "--bind-interfaces")
     argv = ("dnsmasq", "--keep-in-foreground", "--pid-file=", *alone, *words, *known)
-    await at.spawn(*argv, log=f"resolver-{name}", netns=WAN)
+    await fleet.lab.node(AT[name]).spawn(*argv, log="resolver")
 
 
 async def test_names_outside_are_asked_by_way_of_the_exit_and_move_with_it(lab):
@@ -65,12 +62,12 @@ async def test_names_outside_are_asked_by_way_of_the_exit_and_move_with_it(lab):
             await until(look, f"{OUTSIDE} is {expected}")
 
         await becomes(REFUSED)
-        await offer(fleet, "e1", resolvers=RESOLVERS["e1"])
+        await offer(fleet, "e1", resolvers=_resolvers(fleet, "e1"))
         await becomes(said(SAYS["e1"][0]))
         assert await is_said(OUTSIDE, said(SAYS["e1"][1]), "AAAA")
         names = (await network_status(fleet, "n1")).names
         assert names is not None
-        assert names.resolvers == RESOLVERS["e1"]
+        assert names.resolvers == _resolvers(fleet, "e1")
         # Neither another's word about what is inside, nor a question about it, passes.
         assert await is_said("evil.com", Said("NOERROR", frozenset()))
         assert await is_said("nobody.home.zos", NO_SUCH_NAME)
@@ -78,7 +75,7 @@ async def test_names_outside_are_asked_by_way_of_the_exit_and_move_with_it(lab):
         exit_ = await network_status(fleet, "e1")
         for server in (str(exit_.gateway_v4), str(exit_.gateway_v6)):
             assert await ask(inside, server, OUTSIDE) == said(SAYS["e1"][0])
-        await offer(fleet, "e2", resolvers=RESOLVERS["e2"])
+        await offer(fleet, "e2", resolvers=_resolvers(fleet, "e2"))
         await until(lambda: _is_known(fleet, "e2"), "the other exit is ready")
         await fleet.lab.node("e1").kill()
         cut = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -15,14 +16,13 @@ from netlab.fleet.greeter import GREETING_BYTES_MAX, PORT
 from netlab.nat import NATS
 from netlab.topology import Link, Node, Router, Tenant, TenantNetwork, Topology, Workload
 from overlay import addressing
-from tests.lab.leaving import WAN, address_of, offer, with_exits
+from tests.lab.leaving import SITE, egresses, exit_node, offer, provider, with_exits
 from tests.lab.scene import SILENCE_S, measured, until
 from zos_core.status import PublishedStatus, Status
 
 pytestmark = [pytest.mark.lab, pytest.mark.blocking, pytest.mark.timeout(240)]
 
 WEB, SHOP = "alice/home/web", "bob/shop/till"
-CLIENT = {4: "203.0.113.1", 6: "2001:db8:113::1"}  # in the internet
 TRY_S = 0.5
 FAMILIES = (4, 6)
 
@@ -33,17 +33,29 @@ def topology() -> Topology:
     return Topology(
         nodes=(
             Node("registry", role="registry"),
-            Node("e1", role="node"),
+            Node(SITE),
+            exit_node("e1"),
             Node("n1", (Link("basement"),), role="node"),
         ),
-        routers=(Router("basement", nat=NATS["port-restricted"], firewall="stateful"),),
+        routers=(
+            Router("basement", nat=NATS["port-restricted"], firewall="stateful"),
+            provider("e1"),
+        ),
         tenants=(Tenant("alice", (home,)), Tenant("bob", (shop,))),
     )
 
 
+def by_family(addresses: Iterable[str]) -> dict[int, str]:
+    return {6 if ":" in address else 4: address for address in addresses}
+
+
+EXIT = by_family(egresses(topology())["e1"].seen_as)
+
+
 async def test_who_has_a_port_keeps_it_and_nobody_else_gets_it(lab):
     # PUB-010, PUB-011, PUB-020, PUB-021, PUB-025
-    async with with_exits(await lab(topology()), "e1") as fleet:
+    async with with_exits(await lab(topology())) as fleet:
+        client = by_family(map(str, fleet.lab.node(SITE).addresses))
         alice, bob = (fleet.person(name, at="registry") for name in ("alice", "bob"))
         await offer(fleet, "e1", publish="tcp/8000-8099")
         for person, net in ((alice, "home"), (bob, "shop")):
@@ -54,7 +66,7 @@ async def test_who_has_a_port_keeps_it_and_nobody_else_gets_it(lab):
         await until_served(fleet, 8080, web)
         measured(published_s=round(time.monotonic() - began, 2))
         at = await until_said(alice, "home", "tcp/8080", "open")
-        assert at["endpoints"] == ["203.0.113.11:8080", "[2001:db8:113::11]:8080"]
+        assert at["endpoints"] == [f"{EXIT[4]}:8080", f"[{EXIT[6]}]:8080"]
 
         # The same port again, and one that is not offered.
         for port in ("tcp/8080", "tcp/9000"):
@@ -81,7 +93,7 @@ async def test_who_has_a_port_keeps_it_and_nobody_else_gets_it(lab):
 
         # Taken back it is the other's, and then nobody's.
         await tenant(alice, "service", "remove", "home", "tcp/8080")
-        await until_served(fleet, 8080, {n: f"{SHOP} {each}" for n, each in CLIENT.items()})
+        await until_served(fleet, 8080, {n: f"{SHOP} {each}" for n, each in client.items()})
         await tenant(bob, "service", "remove", "shop", "tcp/8080")
         await until(
             lambda: has(fleet, {("shop", 9000, "till.e1:7007", "not-offered")}), "no holder"
@@ -147,14 +159,14 @@ async def is_silent(fleet: Fleet, family: int, port: int) -> bool:
 async def greeting(fleet: Fleet, family: int, port: int) -> str | None:
     """Who answers somebody in the internet at the exit's public address, and whom they see."""
     kind = socket.AF_INET if family == 4 else socket.AF_INET6
-    with fleet.lab.node("e1").in_netns(WAN):
+    with fleet.lab.node(SITE).in_netns():
         sock = socket.socket(kind, socket.SOCK_STREAM)
     loop = asyncio.get_running_loop()
     with sock:
         sock.setblocking(False)
         try:
             async with asyncio.timeout(TRY_S):
-                await loop.sock_connect(sock, (address_of("e1", family), port))
+                await loop.sock_connect(sock, (EXIT[family], port))
                 return (await loop.sock_recv(sock, GREETING_BYTES_MAX)).decode().strip() or None
         except (OSError, TimeoutError):
             return None

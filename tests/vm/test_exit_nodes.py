@@ -9,7 +9,6 @@ import pytest
 from netlab.fleet import node_socket
 from tests.lab.draining import ON_AN_EXIT, drains
 from tests.lab.leaving import (
-    BRIDGE,
     EXITS,
     HOST_4,
     HOST_6,
@@ -17,6 +16,7 @@ from tests.lab.leaving import (
     asking_outside,
     offer,
     topology,
+    unplug,
     with_exits,
 )
 from tests.lab.scene import until
@@ -42,7 +42,7 @@ async def test_what_is_in_a_network_leaves_by_one_exit_and_then_by_the_next(lab)
         began = time.monotonic()
         await offer(fleet, *EXITS)
         used = await answered_by(v4, v6, since=began)
-        await fleet.lab.node(used).run("ip", "link", "set", BRIDGE, "down")
+        await unplug(fleet, used)
         other = next(name for name in EXITS if name != used)
         cut = time.monotonic()
 
