@@ -58,14 +58,15 @@ async def silence(fleet: Fleet, name: str) -> None:
         else f"ip saddr {each} icmp type echo-request drop;"
         for each in EGRESSES[name].seen_as
     )
-    rules = f"table inet quiet {{ chain in {{ type filter hook input priority 0; {drops} }}; }}"
+    rules = (
+        f"table inet quiet-{name} {{ chain in {{ type filter hook input priority 0; {drops} }}; }}"
+    )
     await fleet.lab.node(SITE).run("nft", "-f", "-", input=rules.encode())
 
 
 async def speak(fleet: Fleet, name: str) -> None:
-    """The beacons answer again."""
-    at = fleet.lab.node(name)
-    await at.run("ip", "netns", "exec", WAN, "nft", "delete", "table", "inet", "quiet")
+    """The beacons answer it again."""
+    await fleet.lab.node(SITE).run("nft", "delete", "table", "inet", f"quiet-{name}")
 
 
 async def kill(fleet: Fleet, name: str) -> None:
