@@ -165,6 +165,9 @@ class Fleet:
         made = await until_granted(
             lambda: node_socket.ask(node, "/v1/attach", AttachAnswer, wish=wish)
         )
+        conf = node.path(f"/etc/netns/{netns}/resolv.conf")  # for ip-netns(8)
+        conf.parent.mkdir(parents=True, exist_ok=True)
+        conf.write_text(made.resolv_conf)
         v4, v6 = map(host_of, (made.attachment.address_v4, made.attachment.address_v6))
         self.inside[full] = Inside(full, network, at, netns, v4, v6)
 

@@ -247,7 +247,8 @@ class _Opening:
         self, person: Person, tenant: Tenant, network: TenantNetwork, access: Access
     ) -> None:
         device = access.client
-        argv = ("network", "access", network.name, device, "--via", access.via)
+        # Else wg-quick would run resolvconf(8), which no machine here has.
+        argv = ("network", "access", network.name, device, "--via", access.via, "--no-dns")
         async with _patience(f"{device} is let in at {access.via}"):
             made = await until_granted(lambda: person.zos(*argv, "--registry", self.fleet.registry))
         links = self.fleet.access.get(device, {})

@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from overlay.errors import Unavailable
@@ -88,7 +89,12 @@ class Dnsmasq:
 
     def _is_fit(self, netns: str, server: _Server, argv: tuple[str, ...]) -> bool:
         path = self._pins.path(netns)
-        return server.argv == argv and path is not None and _is_inside(server.pid, path)
+        return (
+            server.argv == argv
+            and path is not None
+            and _is_inside(server.pid, path)
+            and not _is_outdated(server.pid)
+        )
 
     async def _adopt(self, netns: str) -> None:
         """Hold the one that an earlier life started, if it got as far as to say that it serves."""
@@ -166,6 +172,7 @@ def _command_line(netns: str, service: NameService) -> tuple[str, ...]:
     return (binary, *dns.arguments(service, directory=str(_directory(netns)), group=group))
 
 
+@cache
 def _group_id() -> int:
     try:
         return pwd.getpwnam(dns.USER).pw_gid
@@ -235,6 +242,13 @@ def _has_our_files(pid: int) -> bool:
 def _is_inside(pid: int, netns_path: str) -> bool:
     with suppress(OSError):
         return Path(f"/proc/{pid}/ns/net").samefile(netns_path)
+    return False
+
+
+def _is_outdated(pid: int) -> bool:
+    """Whether its program was replaced since, by an update that wants to be run."""
+    with suppress(OSError):
+        return str(Path(f"/proc/{pid}/exe").readlink()).endswith(" (deleted)")
     return False
 
 

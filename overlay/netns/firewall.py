@@ -57,7 +57,7 @@ _REFUSALS = {
     "refused_source": "the source address is not one that may come from there",
     "refused_policy": "the network's policy does not allow it",
     "refused_forward": "it is not between the overlay and this node's workloads",
-    "refused_input": "it is for the node itself, which answers ping only",
+    "refused_input": "it is for the node itself, which answers ping and questions for names only",
 }
 REFUSALS = {**_REFUSALS, **antispoof.REFUSALS}  # counter -> what a person is told
 

@@ -16,6 +16,7 @@ import msgspec
 
 from overlay import addressing
 from overlay.addressing import address_of
+from overlay.documents.exits import ExitService
 from overlay.documents.names import WorkloadName
 from overlay.documents.schema import Member, Network
 from overlay.errors import OverlayError
@@ -32,7 +33,10 @@ log = logging.getLogger(__name__)
 
 TOGETHER_S = 0.05  # what comes within this time is served at once
 RESTART_S = 0.25  # after one has ended: one that ends at once is no busy loop
-REST = 20.0  # times what it cost to write all names down, before that is done again
+# Before all names are written down again: a second, in which others come, or in a large network
+# twenty times what it cost.
+REST_S = 1.0
+REST = 20.0
 
 
 class Answers(msgspec.Struct):
@@ -127,7 +131,7 @@ class Answering:
         elif loop.network in self._renamed:
             self._due[loop.network] = answers.next_at
         answers.service = msgspec.structs.replace(
-            answers.service, resolvers=select_resolvers(loop, self._exiting)
+            answers.service, resolvers=usable_resolvers(self._way_out(loop))
         )
         await self._apply(loop.netns, answers)
         if answers.error is not None:
@@ -135,6 +139,10 @@ class Answering:
         if _told(answers) != before:
             self._tell(loop.network, answers)
         return answers.is_served
+
+    def _way_out(self, loop: ResourceLoop) -> ExitService | None:
+        """The way out that works now: our own, where we are an exit."""
+        return self._exiting.service(loop.network) if loop.is_exit else loop.leaving.way_out
 
     async def _written(self, loop: ResourceLoop, document: Network, nr: NetworkResource) -> Answers:
         """All names of the network, written down."""
@@ -154,7 +162,7 @@ class Answering:
             left_out=found.left_out,
             error=before.error if before is not None else None,
             is_served=before is not None and before.is_served,
-            next_at=asyncio.get_running_loop().time() + REST * cost_s,
+            next_at=asyncio.get_running_loop().time() + max(REST_S, REST * cost_s),
         )
 
     async def _apply(self, netns: str, answers: Answers) -> None:
@@ -196,15 +204,14 @@ def _told(answers: Answers | None) -> tuple[object, ...]:
     return answers.names, answers.left_out, answers.is_served, error, said.addresses, said.resolvers
 
 
-def select_resolvers(loop: ResourceLoop, exiting: Exiting) -> tuple[Address, ...]:
-    """Who is asked about names outside, by the way out that works now; nobody without one."""
-    said = exiting.service(loop.network) if loop.is_exit else loop.leaving.way_out
-    if said is None:
+def usable_resolvers(way_out: ExitService | None) -> tuple[Address, ...]:
+    """Who is asked about names outside: those of a family that the exit lets out, or nobody."""
+    if way_out is None:
         return ()
     return tuple(
         Address(address)
-        for address in said.resolvers
-        if (6 if ":" in address else 4) in said.families
+        for address in way_out.resolvers
+        if (6 if ":" in address else 4) in way_out.families
     )
 
 

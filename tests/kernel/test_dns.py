@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ import pytest
 from overlay.addressing import address_of
 from overlay.errors import Unavailable
 from overlay.model import Address
-from overlay.netns import dns, namespaces
+from overlay.netns import dns, dnsmasq, namespaces
 from overlay.netns.dns import NameService
 from tests.asking import NEVER_S, NO_SUCH_NAME, REFUSED, ask, ask_name_of, said
 from tests.real_machine import RealMachine
@@ -228,6 +229,24 @@ async def test_one_whose_node_was_killed_before_it_served_is_found_and_ended(
     await serve(pair.a)
     (after,) = processes(pair.a)
     assert after != before
+
+
+async def test_one_whose_program_was_updated_is_started_anew(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # DNS-025
+    program, update = tmp_path / "dnsmasq", tmp_path / "update"
+    installed = str(dnsmasq.find_program())
+    shutil.copy(installed, program)
+    monkeypatch.setattr(dnsmasq, "find_program", lambda: str(program))
+    await serve(pair.a)
+    before = processes(pair.a)
+    await serve(pair.a)
+    assert processes(pair.a) == before
+    shutil.copy(installed, update)
+    update.replace(program)
+    await serve(pair.a)
+    (after,) = processes(pair.a)
+    assert after not in before
 
 
 async def test_it_keeps_no_netns_alive_that_was_unpinned_while_no_node_ran(pair: Pair) -> None:

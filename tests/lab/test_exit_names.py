@@ -62,6 +62,9 @@ async def test_names_outside_are_asked_by_way_of_the_exit_and_move_with_it(lab):
             await until(look, f"{OUTSIDE} is {expected}")
 
         await becomes(REFUSED)
+        netns = fleet.inside["alice/home/web"].netns
+        look_up = ("ip", "netns", "exec", netns, "getent", "ahosts", "web")
+        assert web in (await fleet.lab.node("n1").run(*look_up)).text  # it has a resolv.conf
         await offer(fleet, "e1", resolvers=_resolvers(fleet, "e1"))
         await becomes(said(SAYS["e1"][0]))
         assert await is_said(OUTSIDE, said(SAYS["e1"][1]), "AAAA")

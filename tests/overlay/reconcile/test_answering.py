@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from overlay.addressing import netns_name
+from overlay.documents.exits import ExitService
 from overlay.documents.names import WorkloadName
 from overlay.errors import Unavailable
 from overlay.peers.cache import StoredAttachment
+from overlay.reconcile.answering import usable_resolvers
 from tests import fake_machine
 from tests.fake_machine import FakeMachine
 from tests.node_world import HOME, OWN, FakeRegistry, RunningNode, World, real_public, running
@@ -154,3 +157,19 @@ async def test_names_of_a_large_network_are_not_written_down_all_the_time(tmp_pa
         answers.next_at = 0.0
         node.machine.on_name_server_end(NETNS)
         await node.until(lambda: "web.home.zos" in hosts(node), "the name")
+
+
+@pytest.mark.parametrize(
+    ("families", "usable"),
+    [
+        ((4,), ("192.0.2.53",)),
+        ((6,), ("2001:db8::53",)),
+        ((4, 6), ("192.0.2.53", "2001:db8::53")),
+    ],
+)
+def test_resolvers_are_of_a_family_that_the_exit_lets_out(
+    families: tuple[Literal[4, 6], ...], usable: tuple[str, ...]
+) -> None:  # DNS-022
+    said = ExitService(("198.51.100.1",), families, ("192.0.2.53", "2001:db8::53"))
+    assert usable_resolvers(said) == usable
+    assert usable_resolvers(None) == ()
