@@ -216,7 +216,11 @@ class Scene:
         node, birth = self.lab.node(name), netns.replace("n-", "w-", 1)
         links = await self.shell(name, "ip -o link | cut -d: -f2")
         found = [f"link {birth}"] if birth in links.split() else []
-        for path in (f"/run/netns/{netns}", f"/run/wireguard/{birth}.sock"):
+        for path in (
+            f"/run/netns/{netns}",
+            f"/run/wireguard/{birth}.sock",
+            f"/run/zos-dns/{netns}",
+        ):
             found += [path] if node.path(path).exists() else []
         argvs = (argv for argv in wireguard_processes(node).values() if argv.endswith(birth))
         return [*found, *argvs]
@@ -247,6 +251,23 @@ def wireguard_processes(node: LabNode) -> dict[int, str]:
                 argv = (process / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
                 found[int(process.name)] = b" ".join(argv).decode()
     return found
+
+
+def name_servers(node: LabNode) -> list[str]:
+    """Of dnsmasq on a node, which tenant netns it is for: once for each process."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            argv = (process / "cmdline").read_bytes().decode().split("\0")
+            for word in argv:
+                if word.startswith("--pid-file=/run/zos-dns/") and _is_on(process, node):
+                    found.append(word.split("/")[3])
+    return sorted(found)
+
+
+def _is_on(process: Path, node: LabNode) -> bool:
+    """Every node has a /run of its own."""
+    return (process / "root/run").samefile(node.path("/run"))
 
 
 def bound(address: str, port: int) -> socket.socket:

@@ -252,10 +252,13 @@ async def _extra(node: LabNode, world: World) -> list[str]:
         "netns": (_names(node, "/run/netns"), expected | set(WORKLOADS)),
         "processes": (set(processes), births),
         "sockets": (_names(node, "/run/wireguard"), {f"{birth}.sock" for birth in births}),
+        "names": (_names(node, "/run/zos-dns"), expected),
+        "name servers": (set(servers := scene.name_servers(node)), expected),
         "keys": (_names(node, "/var/lib/zos/keys/devices"), {f"{name}.key" for name in expected}),
     }
     found = [f"{what}: {has ^ should}" for what, (has, should) in listed.items() if has != should]
-    return found + (["a process twice"] if len(processes) != len(set(processes)) else [])
+    twice = [each for all_ in (processes, servers) for each in all_ if all_.count(each) > 1]
+    return found + [f"a process twice: {each}" for each in twice]
 
 
 def _names(node: LabNode, directory: str) -> set[str]:

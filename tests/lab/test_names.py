@@ -167,8 +167,10 @@ async def test_clean_ends_name_servers_and_a_node_without_dnsmasq_says_what_to_i
     await until(is_served, "names")
     (pid,) = name_servers(stage, "n1", netns)
     await stage.fleet.stop_node("n1")
+    assert scene.name_servers(stage.lab.node("n1")) == [netns]
     await stage.fleet.zos("n1", "node", "clean", "--yes")
     assert not is_there(pid)
+    assert scene.name_servers(stage.lab.node("n1")) == []
     # The node has files of its own, so this is nobody else's dnsmasq.
     await stage.shell("n1", "mv /usr/sbin/dnsmasq /usr/sbin/dnsmasq.away")
     await stage.run("n1")
