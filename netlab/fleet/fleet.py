@@ -214,6 +214,11 @@ class Fleet:
         process.kill(number)
         await process.wait()
 
+    async def restart_node(self, name: str) -> None:
+        """Killed, and started again as before; what it had made stays in between."""
+        await self.stop_node(name)
+        await self.start_node(name, *self._options[name])
+
     def process(self, name: str) -> LabProcess:
         """The running `zos node run` of a node."""
         return self._nodes[name]

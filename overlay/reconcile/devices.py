@@ -5,7 +5,7 @@ To everything that looks at peers they are one: no peer is on both, but while it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 
 import msgspec
@@ -46,11 +46,20 @@ class Devices(msgspec.Struct, frozen=True):
 
 
 async def read_devices(shell: Shell, netns: str, goals: PeerGoals) -> Devices | None:
-    """None when the netns or wg0 is not there. `netns` is a name."""
+    """None when the netns or wg0 is not there; wg1 when there is to be one. `netns` is a name."""
+    return await _read(shell, netns, _links(goals))
+
+
+async def find_devices(shell: Shell, netns: str) -> Devices | None:
+    """Those that are there, whether or not they are to be."""
+    return await _read(shell, netns, (WG_LINK, DRAIN_LINK))
+
+
+async def _read(shell: Shell, netns: str, links: Iterable[str]) -> Devices | None:
     if (path := shell.pins.path(netns)) is None:
         return None
-    found = [await shell.wireguard.read(device_ref(netns, path, link)) for link in _links(goals)]
-    return None if found[0] is None else Devices(found[0], *found[1:])
+    shared, *drain = [await shell.wireguard.read(device_ref(netns, path, link)) for link in links]
+    return None if shared is None else Devices(shared, *drain)
 
 
 async def read_traffic(

@@ -14,7 +14,7 @@ from overlay.exitnode.health import ASK_S, Exit, Pulses
 from overlay.exitnode.policy import Contender, Election, elect
 from overlay.exitnode.probe import Echoes
 from overlay.keys import wireguard
-from overlay.model import Address, NetworkResource, NodeId, WgPublicKey
+from overlay.model import Address, NetworkResource, NodeId, WgDevice, WgPublicKey
 from overlay.reconcile.goals import PeerGoals
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,30 @@ class Leaving:
                 echoes.ask(address, now=now)
         self.due = now + ASK_S
         return is_other
+
+    def adopt(
+        self, goals: PeerGoals, shared: WgDevice, drain: WgDevice | None, *, wall: float, now: float
+    ) -> None:
+        """After a start: the exits that the devices show are in use as before (EXIT-065)."""
+        exits = {it.node: it.exit for it, _ in goals.selection.exits()}
+        outside = frozenset(goals.selection.outside())
+
+        def exit_among(device: WgDevice | None) -> NodeId | None:
+            for key, peer in device.peers.items() if device is not None else ():
+                member = goals.selection.member_at(key)
+                if member and member.node in exits and outside.issubset(peer.allowed_ips):
+                    return NodeId(member.node)
+            return None
+
+        if (elected := exit_among(shared)) is None:
+            return
+        election = Election(elected, now, "it was in use before")
+        draining = exit_among(drain)
+        service = exits[draining] if draining is not None else None
+        if service is not None and service.draining_until is not None:
+            until = now + service.draining_until - wall
+            election = msgspec.structs.replace(election, draining=draining, draining_until=until)
+        self._elect(goals, election)
 
     def close(self) -> None:
         """Nothing keeps the netns alive."""

@@ -36,13 +36,13 @@ from overlay.netns import resource
 from overlay.netns.changes import Change, CreateDevice, DropPeer, PutPeer, SetKey
 from overlay.netns.converge import Report
 from overlay.netns.plan import HANDSHAKE_FRESH_S
-from overlay.netns.state import Attachment, Resource
+from overlay.netns.state import BIRTH_PREFIXES, DRAIN_LINK, Attachment, Resource
 from overlay.peers.cache import StoredAttachment
 from overlay.peers.candidates import Surroundings, overlay_mtu_bytes
 from overlay.peers.paths import Underlay
 from overlay.peers.publishing import select_admitted
 from overlay.reconcile.backoff import Backoff
-from overlay.reconcile.devices import Devices, read_devices, read_traffic
+from overlay.reconcile.devices import Devices, find_devices, read_devices, read_traffic
 from overlay.reconcile.goals import PeerGoals
 from overlay.reconcile.greeting import GREETING_S, Greetings
 from overlay.reconcile.heard import MAX_HEARD, RECORD_EVERY_S
@@ -343,6 +343,7 @@ class ResourceLoop:
     async def _converge(self, *, by: str) -> None:
         started = time.process_time()
         await self._look_for_takeovers()
+        await self._adopt_exits()
         drifting, self._goal_changed = self._repairing or not self._goal_changed, False
         key = self.device_key
         version, expected = self._version, self.goals.take_unwritten()
@@ -355,10 +356,12 @@ class ResourceLoop:
         configurator = self._machine.configurator
         try:
             report = await configurator.make(desired, private_key=key)
-            if any(isinstance(change, CreateDevice) for change in report.changes):
+            # The device of an exit that drains comes and goes beside all that.
+            changes = [each for each in report.changes if not _is_of_drain(each)]
+            if any(isinstance(change, CreateDevice) for change in changes):
                 # Peers still hold sessions of the device that was: they learn by hearing from us.
                 self._will_greet(desired.device.peers if desired.device else ())
-            elif any(isinstance(change, SetKey) for change in report.changes):
+            elif any(isinstance(change, SetKey) for change in changes):
                 await self._begin_sessions(report)
             self._will_greet(peer.public_key for peer in expected.put)
             if report.changes:
@@ -569,6 +572,15 @@ class ResourceLoop:
             wall = self._machine.clock.now().timestamp()
             self.goals.look_for_takeovers(devices.together, wall=wall, now=self._now)
 
+    async def _adopt_exits(self) -> None:
+        """At a start, before anything is written: what leaves the network goes on doing so."""
+        if self._has_stood or self.is_exit or not self.goals.selection.has_exits:
+            return
+        devices = await find_devices(self._machine.shell, self.netns)
+        if devices is not None:
+            wall = self._machine.clock.now().timestamp()
+            self.leaving.adopt(self.goals, devices.shared, devices.drain, wall=wall, now=self._now)
+
     def _look_for_takeovers_soon(self) -> None:
         wall = self._machine.clock.now().timestamp()
         if (wait_s := self.goals.takeovers.next_look_s(wall=wall)) is not None:
@@ -673,6 +685,15 @@ class ResourceLoop:
             says = change.describe()
             self.journal.repair(Repair(self.last_change_at, self.network, says, by))
             log.info("repaired", extra={"network": self.network, "change": says, "by": by})
+
+
+def _is_of_drain(change: Change) -> bool:
+    match change:
+        case CreateDevice(birth_name=name):
+            return name.startswith(BIRTH_PREFIXES[DRAIN_LINK])
+        case SetKey(link=link):
+            return link == DRAIN_LINK
+    return False
 
 
 def _is_about(change: Change, keys: set[WgPublicKey]) -> bool:

@@ -145,6 +145,14 @@ async def drains(fleet: Fleet, *, within_s: float) -> None:
         await until(more_on(v4, v6), "both streams at the exit that drains", within_s=within_s)
         for host in HOSTS:
             assert await by(fleet, "e2", host)()
+        await fleet.restart_node("n1")  # EXIT-065
+        await until(is_settled(fleet), "the node again", within_s=within_s)
+        way = (await network_status(fleet, "n1")).way_out
+        assert way is not None
+        assert (way.exit, way.draining) == ("e2", "e1")
+        for host in HOSTS:
+            assert await by(fleet, "e2", host)()
+        await until(more_on(v4, v6), "both streams after a restart", within_s=within_s)
         assert not any(task.done() for task in ends)
         measured(longest_gap_s=max(v4.longest_gap_s, v6.longest_gap_s))
         await drain(fleet, "e1", "1s")
@@ -154,6 +162,13 @@ async def drains(fleet: Fleet, *, within_s: float) -> None:
         assert await by(fleet, "e2", host)()
         await until(by(fleet, "e2", host, of=LOCAL), "the other exit", within_s=within_s)
     await nothing_is_left(fleet)
+
+
+def is_settled(fleet: Fleet) -> Callable[[], Awaitable[bool]]:
+    async def look() -> bool:
+        return (await network_status(fleet, "n1")).state == "up"
+
+    return look
 
 
 async def nothing_is_left(fleet: Fleet) -> None:
