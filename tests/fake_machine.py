@@ -174,6 +174,9 @@ class FakeKernel:
             far[0].links[far[1]].index if far else None,
         )
 
+    async def forget_flows(self, netns: str, marks: Iterable[int]) -> None:
+        self._machine.netns(netns)
+
     def has_link(self, netns: str | None, name: str) -> bool:
         try:
             return name in self._machine.netns(netns).links
@@ -380,7 +383,7 @@ class FakeFilter:
         return None if ruleset is None else self.normal_form(ruleset)
 
     def normal_form(self, ruleset: str) -> str:
-        return f"listing of {ruleset}"
+        return msgspec.json.encode([{"listing of": ruleset}]).decode()
 
 
 class FakePins:

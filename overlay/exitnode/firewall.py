@@ -49,7 +49,7 @@ from overlay.netns.nftjson import (
 
 FAMILY = "inet"
 SMTP_PORT = 25
-COUNTED = 1  # mark of a connection that is within the limits
+COUNTED = 1  # in the mark of a connection that is within the limits, beside where it is led
 BURST_MS = 100  # of bandwidth
 MIN_BURST_KBYTES = 64  # a segment of generic offload counts as one packet of up to 64 KiB
 
@@ -159,11 +159,11 @@ def _new(leg: Leg, offer: ExitOffer) -> Iterable[Rule]:
     """Limits of what is new, whichever side begins."""
     new = when(_STATE, "new", op="in")
     # What nobody answers stays new, however many packets it sends: it counts with the first one.
-    is_first = when(_MARK, 0)
+    is_first = when({"&": [_MARK, COUNTED]}, 0)
     rate = over_rate(offer.connections_per_s, burst=offer.connections_per_s)
     yield [new, is_first, rate, *_over(leg, "connection_rate")]
     yield [new, over_connections(offer.connections), *_over(leg, "connections")]
-    yield [new, put(_MARK, COUNTED)]
+    yield [new, put(_MARK, {"|": [_MARK, COUNTED]})]
 
 
 def _down(leg: Leg, offer: ExitOffer, ports: published.Ports) -> Iterable[Rule]:

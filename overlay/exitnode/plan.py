@@ -30,12 +30,14 @@ from overlay.netns.changes import (
     CreateNetns,
     DeleteAddress,
     DeleteLink,
+    ForgetFlows,
     LoadFirewall,
     RemoveNetns,
     SetSysctl,
     SetUp,
 )
 from overlay.netns.codec import KernelLink, Snapshot
+from overlay.netns.flows import forgotten
 from overlay.netns.state import LOOPBACK_LINK, ROUTE_PROTOCOL, Firewall
 
 _DEFAULTS = (Prefix("0.0.0.0/0"), Prefix("::/0"))
@@ -205,11 +207,7 @@ def _build(desired: Egress, firewall: Firewall, actual: Actual) -> Iterator[Egre
     for link in inside.links:
         if link.name.startswith(LEG_PREFIX) and link.name not in wanted:
             yield DeleteLink(link.name)
-    guards = guard_sets.contents(desired)
-    if actual.firewall is None or actual.firewall.listing != firewall.listing:
-        yield LoadFirewall(EGRESS_NETNS, guard_sets.filled(firewall.ruleset, guards))
-    elif commands := guard_sets.amendments(desired=guards, actual=actual.guards):
-        yield AmendGuards(commands)
+    yield from _rules(desired, firewall, actual)
     if not _is_up(inside, LOOPBACK_LINK):
         yield SetUp(LOOPBACK_LINK)
     yield from _uplink(desired, inside, actual)
@@ -219,6 +217,16 @@ def _build(desired: Egress, firewall: Firewall, actual: Actual) -> Iterator[Egre
             if inside.link(leg.link) is not None:
                 yield DeleteLink(leg.link)
             yield JoinTenant(leg)
+
+
+def _rules(desired: Egress, firewall: Firewall, actual: Actual) -> Iterator[EgressChange]:
+    guards = guard_sets.contents(desired)
+    if actual.firewall is None or actual.firewall.listing != firewall.listing:
+        yield LoadFirewall(EGRESS_NETNS, guard_sets.filled(firewall.ruleset, guards))
+        if marks := forgotten(before=actual.firewall, after=firewall):
+            yield ForgetFlows(EGRESS_NETNS, marks)
+    elif commands := guard_sets.amendments(desired=guards, actual=actual.guards):
+        yield AmendGuards(commands)
 
 
 def _uplink(desired: Egress, inside: Snapshot, actual: Actual) -> Iterator[EgressChange]:

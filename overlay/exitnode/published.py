@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from overlay import addressing
 from overlay.exitnode.egress import UPLINK_LINK, Egress, Leg, OpenPort
 from overlay.model import Address, NetworkId, Prefix, Protocol
+from overlay.netns.flows import mark_of, marked
 from overlay.netns.nftjson import (
     ACCEPT,
     REDIRECTED,
@@ -55,15 +56,14 @@ def destinations(egress: Egress) -> Iterable[Rule]:
     protocols = sorted({each.protocol for each in egress.open_ports})
     for v6, public in _public_addresses(egress):
         for protocol in protocols:
-            ends = {
-                each.port: _inside(legs[each.network], v6=v6)
-                for each in egress.open_ports
-                if each.protocol == protocol
-            }
+            there = [each for each in egress.open_ports if each.protocol == protocol]
+            ends = {each.port: _inside(legs[each.network], v6=v6) for each in there}
+            marks = {each.port: mark_of(protocol, each.port, each.network) for each in there}
             asked = payload(protocol, "dport")
             yield [
                 when(meta("iifname"), UPLINK_LINK),
                 when(payload("ip6" if v6 else "ip", "daddr"), one_of(public)),
+                marked(mapped(asked, marks)),
                 to_destination(mapped(asked, ends), v6=v6),
             ]
 

@@ -106,6 +106,10 @@ class _Writer:
         await in_thread(self._shell.packet_filter.load, self._path, change.ruleset)
 
     @write.register
+    async def _(self, change: changes.ForgetFlows) -> None:
+        await self._shell.kernel.forget_flows(self._path, change.marks)
+
+    @write.register
     async def _(self, change: changes.DeleteLink) -> None:
         await self._shell.kernel.delete_link(self._path, change.link)
 

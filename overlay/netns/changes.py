@@ -34,6 +34,16 @@ class LoadFirewall(msgspec.Struct, frozen=True, tag=True):
         return f"~ firewall of {self.netns}: tables inet zos, bridge zos"
 
 
+class ForgetFlows(msgspec.Struct, frozen=True, tag=True):
+    """After the firewall that leads them elsewhere: what is left of them would begin as before."""
+
+    netns: str
+    marks: tuple[int, ...]
+
+    def describe(self) -> str:
+        return f"- flows of {self.netns}: {len(self.marks)} ports that lead elsewhere now"
+
+
 class DeleteLink(msgspec.Struct, frozen=True, tag=True):
     """Early when something else holds a name that we need, else last: adding comes first."""
 
@@ -249,6 +259,7 @@ class RemoveNetns(msgspec.Struct, frozen=True, tag=True):
 Change = (
     CreateNetns
     | LoadFirewall
+    | ForgetFlows
     | DeleteLink
     | CreateDevice
     | DropNewborn

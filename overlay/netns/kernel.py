@@ -20,11 +20,13 @@ from typing import Any, Self
 import msgspec
 from pyroute2 import AsyncIPRoute, IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.nfnetlink.nfctsocket import NFCTSocket
 
 from overlay.errors import Unavailable
 from overlay.model import Address, InterfaceAddress, Prefix
 from overlay.netns import rtnl
 from overlay.netns.codec import Snapshot, parse_address, parse_link, parse_route, parse_rule
+from overlay.netns.flows import WHERE_MASK
 from overlay.netns.namespaces import PIN_DIR, hop, open_socket
 from overlay.netns.state import MAIN_TABLE, NETNS_PREFIX, ROUTE_PROTOCOL, Rule
 from overlay.netns.waiting import in_thread
@@ -95,6 +97,9 @@ class Rtnetlink:
             tuple(route for route in map(parse_route, routes) if route is not None),
             tuple(rule for rule in map(parse_rule, rules) if rule is not None),
         )
+
+    async def forget_flows(self, netns: str, marks: Iterable[int]) -> None:
+        await in_thread(_forget_flows, netns, tuple(marks))
 
     def has_link(self, netns: str | None, name: str) -> bool:
         return _find(netns, name) is not None
@@ -361,3 +366,12 @@ def _rule(rule: Rule) -> dict[str, Any]:
         "priority": rule.priority,
         "protocol": ROUTE_PROTOCOL,
     }
+
+
+def _forget_flows(netns: str, marks: tuple[int, ...]) -> None:
+    try:
+        with hop(netns), NFCTSocket() as tracking:
+            for mark in marks:
+                tracking.flush(mark=mark, mark_mask=WHERE_MASK)
+    except NetlinkError as exc:
+        raise Unavailable(f"connection tracking forgets nothing: {exc}") from exc

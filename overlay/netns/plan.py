@@ -28,6 +28,7 @@ from overlay.netns.changes import (
     DeleteRule,
     DropNewborn,
     DropPeer,
+    ForgetFlows,
     LoadFirewall,
     MoveDevice,
     PutPeer,
@@ -39,6 +40,7 @@ from overlay.netns.changes import (
     SetSysctl,
     SetUp,
 )
+from overlay.netns.flows import forgotten
 from overlay.netns.state import (
     BRIDGE_LINK,
     DRAIN_LINK,
@@ -229,6 +231,8 @@ def _firewall(desired: Resource, actual: Resource) -> Iterator[Change]:
         return
     if actual.firewall is None or actual.firewall.listing != desired.firewall.listing:
         yield LoadFirewall(desired.netns, desired.firewall.ruleset)
+        if marks := forgotten(before=actual.firewall, after=desired.firewall):
+            yield ForgetFlows(desired.netns, marks)
 
 
 def _device(desired: Resource, actual: Resource) -> Iterator[Change]:

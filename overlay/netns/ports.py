@@ -87,6 +87,9 @@ class Kernel(Protocol):
 
     async def delete_rule(self, netns: str, rule: Rule) -> None: ...
 
+    async def forget_flows(self, netns: str, marks: Iterable[int]) -> None:
+        """Connection tracking knows none that has one of these marks."""
+
     def read_sysctls(self, netns: str, keys: Iterable[str]) -> dict[str, str]:
         """Those of `keys` that exist: a link that is gone takes its own with it."""
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from overlay.addressing import address_of
 from overlay.model import NetworkResource, Publication
+from overlay.netns.flows import mark_of, marked
 from overlay.netns.nftjson import (
     ACCEPT,
     REDIRECTED,
@@ -34,6 +35,7 @@ def destinations(publications: Sequence[Publication]) -> Iterable[Rule]:
                 when(meta("iifname"), EXIT_LINK),
                 _family(address),
                 when(payload(each.protocol, "dport"), each.port),
+                marked(mark_of(each.protocol, each.port, each.address_v4, each.target)),
                 to_destination(address, v6=":" in address, port=each.target),
             ]
 

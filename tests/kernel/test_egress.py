@@ -17,7 +17,7 @@ import pytest
 from overlay.addressing import address_of
 from overlay.documents.exits import Uplink
 from overlay.errors import Unavailable
-from overlay.exitnode.egress import EGRESS_NETNS, LEG_LINK, Egress
+from overlay.exitnode.egress import EGRESS_NETNS, LEG_LINK, Egress, OpenPort
 from overlay.exitnode.firewall import leg_counter
 from overlay.exitnode.guards import MAX_SERVICES, MAX_UNDERLAY, select_guards
 from overlay.exitnode.plan import AmendGuards
@@ -45,6 +45,8 @@ from tests.kernel.egress_world import (
     until,
 )
 from tests.real_machine import RealMachine, run
+
+KINDS = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 @pytest.fixture
@@ -336,3 +338,21 @@ async def test_an_uplink_becomes_one_of_another_kind(world: World, lan: str) -> 
 
 def uplink_on(link: str, *, kind: Any) -> Uplink:
     return msgspec.structs.replace(UPLINK, kind=kind, link=link)
+
+
+@FAMILIES
+async def test_an_open_port_is_anothers_at_once(world: World, family: int) -> None:  # PUB-025
+    with open_socket(namespaces.pin_path(WAN), KINDS[family], socket.SOCK_DGRAM) as it:
+        it.bind((HOST[family], 0))
+        it.connect((OWN[family], PORT))
+        for n in (0, 1, 0):
+            leg = world.legs[n]
+            port = OpenPort(leg.network, "udp", PORT)
+            await world.configurator.converge(Egress(OFFER, world.legs, open_ports=(port,)))
+            with open_socket(world.tenant(n), KINDS[family], socket.SOCK_DGRAM) as server:
+                server.setblocking(False)
+                server.bind((address_of(leg.inside_v4 if family == 4 else leg.inside_v6), PORT))
+                it.send(b"question")
+                async with asyncio.timeout(SOON_S):
+                    heard = await asyncio.get_running_loop().sock_recvfrom(server, 64)
+                assert (heard[0], heard[1][0]) == (b"question", HOST[family])

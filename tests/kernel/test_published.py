@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
+from typing import Literal
 
 import pytest
 
@@ -34,8 +35,10 @@ async def world(machine: RealMachine) -> AsyncIterator[World]:
         yield world
 
 
-def leads_to(to: Attachment, *, port: int = PORT) -> Publication:
-    return Publication("tcp", port, address_of(to.address_v4), address_of(to.address_v6), TARGET)
+def leads_to(
+    to: Attachment, *, port: int = PORT, protocol: Literal["tcp", "udp"] = "tcp"
+) -> Publication:
+    return Publication(protocol, port, address_of(to.address_v4), address_of(to.address_v6), TARGET)
 
 
 def admitted(world: World) -> tuple[AllowRule, ...]:
@@ -166,19 +169,58 @@ async def test_a_withdrawal_ends_what_was_open(world: World, family: int) -> Non
             connection, _ = await loop.sock_accept(server)
         with connection:
             await world.converge_egress()
-            before = counters(EGRESS)
+            before = counters(EGRESS)["refused_input"]
             await loop.sock_sendall(it, b"more")
-            await counts(EGRESS, "refused_forward", above=before["refused_forward"])
-            await loop.sock_sendall(connection, b"answer")
-            await counts(EGRESS, "refused_answer", above=before["refused_answer"])
-            for end in (it, connection):
-                with suppress(BlockingIOError):
-                    assert end.recv(8) == b""
-    before = counters(EGRESS)
+            await counts(EGRESS, "refused_input", above=before)
+            with pytest.raises(BlockingIOError):
+                connection.recv(8)
+    before = counters(EGRESS)["refused_input"]
     with serving(world.remote, family) as server, asking(family):
-        await counts(EGRESS, "refused_input", above=before["refused_input"])
+        await counts(EGRESS, "refused_input", above=before)
         with pytest.raises(BlockingIOError):
             server.accept()
+
+
+@FAMILIES
+async def test_who_goes_on_asking_is_led_to_what_is_published_now(
+    world: World, family: int
+) -> None:  # PUB-025
+    port = OpenPort(world.leg.network, "udp", PORT)
+    await world.converge_egress(port)
+    with asking_on(family) as it:
+        for workload in (world.remote, world.workload, world.remote):
+            publication = leads_to(workload, protocol="udp")
+            await world.converge_exit(publications=(publication,))
+            assert await hears(workload, it, family)
+        # Nor does who was led here before go on when it is led nowhere.
+        await world.converge_exit()
+        there = world.path(world.exit)
+        before = counters(there)["refused_input"]
+        it.send(b"question")
+        await counts(there, "refused_input", above=before)
+
+
+@contextmanager
+def asking_on(family: int) -> Iterator[socket.socket]:
+    """Somebody in the internet who asks again and again, always from the same port."""
+    with open_socket(namespaces.pin_path(WAN), KINDS[family], socket.SOCK_DGRAM) as it:
+        it.setblocking(False)
+        it.bind((HOST[family], 0))
+        it.connect((OWN[family], PORT))
+        yield it
+
+
+async def hears(workload: Attachment, it: socket.socket, family: int) -> bool:
+    """The workload is asked, and its answer arrives."""
+    loop = asyncio.get_running_loop()
+    with open_socket(workload.netns, KINDS[family], socket.SOCK_DGRAM) as server:
+        server.setblocking(False)
+        server.bind(("", TARGET))
+        async with asyncio.timeout(SOON_S):
+            it.send(b"question")
+            _, source = await loop.sock_recvfrom(server, 64)
+            await loop.sock_sendto(server, b"answer", source)
+            return await loop.sock_recv(it, 64) == b"answer"
 
 
 @FAMILIES
@@ -213,6 +255,20 @@ async def test_limits_hold_for_both_directions_together(
             out.setblocking(False)
             out.connect_ex((HOST[family], 9))
             await counts(EGRESS, name, above=before + 1)
+
+
+@FAMILIES
+async def test_new_connections_a_second_are_limited_from_outside_too(
+    world: World, family: int
+) -> None:  # PUB-024, EXIT-064
+    await publish(world, world.workload)
+    port = OpenPort(world.leg.network, "tcp", PORT)
+    await world.converge_egress(port, connections_per_s=1)
+    with ExitStack() as stack:
+        stack.enter_context(serving(world.workload, family))
+        for _ in range(10):
+            stack.enter_context(asking(family))
+        await counts(EGRESS, leg_counter(world.leg, "connection_rate"), above=0)
 
 
 async def test_rules_that_are_there_are_not_loaded_again(world: World) -> None:  # PUB-020
