@@ -9,7 +9,7 @@ from overlay.documents.relays import MAX_SEEN, Seen, Sighting
 from overlay.errors import Rejected
 from overlay.keys import wireguard
 from overlay.model import Address, Endpoint, NetworkId, NodeId, WgPublicKey
-from overlay.relay.limits import Place
+from overlay.relay.limits import STREAM_PARTS, Place
 
 SIGHTING_EVERY_S = 1.0
 # Everybody in the network is sent all of it: the longer it is, the longer until the next one.
@@ -75,7 +75,7 @@ def see(
 
 
 def _endpoint(place: Place | None) -> Endpoint | None:
-    if place is None:
+    if place is None or len(place) == STREAM_PARTS:
         return None
     try:
         return check_endpoint(str(Endpoint(Address(place[0]), place[1])), "endpoint")

@@ -76,6 +76,11 @@ class Streams:
         """How many datagrams were dropped because a member did not take them."""
         return self._dropped + sum(each.backlog.dropped for each in self._senders.values())
 
+    @property
+    def waiting_bytes(self) -> int:
+        """What waits for members to take it."""
+        return sum(each.backlog.size_bytes for each in self._senders.values())
+
     async def accept(self, listener: socket.socket, group: asyncio.TaskGroup) -> None:
         """Take who calls there, for ever."""
         loop = asyncio.get_running_loop()
@@ -127,6 +132,7 @@ class Streams:
             self._connections.leave(place)
             sock.close()
         except asyncio.CancelledError:
+            self._connections.leave(place)
             sock.close()
             raise
 
@@ -215,7 +221,8 @@ async def streaming(
     """
     try:
         context = await asyncio.to_thread(tls.server_context, key, name=CERTIFICATE_NAME)
-        connections = connections or Connections(clock.monotonic())
+        if connections is None:
+            connections = Connections(clock.monotonic())
         streams = Streams(relay, context, clock, connections)
         for listener in listeners:
             listener.setblocking(False)

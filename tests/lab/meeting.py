@@ -30,6 +30,7 @@ def behind(
     far: Nat,
     *,
     relays: int = 2,
+    ipv4: bool = True,
     ipv6: bool = False,
     same_lan: bool = False,
     stateful: bool = False,
@@ -45,10 +46,10 @@ def behind(
     )
     return Topology(
         nodes=(
-            Node("registry", role="registry"),
-            *(Node(f"r{n}", role="node") for n in range(1, relays + 1)),
+            Node("registry", (Link(ipv4=ipv4),), role="registry"),
+            *(Node(f"r{n}", (Link(ipv4=ipv4),), role="node") for n in range(1, relays + 1)),
             *(
-                Node(name, (Link(lan, ipv6=ipv6),), role="node")
+                Node(name, (Link(lan, ipv4=ipv4, ipv6=ipv6),), role="node")
                 for name, lan in zip("ab", lans, strict=True)
             ),
         ),
@@ -72,7 +73,7 @@ async def meeting(lab: Lab) -> AsyncIterator[Fleet]:
         relays = [name for name in fleet.node_ids if name.startswith("r")]
         for name in relays:
             at = fleet.lab.node(name)
-            endpoints = [w for a in (at.ipv4, at.ipv6) for w in ("--endpoint", str(a))]
+            endpoints = [w for a in (at.ipv4, at.ipv6) if a for w in ("--endpoint", str(a))]
             tls = ("--tls-port", str(DEFAULT_TLS_PORT))
             await operator.zos("relay", "offer", "farm", name, *endpoints, *tls)
         for name in relays:

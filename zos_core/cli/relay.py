@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from overlay.model import Endpoint
     from overlay.relay.roster import Membership
     from overlay.relay.server import Relay
+    from overlay.relay.streams import Streams
 
 EVERYWHERE = (f"0.0.0.0:{DEFAULT_RELAY_PORT}", f"[::]:{DEFAULT_RELAY_PORT}")
 STATISTICS_EVERY_S = 60.0
@@ -112,10 +115,21 @@ def show(file: Path) -> None:
     show_default=True,
     help="One of each family.",
 )
+@click.option(
+    "--tls-listen",
+    metavar="ADDRESS:PORT",
+    multiple=True,
+    help="Also by TLS over TCP, for nodes where UDP is blocked; one of each family.",
+)
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning"]), default="info")
 def serve(
-    key_file: Path, members: Path, listen: tuple[str, ...], log_format: str, log_level: str
+    key_file: Path,
+    members: Path,
+    listen: tuple[str, ...],
+    tls_listen: tuple[str, ...],
+    log_format: str,
+    log_level: str,
 ) -> None:
     """Serve until interrupted; prints the public key that members are given.
 
@@ -126,6 +140,7 @@ def serve(
     Examples:
       zos relay serve --key ./relay.key --members ./members.toml
       zos relay serve --key ./relay.key --members ./members.toml --listen 192.0.2.1:51819
+      zos relay serve --key ./relay.key --members ./members.toml --tls-listen 0.0.0.0:443
     """
     import asyncio
 
@@ -133,10 +148,11 @@ def serve(
     from zos_core.logs import start_logging
 
     listening = [parse_endpoint(text, field="--listen") for text in listen]
+    by_tls = [parse_endpoint(text, field="--tls-listen") for text in tls_listen]
     device = DeviceKey(store.load(key_file, Kind.WG))
     membership = _read(members)
-    start_logging("json" if log_format == "json" else "text", log_level)
-    asyncio.run(_serve(device, listening, members, membership))
+    start_log = partial(start_logging, "json" if log_format == "json" else "text", log_level)
+    asyncio.run(_serve(device, listening, by_tls, members, membership, start_log))
 
 
 for _command in (offer, withdraw, status):
@@ -144,31 +160,56 @@ for _command in (offer, withdraw, status):
 
 
 async def _serve(
-    device: DeviceKey, listening: list[Endpoint], members: Path, membership: Membership
+    device: DeviceKey,
+    listening: list[Endpoint],
+    by_tls: list[Endpoint],
+    members: Path,
+    membership: Membership,
+    start_log: Callable[[], None],
 ) -> None:
     import asyncio
     import signal
+    from contextlib import AsyncExitStack
 
     from overlay.relay.server import open_sockets, running
     from zos_core.clock import SystemClock
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    sockets = open_sockets(listening)
-    async with running(device, sockets, SystemClock(), membership=membership) as served:
+    clock, streams = SystemClock(), None
+    async with AsyncExitStack() as stack:
+        listeners = _open_listeners(by_tls)
+        for each in listeners:
+            stack.callback(each.close)
+        serving = running(device, open_sockets(listening), clock, membership=membership)
+        served = await stack.enter_async_context(serving)
+        start_log()
+        if listeners:
+            # aiohttp's server is much to load for who needs none.
+            from overlay.relay.streams import streaming
+
+            accepting = streaming(served, device.identity, listeners, clock)
+            streams = await stack.enter_async_context(accepting)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, _reload(served, members))
         public = format_key(device.public_key)
         bound = [str(each) for each in listening]
-        output.show({"public_key": public, "listen": bound}, public)
+        tls = [str(each) for each in by_tls]
+        output.show({"public_key": public, "listen": bound, "tls_listen": tls}, public)
         while not stop.is_set():
             try:
                 async with asyncio.timeout(STATISTICS_EVERY_S):
                     await stop.wait()
             except TimeoutError:
                 pass
-            _tell(served)
+            _tell(served, streams)
+
+
+def _open_listeners(by_tls: list[Endpoint]) -> list[socket.socket]:
+    from overlay.relay.server import open_sockets
+
+    return open_sockets(by_tls, socket.SOCK_STREAM) if by_tls else []
 
 
 def _reload(served: Relay, members: Path) -> Callable[[], None]:
@@ -184,7 +225,7 @@ def _reload(served: Relay, members: Path) -> Callable[[], None]:
     return reload
 
 
-def _tell(served: Relay) -> None:
+def _tell(served: Relay, streams: Streams | None) -> None:
     found = served.statistics()
     fates = {f"packets_{fate.replace('-', '_')}": count for fate, count in found.packets.items()}
     _log.info(
@@ -196,8 +237,16 @@ def _tell(served: Relay) -> None:
             "forwarded_bytes": found.forwarded_bytes,
             "unsent": served.unsent,
             **fates,
+            **_connections(streams),
         },
     )
+
+
+def _connections(streams: Streams | None) -> dict[str, int]:
+    if streams is None:
+        return {}
+    ends = {f"connections_{end.replace('-', '_')}": n for end, n in streams.ends.items()}
+    return {"connections": len(streams), "connections_dropped": streams.dropped, **ends}
 
 
 def _read(members: Path) -> Membership:

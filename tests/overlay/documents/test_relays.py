@@ -78,7 +78,12 @@ def parse(document: Document) -> Document:
 
 @pytest.mark.parametrize(
     "document",
-    [farm(RelayOffer(NODE, (V4, V6))), node(), network(relay(0), relay(1)), sighting(seen())],
+    [
+        farm(RelayOffer(NODE, (V4, V6), 443)),
+        node(relay_tls_port=443),
+        network(relay(0), relay(1, tls_port=8443)),
+        sighting(seen()),
+    ],
     ids=schema.kind_of,
 )
 def test_a_document_with_relays_reads_back_as_itself(document: Document) -> None:
@@ -90,6 +95,9 @@ def test_what_stands_in_documents_becomes_values() -> None:
     assert wireguard.format_key(relays.key_of(there)) == there.public_key
     v6 = Endpoint(Address("2001:db8::1"), 51819)
     assert relays.endpoints_of(there) == (Endpoint(Address("192.0.2.1"), 51819), v6)
+    assert relays.streams_of(there) == ()
+    by_tls = relays.streams_of(relay(endpoints=(V4, V6), tls_port=443))
+    assert [str(each) for each in by_tls] == ["192.0.2.1:443", "[2001:db8::1]:443"]
     places = relays.places_in(sighting(seen(endpoint=V6)))
     assert places == {relays.key_of(relay()): v6}
 
@@ -109,7 +117,10 @@ LOCAL = ("127.0.0.1:51819", "[::1]:51819", "[fe80::1]:51819", "224.0.0.1:1", "0.
         (farm(RelayOffer(NODE, (V4, V6, V6))), "relays[0].endpoints"),
         (farm(RelayOffer(NODE, ("relay.example:51819",))), "relays[0].endpoints[0]"),
         *((farm(RelayOffer(NODE, (text,))), "relays[0].endpoints[0]") for text in LOCAL),
+        *((farm(RelayOffer(NODE, (V4,), n)), "relays[0].tls_port") for n in (0, 65_536)),
         # DOC-061
+        (node(relay_key=None, relay_endpoints=(), relay_tls_port=443), "relay_tls_port"),
+        (node(relay_tls_port=0), "relay_tls_port"),
         (node(relay_key=None), "relay_key"),
         (node(relay_endpoints=()), "relay_key"),
         (node(relay_key="A" * 44), "relay_key"),
@@ -117,6 +128,7 @@ LOCAL = ("127.0.0.1:51819", "[::1]:51819", "[fe80::1]:51819", "224.0.0.1:1", "0.
         (node(relay_endpoints=(LOCAL[0],)), "relay_endpoints[0]"),
         # DOC-062
         (network(relay(name="R")), "relays[0].name"),
+        (network(relay(tls_port=65_536)), "relays[0].tls_port"),
         (network(relay(node=TENANT)), "relays[0].node"),
         (network(relay(public_key="A" * 44)), "relays[0].public_key"),
         (network(relay(public_key="A" * 43 + "=")), "relays[0].public_key"),

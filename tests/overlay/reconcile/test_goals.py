@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from overlay import addressing
-from overlay.documents import trust
+from overlay.documents import relays, trust
 from overlay.documents.relays import Relay, Seen, Sighting
 from overlay.documents.schema import (
     AccessDevice,
@@ -33,7 +33,7 @@ from overlay.model import (
     WgPublicKey,
 )
 from overlay.peers.paths import KEEPALIVE_S, Underlay
-from overlay.reconcile.goals import PeerGoals
+from overlay.reconcile.goals import PeerGoals, select_relays
 
 WALL, NOW = 1_000_000.0, 50.0
 
@@ -135,8 +135,8 @@ RELAYS = tuple(
 OTHER_KEY = wireguard.format_key(OTHER.public_key)
 
 
-def relayed(*relays: Relay, version: int = 1) -> Network:
-    return msgspec.structs.replace(network(version), relays=relays)
+def relayed(*named: Relay, version: int = 1) -> Network:
+    return msgspec.structs.replace(network(version), relays=named)
 
 
 def sighting(name: str, version: int, **places: str) -> Sighting:
@@ -145,9 +145,9 @@ def sighting(name: str, version: int, **places: str) -> Sighting:
     return Sighting(HOME, node(name), version, seen)
 
 
-def with_relays(*relays: Relay) -> PeerGoals:
+def with_relays(*named: Relay) -> PeerGoals:
     goals = PeerGoals(node("own"), own_key=OWN.public_key, underlay=UNDERLAY)
-    goals.put_network(relayed(*relays), now=0.0)
+    goals.put_network(relayed(*named), now=0.0)
     goals.put_member(other(1), now=0.0)
     return goals
 
@@ -280,3 +280,110 @@ def test_the_peer_that_drains_keeps_what_leaves_the_network_on_a_device_of_its_o
     assert goals.drain() is None
     assert goals.shared_peers()[key].allowed_ips == inside
     assert written(goals)[key].allowed_ips == inside
+
+
+STREAM, LATER = (Endpoint(Address("127.0.0.1"), port) for port in (40_001, 40_002))
+R1, R2 = (relays.key_of(relay) for relay in RELAYS)
+AT_R1 = Endpoint(Address("192.0.2.1"), 51_819)
+SPARE = tuple(
+    Relay(name, node(name), wireguard.format_key(WireGuardKey(seed(name)).public_key), (at,), port)
+    for name, at, port in (("r3", "192.0.2.3:51819", None), ("r4", "192.0.2.4:51819", 443))
+)
+
+
+def endpoint_of(goals: PeerGoals, key: WgPublicKey) -> Endpoint | None:
+    return goals.peers[key].endpoint
+
+
+def test_relays_that_are_reached_by_streams_are_where_peers_are_met() -> None:
+    # NODE-081, NODE-082
+    goals = with_relays(*RELAYS)
+    written(goals)
+    assert goals.put_streams({R1: STREAM}, now=NOW) == [R1]
+    assert endpoint_of(goals, R1) == endpoint_of(goals, OTHER.public_key) == STREAM
+    assert goals.relay_at(STREAM) == R1
+    # The other relay is not where anybody is met: over UDP it does not answer.
+    path = goals.path(OTHER.public_key)
+    assert path is not None
+    met = [c.endpoint for c in path.candidates if c.kind is CandidateKind.RELAY]
+    assert met == [STREAM]
+    assert written(goals)[OTHER.public_key].endpoint == STREAM
+
+
+def test_streams_that_end_lead_back_to_udp_also_for_peers_with_a_session() -> None:
+    # NODE-083
+    goals = with_relays(*RELAYS)
+    goals.put_streams({R1: STREAM}, now=NOW)
+    look(goals, endpoint=STREAM, latest_handshake=int(WALL))
+    written(goals)
+    assert goals.put_streams({}, now=NOW) == [R1]
+    assert written(goals)[OTHER.public_key].endpoint == AT_R1
+    assert goals.streams == {}
+
+
+def test_what_has_not_changed_moves_nobody() -> None:
+    goals = with_relays(*RELAYS)
+    goals.put_streams({R1: STREAM}, now=NOW)
+    assert goals.put_streams({R1: STREAM}, now=NOW) == []
+    assert goals.put_streams({R1: STREAM, R2: LATER}, now=NOW) == [R2]
+    assert endpoint_of(goals, OTHER.public_key) == STREAM
+
+
+def test_a_relay_over_tcp_is_not_asked_to_hear_us() -> None:
+    # NODE-077, REL-055
+    goals = with_relays(*RELAYS)
+    goals.put_sighting(sighting("r1", 1, other="203.0.113.9:1"), now=NOW)
+    assert goals.is_unheard(R1)
+    goals.put_streams({R1: STREAM}, now=NOW)
+    assert not goals.is_unheard(R1)
+
+
+def test_over_tcp_nothing_better_is_tried_but_on_our_lan() -> None:
+    # NODE-082
+    near, far = "198.51.100.7:1", "203.0.113.9:1"
+    here = Underlay(families=frozenset({4}), prefixes=(Prefix("198.51.100.0/24"),), declared=False)
+    goals = PeerGoals(node("own"), own_key=OWN.public_key, underlay=here)
+    goals.put_network(relayed(*RELAYS), now=0.0)
+    goals.put_member(other(1), now=0.0)
+    goals.put_sighting(sighting("r1", 1, other=near), now=0.0)
+    goals.put_sighting(sighting("r2", 1, other=far), now=0.0)
+    path = goals.path(OTHER.public_key)
+    assert path is not None
+    assert {str(e) for e in goals.better_than_relay(path)} == {near, far}
+    goals.put_streams({R1: STREAM}, now=NOW)
+    path = goals.path(OTHER.public_key)
+    assert path is not None
+    assert [str(e) for e in goals.better_than_relay(path)] == [near]
+
+
+def test_who_is_at_a_port_of_ours_that_is_closed_is_put_anew_and_not_remembered() -> None:
+    # NODE-084, NODE-048
+    goals = with_relays(*RELAYS)
+    look(goals, endpoint=STREAM, latest_handshake=int(WALL))
+    assert goals.take_stranded() == [OTHER.public_key]
+    assert goals.take_stranded() == []
+    assert goals.heard() == {}
+    goals.put_streams({R1: STREAM}, now=NOW)
+    look(goals, endpoint=STREAM, latest_handshake=int(WALL))
+    assert goals.take_stranded() == []
+
+
+def test_a_relay_that_is_named_no_more_is_no_stream_any_more() -> None:
+    goals = with_relays(*RELAYS)
+    goals.put_streams({R1: STREAM, R2: LATER}, now=NOW)
+    goals.put_network(relayed(RELAYS[1], version=2), now=NOW)
+    assert goals.streams == {R2: LATER}
+
+
+def test_of_relays_without_tls_the_second_gives_way_to_one_that_has_it() -> None:
+    # NODE-085
+    def names(*named: Relay) -> list[str]:
+        return [relay.name for relay in select_relays(named)]
+
+    assert names(*RELAYS) == ["r1", "r2"]
+    assert names(*RELAYS, SPARE[0]) == ["r1", "r2"]
+    assert names(*RELAYS, *SPARE) == ["r1", "r4"]
+    assert names(RELAYS[0], SPARE[1], SPARE[0]) == ["r1", "r4"]
+    assert names(SPARE[1], *RELAYS) == ["r4", "r1"]
+    assert names(RELAYS[0]) == ["r1"]
+    assert names() == []

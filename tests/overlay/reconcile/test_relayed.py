@@ -134,12 +134,13 @@ def test_who_is_forgotten_is_spoken_of_anew() -> None:
     assert len(sightings.due({HOME: places(1)}, now=0.1)) == 1
 
 
-def test_places_that_mean_nothing_to_others_are_not_told() -> None:  # NODE-065
+def test_places_that_mean_nothing_to_others_are_not_told() -> None:  # NODE-065, REL-055
     heard: dict[WgPublicKey, Place] = {
         device("v4").public_key: ("203.0.113.5", 4444),
         device("v6").public_key: ("2001:db8::5", 5555, 0, 0),
         device("loop").public_key: ("127.0.0.1", 1),
         device("link").public_key: ("fe80::1%eth0", 1, 0, 2),
+        device("stream").public_key: ("203.0.113.6", 4444, 7),
     }
     keys = [*heard, device("silent").public_key]
     seen = see(keys, heard.get)

@@ -22,6 +22,7 @@ from overlay.keys.wireguard import DeviceKey
 from overlay.model import WgPublicKey
 from overlay.peers.cache import Cache
 from overlay.peers.registry import Document
+from overlay.reconcile import backoff
 from overlay.reconcile import node as reconcile_node
 from overlay.reconcile.relaying import ASKED
 from tests import fake_machine
@@ -73,9 +74,12 @@ class Stage:
         """The relay's."""
         return DeviceKey(store.load_or_create(self.directory / "keys" / "relay.key", Kind.WG))
 
-    def offer(self, *, version: int = 1, port: int | None = None) -> Envelope:
+    def offer(
+        self, *, version: int = 1, port: int | None = None, tls_port: int | None = None
+    ) -> Envelope:
         endpoints = tuple(f"{host}:{port or self.port}" for host in ("192.0.2.1", "[2001:db8::1]"))
-        return self.world.farm(OWN, version=version, relays=(RelayOffer(OWN.id, endpoints),))
+        offer = RelayOffer(OWN.id, endpoints, tls_port)
+        return self.world.farm(OWN, version=version, relays=(offer,))
 
     def relay(self, *, key: WgPublicKey | None = None) -> Relay:
         public = wireguard.format_key(key or self.key.public_key)
@@ -205,6 +209,39 @@ async def test_an_offer_that_is_withdrawn_leaves_nothing_but_the_key(stage: Stag
         stage.registry.send(stage.offer(version=3))
         await node.until(lambda: node.loop.relaying.relay, "the relay again")
         assert stage.key.public_key == before
+
+
+async def test_an_offer_with_tls_takes_connections_and_one_without_takes_none(stage: Stage) -> None:
+    # REL-050, NODE-061
+    offer = stage.offer(tls_port=stage.port)
+    async with stage.running(offer, stage.named("n2"), *stage.members()) as node:
+        await node.until(lambda: node.loop.relaying.streams is not None, "connections")
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, stage.port), timeout=5).close()
+        await node.until(lambda: stage.registry.last("node").relay_tls_port, "the description")
+        assert stage.registry.last("node").relay_tls_port == stage.port
+        stage.registry.send(stage.offer(version=2))
+        await node.until(lambda: stage.registry.last("node").relay_tls_port is None, "the end")
+        await node.until(lambda: node.loop.relaying.streams is None, "no connections")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", stage.port), timeout=5)
+        await node.until(lambda: allowed(node) == {HOME: keys("n2")}, "the members")
+
+
+async def test_a_port_for_tls_that_cannot_be_had_is_told_and_udp_goes_on(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # REL-056
+    monkeypatch.setattr(backoff, "FIRST_S", 0.01)
+    offer = stage.offer(tls_port=stage.port)
+    with socket.create_server(("0.0.0.0", stage.port)):
+        async with stage.running(offer, stage.named("n2"), *stage.members()) as node:
+            await node.until(lambda: node.loop.relaying.tls_error is not None, "the error")
+            error = node.loop.relaying.tls_error
+            assert error is not None
+            assert str(stage.port) in error.message
+            await node.until(lambda: allowed(node) == {HOME: keys("n2")}, "the members")
+            assert node.loop.relaying.error is None
 
 
 async def test_an_offer_elsewhere_moves_the_relay(stage: Stage) -> None:

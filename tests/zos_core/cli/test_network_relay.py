@@ -32,11 +32,19 @@ class Operator:
         self.farm = zos("farm", "create", "basement", "--registry", registry).out.strip()
         zos("farm", "add-node", "basement", node.id, "--as", "r")
 
-    def offer(self, *endpoints: str, name: str = "r") -> Ran:
+    def offer(self, *endpoints: str, name: str = "r", tls_port: int | None = None) -> Ran:
         options = [word for each in endpoints for word in ("--endpoint", each)]
+        options += [] if tls_port is None else ["--tls-port", str(tls_port)]
         return self.zos("relay", "offer", "basement", name, *options)
 
-    def describe(self, *, version: int, key: str | None, endpoints: tuple[str, ...] = ()) -> None:
+    def describe(
+        self,
+        *,
+        version: int,
+        key: str | None,
+        endpoints: tuple[str, ...] = (),
+        tls_port: int | None = None,
+    ) -> None:
         """What the node does when it sees the offer."""
         said = schema.Node(
             node=self.node.id,
@@ -48,6 +56,7 @@ class Operator:
             farm=self.farm,
             relay_key=key,
             relay_endpoints=endpoints,
+            relay_tls_port=tls_port,
         )
         publish(self.registry, said, self.node)
 
@@ -82,6 +91,34 @@ def test_an_offer_is_in_the_file_and_in_the_document(operator: Operator) -> None
     # Offering again replaces, by the node's id as well as by its name.
     assert operator.offer("192.0.2.7:4000", name=operator.node.id).code == 0
     assert parse_farm_file(operator.file.read_text()).nodes["r"].relay == ("192.0.2.7:4000",)
+
+
+def test_a_port_for_tls_is_offered_named_and_taken_back(owner: Owner, operator: Operator) -> None:
+    # CLI-060, CLI-061, DOC-061
+    assert operator.offer("192.0.2.1", tls_port=443).code == 0
+    file = parse_farm_file(operator.file.read_text())
+    assert farm_document(file, 9).relays == (RelayOffer(operator.node.id, (V4,), 443),)
+    key = key_text()
+    operator.describe(version=1, key=key, endpoints=(V4,), tls_port=443)
+    owner.zos("network", "relay", "add", "home", operator.node.id, "--as", "r1")
+    named = Relay("r1", operator.node.id, key, (V4,), 443)
+    assert network_document(parse_network_file(owner.file.read_text()), 2).relays == (named,)
+    operator.offer("192.0.2.1")
+    assert farm_document(parse_farm_file(operator.file.read_text()), 9).relays[0].tls_port is None
+    operator.describe(version=2, key=key, endpoints=(V4,))
+    assert "relay update home" in owner.zos("network", "relay", "list", "home").out
+    assert owner.zos("network", "relay", "update", "home", "--no-publish").code == 0
+    assert parse_network_file(owner.file.read_text()).relays["r1"].tls_port is None
+    operator.offer("192.0.2.1", tls_port=443)
+    operator.zos("relay", "withdraw", "basement", "r")
+    assert "tls" not in operator.file.read_text()
+
+
+@pytest.mark.parametrize("port", [0, 65_536])
+def test_a_port_for_tls_is_a_port(operator: Operator, port: int) -> None:  # CLI-060
+    before = operator.file.read_text()
+    assert operator.offer("192.0.2.1", tls_port=port).code == Exit.USAGE
+    assert operator.file.read_text() == before
 
 
 def test_an_offer_can_be_taken_back_once(operator: Operator) -> None:  # CLI-060
@@ -238,6 +275,20 @@ def test_status_shows_the_role_of_a_relay(zos: Zos, node: FakeNode) -> None:  # 
     for text in (V4, "serving", "2 members registered", "3 no-member", "2 of 2", "another key"):
         assert text in shown.out
     assert "9 forwarded" not in shown.out
+    assert "TLS" not in shown.out
+
+
+def test_status_shows_the_connections_of_a_relay(zos: Zos, node: FakeNode) -> None:
+    # CLI-063, REL-056
+    tls = {"tls_port": 443, "connections": 2, "refused_connections": {"origin-full": 5}}
+    there = msgspec.structs.replace(SERVING, **tls)
+    node.answer = msgspec.structs.replace(node.answer, relay=there)
+    shown = zos("relay", "status").out
+    assert "TLS on TCP port 443: 2 connections" in shown
+    assert "5 origin-full" in shown
+    there = msgspec.structs.replace(there, tls_message="cannot listen on 0.0.0.0:443")
+    node.answer = msgspec.structs.replace(node.answer, relay=there)
+    assert "cannot listen on 0.0.0.0:443" in zos("relay", "status").out
     assert zos("relay", "status", "--json").json["relay"]["registered"] == 2
     assert "serving" in zos("status").out
 

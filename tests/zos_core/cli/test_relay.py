@@ -100,13 +100,14 @@ def test_members_have_a_bound(monkeypatch: pytest.MonkeyPatch):  # REL-041
 @pytest.mark.parametrize(
     "listen", [("127.0.0.1:1", "127.0.0.1:2"), ("localhost:1",), ("127.0.0.1",)]
 )
+@pytest.mark.parametrize("option", ["--listen", "--tls-listen"])
 def test_listening_needs_one_address_of_each_family_at_most(
-    zos: Zos, file: Path, listen: tuple[str, ...]
+    zos: Zos, file: Path, listen: tuple[str, ...], option: str
 ):  # REL-042
     zos("relay", "key", "new", str(file))
     members = file.parent / "members.toml"
     members.write_text("")
-    options = [word for each in listen for word in ("--listen", each)]
+    options = [word for each in listen for word in (option, each)]
     ran = zos("relay", "serve", "--key", str(file), "--members", str(members), *options)
     assert ran.code == Exit.USAGE
     assert "listen" in ran.err
