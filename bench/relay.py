@@ -23,9 +23,11 @@ import sys
 import tempfile
 import time
 import tracemalloc
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
+from types import MappingProxyType
 
 from bench.contenders import BY_HAND, wireguard_go
 from bench.report import Limit, emit, spread
@@ -72,11 +74,15 @@ class Pair:
     def address(self, name: str) -> str:
         return f"10.{self.number}.0.{name[1:]}"
 
-    async def start(self, relay: str = "") -> None:
-        """`relay`: its public key, for the pair that has no other way."""
-        through = f"{self.lab.node('relay').ipv4}:{DEFAULT_RELAY_PORT}"
+    @property
+    def port(self) -> int:
+        return 40_000 + self.number
+
+    async def start(self, relay: str = "", shims: Mapping[str, str] = MappingProxyType({})) -> None:
+        """`relay`: its public key, for the pair that has no other way; `shims`: by which port."""
         for name, other in (("n1", "n2"), ("n2", "n1")):
-            node, port = self.lab.node(name), 40_000 + self.number
+            node, port = self.lab.node(name), self.port
+            through = shims.get(name, f"{self.lab.node('relay').ipv4}:{DEFAULT_RELAY_PORT}")
             endpoint = through if relay else f"{self.lab.node(other).ipv4}:{port}"
             conf = (
                 f"[Interface]\nPrivateKey = {format_key(self.keys[name].reveal())}\n"
@@ -130,7 +136,7 @@ async def observe(*, seconds: int, rounds: int) -> Seen:
             binary = await wireguard_go()
             bare, relayed, offloaded = (Pair(lab, number, binary) for number in (11, 12, 13))
             await bare.start()
-            public = await _serve(lab, relayed, offloaded)
+            public = await serve(lab, relayed, offloaded)
             await relayed.start(public)
             await offloaded.start(public)
             for number in range(rounds):
@@ -193,7 +199,7 @@ def flood(address: str, public: str) -> None:
     print(count)
 
 
-async def _serve(lab: Lab, *pairs: Pair) -> str:
+async def serve(lab: Lab, *pairs: Pair, more: Sequence[str] = ()) -> str:
     """`zos relay serve` runs for these pairs, a network for each; its public key."""
     node = lab.node("relay")
     folder = node.path(STATE)
@@ -205,7 +211,7 @@ async def _serve(lab: Lab, *pairs: Pair) -> str:
     (folder / "members.toml").write_text("".join(networks))
     made = await node.run(ZOS, "relay", "key", "new", f"{STATE}/key")
     options = ("--key", f"{STATE}/key", "--members", f"{STATE}/members.toml")
-    await node.spawn(ZOS, "relay", "serve", *options, log="relay")
+    await node.spawn(ZOS, "relay", "serve", *options, *more, log="relay")
     return made.text.strip()
 
 

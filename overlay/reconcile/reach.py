@@ -153,13 +153,13 @@ class Reach:
         return False
 
     def _give_up(self, goals: PeerGoals, key: WgPublicKey, moves: Moves, *, now: float) -> None:
-        """By the next relay; a relay that we suspect may have forgotten us, so we say it again."""
+        """By the next relay. Any may have forgotten us, so we say it again to all."""
         path = goals.path(key)
         if path is None:
             return
         other = paths.given_up(path, now=now)
-        for endpoint in (path.endpoint, other.endpoint):
-            self._renew(goals.relay_at(endpoint), moves, RENEW_S, now=now)
+        for relay in goals.relays:
+            self._renew(relay, moves, RENEW_S, now=now)
         goals.set_path(key, other, learnt=False)
         self._watches.pop(key, None)
         moves.renews.append(key)

@@ -68,7 +68,7 @@ async def test_udp_that_is_blocked_midway_and_passes_again(lab):
         shut = time.monotonic()
         await until_a_says(fleet, OVER_TCP)
         await questions.until_answered()
-        gap_s = questions.gap_since(shut)
+        gap_s, lost_at_first = questions.gap_since(shut), questions.lost_since(shut)
         steady = time.monotonic()
         await asyncio.sleep(PROBE_S + 5)  # UDP was asked for in vain
         lost_meanwhile = questions.lost_since(steady)
@@ -84,6 +84,7 @@ async def test_udp_that_is_blocked_midway_and_passes_again(lab):
             back_s=round(back_s, 1),
             lost_by_going_back=lost,
         )
+        assert lost_at_first <= 3_000  # two looks, six seconds of silence, a handshake, and room
         assert lost_meanwhile <= 20
         assert lost <= 150  # a second and a half of them, two changes of ways among it
 
