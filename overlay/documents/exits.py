@@ -59,6 +59,9 @@ class Uplink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     addresses: Annotated[tuple[PrefixText, ...], Meta(max_length=MAX_UPLINK_ADDRESSES)] = ()
     gateways: Annotated[tuple[AddressText, ...], Meta(max_length=MAX_GATEWAYS)] = ()
     vlan: Annotated[int, Meta(ge=1, le=4_094)] | None = None
+    # Where addresses and the gateway of a family come from.
+    ipv4: Literal["static", "dhcp"] = "static"
+    ipv6: Literal["static", "slaac"] = "static"
 
 
 class ExitOffer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,6 +105,12 @@ class ExitService(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     addresses: PublicAddresses = ()
     publish: PublishRanges = ()
     published: PublishedStates = ()
+
+
+def learnt_families(uplink: Uplink) -> tuple[Literal[4, 6], ...]:
+    """Those in which the network that the uplink leads to gives addresses and a gateway."""
+    learnt: list[Literal[4, 6]] = [4] if uplink.ipv4 == "dhcp" else []
+    return (*learnt, 6) if uplink.ipv6 == "slaac" else tuple(learnt)
 
 
 def check_exit_offers(offers: tuple[ExitOffer, ...], *, nodes: Iterable[str]) -> None:
@@ -171,13 +180,21 @@ def _check_has_addresses(uplink: Uplink, field: str) -> None:
     if uplink.kind == "interface":
         for name in ("addresses", "gateways"):
             if getattr(uplink, name):
-                raise Rejected(
-                    "an interface has those of the node", field=f"{field}.{name}", remedy="none"
-                )
-    elif not uplink.addresses:
+                raise Rejected("an interface has those of the node", field=f"{field}.{name}")
+    elif not uplink.addresses and not learnt_families(uplink):
         raise Rejected(
             "the uplink has no address", field=f"{field}.addresses", remedy="write 192.0.2.2/24"
         )
+    for family in learnt_families(uplink):
+        if uplink.kind == "interface":
+            raise Rejected("an interface has those of the node", field=f"{field}.ipv{family}")
+        for name in ("addresses", "gateways"):
+            if any(_family(text) == family for text in getattr(uplink, name)):
+                raise Rejected(
+                    f"the network itself says what IPv{family} is here",
+                    field=f"{field}.{name}",
+                    remedy=f"write none of IPv{family}, or let it be static",
+                )
 
 
 def _check_reached(uplink: Uplink, field: str) -> None:

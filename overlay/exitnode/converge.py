@@ -28,12 +28,13 @@ from overlay.exitnode.plan import (
     JoinTenant,
     PlugUplink,
     PutGateway,
+    RestartUplink,
     StartDaemon,
     StopDaemon,
     TakeUplink,
     plan,
 )
-from overlay.model import Prefix
+from overlay.model import InterfaceAddress, Prefix
 from overlay.netns.apply import apply
 from overlay.netns.changes import Change
 from overlay.netns.ports import Shell
@@ -54,6 +55,8 @@ _DEFAULT_V4, _DEFAULT_V6 = Prefix("0.0.0.0/0"), Prefix("::/0")
 
 class EgressConfigurator:
     """This node's one egress netns. Passes wait for each other, and may be cancelled anywhere."""
+
+    addresses: tuple[InterfaceAddress, ...] = ()  # that the uplink had when it was looked at last
 
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
@@ -109,6 +112,7 @@ class EgressConfigurator:
 
     async def _difference(self, desired: Egress | None) -> tuple[EgressChange, ...]:
         actual = await self.observe(desired)
+        self.addresses = actual.addresses
         if desired is None:
             return plan(desired=None, firewall=None, actual=actual)
         rules = ruleset(desired, addresses=actual.addresses)
@@ -191,6 +195,11 @@ class EgressConfigurator:
     @_write.register
     async def _(self, change: StopDaemon) -> None:
         await processes.stop(change.argv, netns=self._shell.pins.path(EGRESS_NETNS))
+
+    @_write.register
+    async def _(self, _change: RestartUplink) -> None:
+        for is_up in (False, True):
+            await self._shell.kernel.set_link(self._path, UPLINK_LINK, up=is_up)
 
     @_write.register
     async def _(self, change: PutGateway) -> None:

@@ -9,8 +9,12 @@ from overlay.model import Address, Family, InterfaceAddress
 
 Argv = tuple[str, ...]
 
-# An argument of each of them, by which they are found.
-MARK = "/run/netns/x-egress"
+# They are found by their names and an argument.
+NAMES = frozenset(("pasta", "udhcpc"))
+EGRESS_PATH = "/run/netns/x-egress"
+DHCP_PID = "/run/zos/x-egress-dhcp.pid"
+DHCP_SCRIPT = f"{__file__.rpartition('/')[0]}/udhcpc.sh"
+MARKS = frozenset((EGRESS_PATH, DHCP_PID))
 LOG = "/run/zos/uplink.log"
 LOG_BYTES = 256 << 10
 
@@ -35,6 +39,12 @@ class Daemon(msgspec.Struct, frozen=True):
     inside: bool  # in the egress netns, else in the underlay netns
 
 
+def udhcpc(*, link: str) -> Daemon:
+    """Asks for an address of the link and keeps it, as long as it runs; then it gives it back."""
+    words = ["udhcpc", "-f", "-i", link, "-s", DHCP_SCRIPT, "-p", DHCP_PID, "-R"]
+    return Daemon((*words, "-o", "-O", "subnet", "-O", "router", "-t", "5", "-A", "5"), inside=True)
+
+
 def pasta(uplink: Uplink, families: tuple[Family, ...], *, link: str) -> Daemon:
     """Makes `link`, and sends what comes by it from sockets of the node.
 
@@ -42,7 +52,7 @@ def pasta(uplink: Uplink, families: tuple[Family, ...], *, link: str) -> Daemon:
     directory, with the system calls that it needs (seccomp).
     """
     words = ["pasta", "-f", "-q", "-l", LOG, "--log-size", str(LOG_BYTES), "--runas", "0"]
-    words += ["--netns-only", "--no-netns-quit", "--netns", MARK, "-I", link]
+    words += ["--netns-only", "--no-netns-quit", "--netns", EGRESS_PATH, "-I", link]
     words += ["--no-map-gw", "--no-dhcp", "--no-dhcpv6", "--no-ra"]
     for ports in ("-t", "-u", "-T", "-U"):
         words += [ports, "none"]

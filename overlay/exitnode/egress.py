@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from overlay import addressing
-from overlay.documents.exits import ExitOffer, Uplink
+from overlay.documents.exits import ExitOffer, Uplink, learnt_families
 from overlay.errors import Refused
 from overlay.exitnode import daemons
 from overlay.exitnode.daemons import Daemon
@@ -45,8 +45,11 @@ SYSCTLS: Mapping[str, str] = {
     "net/ipv4/conf/all/promote_secondaries": "1",
     f"net/ipv4/conf/{UPLINK_LINK}/send_redirects": "0",
     f"net/ipv6/conf/{UPLINK_LINK}/accept_redirects": "0",
-    f"net/ipv6/conf/{UPLINK_LINK}/accept_ra": "0",
+    f"net/ipv6/conf/{UPLINK_LINK}/use_tempaddr": "0",
 }
+
+
+ACCEPT_RA = f"net/ipv6/conf/{UPLINK_LINK}/accept_ra"  # 2: although packets are forwarded
 
 
 class Leg(msgspec.Struct, frozen=True):
@@ -90,6 +93,11 @@ class Egress(msgspec.Struct, frozen=True):
         return self.uplink.kind == "interface"
 
     @property
+    def learnt(self) -> tuple[Family, ...]:
+        """In these the uplink has what its network says."""
+        return learnt_families(self.uplink)
+
+    @property
     def addresses(self) -> frozenset[InterfaceAddress]:
         """Those that the uplink is to have."""
         if self.is_shared:
@@ -104,13 +112,13 @@ class Egress(msgspec.Struct, frozen=True):
 
     def daemons(self) -> tuple[Daemon, ...]:
         """The daemons that it needs."""
-        return (
-            (daemons.pasta(self.uplink, self.families, link=UPLINK_LINK),) if self.is_shared else ()
-        )
+        if self.is_shared:
+            return (daemons.pasta(self.uplink, self.families, link=UPLINK_LINK),)
+        return (daemons.udhcpc(link=UPLINK_LINK),) if 4 in self.learnt else ()
 
     def sysctls(self) -> dict[str, str]:
         """In the order in which they are written."""
-        return dict(SYSCTLS)
+        return {**SYSCTLS, ACCEPT_RA: "2" if 6 in self.learnt else "0"}
 
 
 def select_legs(networks: Iterable[NetworkId]) -> tuple[Leg, ...]:
@@ -130,6 +138,14 @@ def select_legs(networks: Iterable[NetworkId]) -> tuple[Leg, ...]:
         taken.add(slot)
         legs.append(_leg(network, digest, slot))
     return tuple(legs)
+
+
+def source_families(addresses: Iterable[InterfaceAddress]) -> tuple[Family, ...]:
+    """In which packets can leave with one of these as their source; by NAT44 also a private one."""
+    alone = map(addressing.address_of, addresses)
+    of_use = (each for each in alone if ":" not in each or not addressing.is_private(each))
+    found: set[Family] = {6 if ":" in each else 4 for each in of_use}
+    return tuple(sorted(found))
 
 
 def _leg(network: NetworkId, digest: str, slot: int) -> Leg:

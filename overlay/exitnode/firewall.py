@@ -15,7 +15,7 @@ from overlay import addressing
 from overlay.documents.exits import ExitOffer
 from overlay.exitnode import guard_sets, published
 from overlay.exitnode.daemons import SHARED_PORTS
-from overlay.exitnode.egress import LEG_PREFIX, UPLINK_LINK, Egress, Leg
+from overlay.exitnode.egress import LEG_PREFIX, UPLINK_LINK, Egress, Leg, source_families
 from overlay.exitnode.guards import guarded
 from overlay.exitnode.published import ports_of
 from overlay.model import InterfaceAddress, Prefix
@@ -58,6 +58,7 @@ REFUSALS = {
     "refused_operator": "the operator of this exit refuses this destination",
     "refused_guard": "an exit leads to the internet only, not to private or special addresses",
     "refused_underlay": "overlays stand on it: it is a registry, a relay or a node of the network",
+    "refused_uplink": "the uplink has no address of this family, or not yet",
     "refused_smtp": "this exit sends no mail (TCP port 25)",
     "refused_forward": "it is not between a tenant and the uplink",
     "refused_input": "it is for the exit itself",
@@ -90,8 +91,8 @@ def ruleset(egress: Egress, *, addresses: Sequence[InterfaceAddress]) -> str:
         destination_nat_chain(FAMILY, "destination_nat"),
         source_nat_chain(FAMILY, "source_nat"),
         *(cmd for name, lines in chains.items() for cmd in rules(FAMILY, name, lines)),
-        *rules(FAMILY, "forward", _forward(egress.legs)),
-        *rules(FAMILY, "input", _input()),
+        *rules(FAMILY, "forward", _forward(egress, addresses)),
+        *rules(FAMILY, "input", _input(egress)),
         *rules(FAMILY, "destination_nat", published.destinations(egress)),
         *rules(FAMILY, "source_nat", _source_nat(egress)),
     ]
@@ -103,8 +104,12 @@ def leg_counter(leg: Leg, what: str) -> str:
     return f"{leg.link.removeprefix(LEG_PREFIX)}_{what}"
 
 
-def _forward(legs: Sequence[Leg]) -> Iterable[Rule]:
+def _forward(egress: Egress, addresses: Sequence[InterfaceAddress]) -> Iterable[Rule]:
+    legs = egress.legs
     yield [when(_STATE, "invalid", op="in"), *refuse("refused_invalid")]
+    # A connection keeps the source that its first packet got, however wrong it was.
+    for family in {*egress.learnt}.difference(source_families(addresses)):
+        yield [when(meta("nfproto"), f"ipv{family}"), *refuse("refused_uplink")]
     yield [
         when(payload("tcp", "flags"), "syn", op="in"),
         {
@@ -198,11 +203,13 @@ def _guard(egress: Egress, addresses: Sequence[InterfaceAddress]) -> Iterable[Ru
         yield [to_guarded, *refuse("refused_underlay")]
 
 
-def _input() -> Iterable[Rule]:
+def _input(egress: Egress) -> Iterable[Rule]:
     """Nobody talks to the exit itself, but for what a link needs to work."""
     yield [when(_STATE, ["established", "related"], op="in"), ACCEPT]
     neighbours = ["nd-neighbor-solicit", "nd-neighbor-advert"]
     yield [when(payload("icmpv6", "type"), {"set": neighbours}), ACCEPT]
+    if 6 in egress.learnt:
+        yield [_from(UPLINK_LINK), when(payload("icmpv6", "type"), "nd-router-advert"), ACCEPT]
     yield refuse("refused_input")
 
 

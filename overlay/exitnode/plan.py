@@ -13,6 +13,7 @@ import msgspec
 from overlay.exitnode import guard_sets
 from overlay.exitnode.daemons import Argv, Daemon
 from overlay.exitnode.egress import (
+    ACCEPT_RA,
     EGRESS_NETNS,
     LEG_LINK,
     LEG_PREFIX,
@@ -100,6 +101,14 @@ class StopDaemon(msgspec.Struct, frozen=True, tag=True):
         return f"- process {self.argv[0]}"
 
 
+class RestartUplink(msgspec.Struct, frozen=True, tag=True):
+    """A link that is up asks for no router again, and keeps what it was given before. The next
+    round puts back what the kernel took along."""
+
+    def describe(self) -> str:
+        return f"~ link {UPLINK_LINK}: down and up"
+
+
 class PutGateway(msgspec.Struct, frozen=True, tag=True):
     """After the addresses, by one of which it is a neighbour; in the place of any other of ours."""
 
@@ -145,6 +154,7 @@ EgressChange = (
     | DeleteUplinkPort
     | StartDaemon
     | StopDaemon
+    | RestartUplink
     | PutGateway
     | DropGateway
     | AmendGuards
@@ -171,7 +181,7 @@ class Actual(msgspec.Struct, frozen=True):
         if self.inside is None or link is None:
             return ()
         found = (a for a in self.inside.addresses if a.link == link.index and not a.automatic)
-        return tuple(sorted(each.address for each in found))
+        return tuple(sorted(each.address for each in found if each.usable))
 
 
 def plan(*, desired: Egress | None, firewall: Firewall | None, actual: Actual) -> Plan:
@@ -233,24 +243,36 @@ def _uplink(desired: Egress, inside: Snapshot, actual: Actual) -> Iterator[Egres
     uplink, link = desired.uplink, inside.link(UPLINK_LINK)
     if inside.link(NEXT_UPLINK) is not None:
         yield DeleteLink(NEXT_UPLINK)  # a pass died, or it cannot be made
+    standing = None
     if link is not None and _fits(desired, link, actual):
-        yield from _useless_daemons(desired, link, actual)
+        yield from _useless_daemons(desired, actual)
+        standing = link
     elif link is not None and uplink.kind == "bridge" and _is_plugged(link, actual.underlay):
         yield PlugUplink(uplink.link, _bridge(actual.underlay))
+        standing = link
     else:
         yield from _another(desired, link, actual)
-        link = None
     for key, value in desired.sysctls().items():
-        if actual.sysctls.get(key) != value or (link is None and UPLINK_LINK in key):
+        if actual.sysctls.get(key) != value or (standing is None and UPLINK_LINK in key):
             yield SetSysctl(key, value)
-    if link is None or not link.up:
+            if standing is not None and key == ACCEPT_RA:
+                yield RestartUplink()
+    if standing is None or not standing.up:
         yield SetUp(UPLINK_LINK)
-    there = frozenset(actual.addresses) if link is not None else frozenset()
-    addresses = desired.addresses
-    for address in sorted(addresses - there):
+    yield from _on_uplink(desired, inside, standing)
+    for daemon in desired.daemons():
+        if daemon.inside and (standing is None or daemon.argv not in actual.daemons):
+            yield StartDaemon(daemon)
+
+
+def _on_uplink(
+    desired: Egress, inside: Snapshot, link: KernelLink | None
+) -> Iterator[EgressChange]:
+    there = frozenset(_given(desired, inside, link)) if link is not None else frozenset()
+    for address in sorted(desired.addresses - there):
         yield AddAddress(UPLINK_LINK, address)
     yield from _gateways(desired, inside if link is not None else Snapshot((), (), ()))
-    for address in sorted(there - addresses):
+    for address in sorted(there - desired.addresses):
         yield DeleteAddress(UPLINK_LINK, address)
 
 
@@ -264,7 +286,7 @@ def _another(desired: Egress, link: KernelLink | None, actual: Actual) -> Iterat
         yield DeleteUplinkPort()
     if is_beside:
         yield msgspec.structs.replace(create, name=NEXT_UPLINK)
-    yield from _useless_daemons(desired, link, actual)
+    yield from map(StopDaemon, sorted(actual.daemons))
     if link is not None:
         yield DeleteLink(UPLINK_LINK)
     if is_beside:
@@ -286,6 +308,15 @@ def _bridge(underlay: Snapshot) -> str | None:
     return next((link.name for link in underlay.links if link.index == master), None)
 
 
+def _given(desired: Egress, inside: Snapshot, link: KernelLink) -> Iterator[InterfaceAddress]:
+    """Addresses of the uplink that are ours to take: not what its network gave it."""
+    for each in inside.addresses:
+        if each.link == link.index and not each.automatic:
+            family = 6 if ":" in each.address else 4
+            if each.lasting or family not in desired.learnt:
+                yield each.address
+
+
 def _gateways(desired: Egress, inside: Snapshot) -> Iterator[EgressChange]:
     link, wanted = inside.link(UPLINK_LINK), desired.gateways()
     for prefix in _DEFAULTS:
@@ -302,14 +333,10 @@ def _gateways(desired: Egress, inside: Snapshot) -> Iterator[EgressChange]:
             yield PutGateway(prefix, gateway)
 
 
-def _useless_daemons(
-    desired: Egress, link: KernelLink | None, actual: Actual
-) -> Iterator[EgressChange]:
-    """Programs for another uplink, and those that were to make one that is not there."""
-    wanted = {daemon.argv: daemon for daemon in desired.daemons()}
-    for argv in sorted(actual.daemons):
-        if argv not in wanted or (link is None and not wanted[argv].inside):
-            yield StopDaemon(argv)
+def _useless_daemons(desired: Egress, actual: Actual) -> Iterator[EgressChange]:
+    """Those of another uplink."""
+    wanted = {daemon.argv for daemon in desired.daemons()}
+    yield from map(StopDaemon, sorted(actual.daemons - wanted))
 
 
 def _fits(desired: Egress, link: KernelLink, actual: Actual) -> bool:

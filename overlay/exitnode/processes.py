@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from overlay.exitnode.daemons import LOG, MARK, Argv
+from overlay.exitnode.daemons import LOG, MARKS, NAMES, Argv
 from overlay.netns import spawn
 from overlay.netns.waiting import in_thread
 
@@ -50,7 +50,8 @@ async def stop(argv: Argv, *, netns: str | None) -> None:
 
 def _marked() -> Iterator[tuple[int, Argv]]:
     for entry in _PROC.iterdir():
-        if entry.name.isdigit() and MARK in (argv := _argv(int(entry.name))):
+        argv = _argv(int(entry.name)) if entry.name.isdigit() else ()
+        if argv and argv[0] in NAMES and not MARKS.isdisjoint(argv):
             yield int(entry.name), argv
 
 

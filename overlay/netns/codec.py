@@ -32,6 +32,7 @@ from overlay.netns.state import (
 )
 
 _IFF_UP = 1  # linux/if.h
+_IFA_F_DADFAILED, _IFA_F_TENTATIVE, _IFA_F_PERMANENT = 0x08, 0x40, 0x80  # linux/if_addr.h
 _AF_INET, _AF_INET6 = 2, 10
 _RTN_UNICAST = 1
 _SCOPE_LINK = 253
@@ -62,6 +63,8 @@ class KernelAddress(msgspec.Struct, frozen=True):
     link: int  # index
     address: InterfaceAddress
     automatic: bool  # the kernel's own link-local address
+    lasting: bool = True  # whoever gave it said no time at which it ends
+    usable: bool = True  # not while the link is asked whether another has it (RFC 4862)
 
 
 class KernelRoute(msgspec.Struct, frozen=True):
@@ -120,6 +123,8 @@ def parse_address(message: Any) -> KernelAddress:
         link=message["index"],
         address=InterfaceAddress(f"{text}/{message['prefixlen']}"),
         automatic=message["family"] == _AF_INET6 and message["scope"] == _SCOPE_LINK,
+        lasting=bool(message["flags"] & _IFA_F_PERMANENT),
+        usable=not message["flags"] & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED),
     )
 
 

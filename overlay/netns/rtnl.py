@@ -71,8 +71,14 @@ def decode_link(body: bytes) -> dict[Any, Any]:
 
 
 def decode_address(body: bytes) -> dict[str, Any]:
-    family, prefix_length, _, scope, index = _ADDRESS.unpack_from(body)
-    found = {"family": family, "prefixlen": prefix_length, "scope": scope, "index": index}
+    family, prefix_length, flags, scope, index = _ADDRESS.unpack_from(body)
+    found = {
+        "family": family,
+        "prefixlen": prefix_length,
+        "flags": flags,
+        "scope": scope,
+        "index": index,
+    }
     for kind, value in _attributes(body, _ADDRESS.size):
         if kind in (1, 2):
             found["address" if kind == 1 else "local"] = _host(value)

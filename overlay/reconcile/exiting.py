@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from overlay import addressing
-from overlay.documents.exits import DEFAULT_RESOLVERS, ExitOffer, ExitService
+from overlay.documents.exits import DEFAULT_RESOLVERS, ExitOffer, ExitService, learnt_families
 from overlay.documents.schema import Farm
 from overlay.errors import OverlayError
 from overlay.exitnode.converge import EgressConfigurator
-from overlay.exitnode.egress import Egress, OpenPort, select_legs
+from overlay.exitnode.egress import Egress, OpenPort, select_legs, source_families
 from overlay.exitnode.guards import Guards
 from overlay.exitnode.publishing import Decision
 from overlay.model import Address, Family, InterfaceAddress, NetworkId, NodeId
@@ -25,6 +25,7 @@ from overlay.reconcile.publishing import Publishing
 
 log = logging.getLogger(__name__)
 
+LEARN_S = 0.5  # while the uplink waits for an address
 LOOK_S = 10.0  # between looks at whether all of it still stands
 TOGETHER_S = 0.05  # what comes within this time is acted on at once
 
@@ -68,6 +69,7 @@ class Exiting:
         self.offer: ExitOffer | None = None
         self.standing: frozenset[NetworkId] = frozenset()  # whose way out stands
         self.error: OverlayError | None = None  # why none does
+        self._learnt: tuple[Family, ...] = ()  # of the families that the uplink is given
 
     def put_offer(self, offer: ExitOffer | None) -> None:
         """What the farm says now."""
@@ -125,8 +127,9 @@ class Exiting:
 
     async def _pass(self) -> float:
         """The egress netns is as it should be; how long until it is looked at again."""
-        if (offer := self.offer_in_use) is not None:
+        if self.offer_in_use is not None:
             await self._ask()
+        offer = self.offer_in_use
         networks = frozenset(self._wanted()) if offer is not None else frozenset()
         before = self.publishing.decision
         open_ports = self._decide(offer, networks)
@@ -145,7 +148,10 @@ class Exiting:
         self._backoff.reset()
         self._was_exit = bool(networks)
         self._stand(networks, None, before)
-        return LOOK_S if offer is None else max(0.0, min(LOOK_S, self._left_s(offer)))
+        if offer is None:
+            return LOOK_S
+        look_s = LEARN_S if networks and self._left_to_learn(offer) else LOOK_S
+        return max(0.0, min(look_s, self._left_s(offer)))
 
     def _decide(
         self, offer: ExitOffer | None, networks: Iterable[NetworkId]
@@ -175,12 +181,21 @@ class Exiting:
 
     def _families(self, offer: ExitOffer) -> tuple[Family, ...]:
         """Those of the uplink; of the node where it is the node that sends."""
-        texts: tuple[str, ...] = (*offer.uplink.addresses, *offer.uplink.gateways)
         if offer.uplink.kind == "interface":
-            own = map(addressing.address_of, self._near())
-            texts = tuple(a for a in own if ":" not in a or not addressing.is_private(a))
-        found: set[Family] = {6 if ":" in text else 4 for text in texts}
-        return tuple(sorted(found))
+            return source_families(self._near())
+        written = (*offer.uplink.addresses, *offer.uplink.gateways)
+        found: set[Family] = {6 if ":" in text else 4 for text in written}
+        return tuple(sorted(found.union(self._learnt)))
+
+    def _left_to_learn(self, offer: ExitOffer) -> bool:
+        """Members are told which of the families that the uplink is given are there."""
+        wanted = learnt_families(offer.uplink)
+        there = source_families(self._configurator.addresses)
+        learnt = tuple(family for family in wanted if family in there)
+        if learnt != self._learnt:
+            self._learnt = learnt
+            self._on_change()
+        return learnt != wanted
 
     def _stand(
         self, standing: frozenset[NetworkId], error: OverlayError | None, before: Decision

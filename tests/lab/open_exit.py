@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from netlab.fleet.fleet import Fleet
 from netlab.fleet.greeter import GREETING_BYTES_MAX, PORT
@@ -18,6 +18,7 @@ from netlab.fleet.opening import bring_up
 from netlab.lab import Lab
 from netlab.topology import Node, Tenant, TenantNetwork, Topology, Workload
 from tests.lab.scene import until
+from tests.lan_servers import giving
 
 CORE, REGISTRY_NAME = "internet", "registry.test"
 GLOBAL_4 = {
@@ -56,6 +57,8 @@ async def with_open_exit(lab: Lab) -> AsyncIterator[Fleet]:
         # As systemd has it.
         ping = "net.ipv4.ping_group_range=0 2147483647"
         await lab.node("e1").run("sysctl", "-qw", ping)
+        # What the node itself would learn there is not the exit's.
+        await lab.node("e1").run("sysctl", "-qw", "net.ipv6.conf.eth0.accept_ra=0")
         for name in GLOBAL_4:
             await fleet.greeter.listen(lab.node(name), name)
         yield fleet
@@ -87,12 +90,25 @@ async def rename_registry(fleet: Fleet, *, at: str) -> None:
     fleet.registry = before
 
 
+@contextmanager
+def giving_addresses(lab: Lab) -> Iterator[None]:
+    """The exit's cable leads to somebody who gives out addresses."""
+    port = port_of(lab, "e1")
+    in_core(lab, f"ip addr add 2001:db8:113::1/64 dev {port} nodad")
+    first, last = (f"192.0.2.{n}" for n in (130, 140))
+    with giving(lab.in_netns(CORE), port, first=first, last=last, router=GATEWAY[4]):
+        yield
+
+
 async def offer(fleet: Fleet, *more: str, uplink: str = "macvlan") -> None:
     operator, host = fleet.person("operator", at="registry"), fleet.lab.node("host")
     addresses = (f"{UPLINK[4]}/24", f"{UPLINK[6]}/64")
-    words = ["--uplink", f"{uplink}:eth0", "--beacon", GLOBAL_4["host"]]
+    kind = "macvlan" if uplink == "learnt" else uplink
+    words = ["--uplink", f"{kind}:eth0", "--beacon", GLOBAL_4["host"]]
     words += ["--beacon", str(host.ipv6), *more]
-    if uplink != "interface":
+    if uplink == "learnt":
+        words += ["--ipv4", "dhcp", "--ipv6", "slaac"]
+    if uplink == "macvlan":
         for option, values in (("--address", addresses), ("--gateway", GATEWAY.values())):
             words += [word for value in values for word in (option, value)]
     await operator.zos("exit", "offer", "farm", "e1", *words)

@@ -9,6 +9,7 @@ from tests.lab.open_exit import (
     GLOBAL_4,
     UPLINK,
     ask,
+    giving_addresses,
     offer,
     reached,
     rename_registry,
@@ -53,3 +54,18 @@ async def test_what_overlays_stand_on_is_not_reached_by_way_of_the_exit(lab, upl
         await offer(fleet, *words, uplink=uplink)
         for prefix, name in allowed.items():
             assert (await reached(fleet, prefix.partition("/")[0]))[0] == name
+
+
+async def test_an_exit_leaves_with_what_its_network_gives_it(lab):
+    # EXIT-047, EXIT-048
+    built = await lab(topology())
+    async with with_open_exit(built) as fleet:
+        alice = fleet.person("alice", at="registry")
+        await alice.zos("network", "exit", "set", "home", "e1", "--registry", fleet.registry)
+        await offer(fleet, uplink="learnt")
+        assert not await ask(fleet, GLOBAL_4["host"])
+        with giving_addresses(built):
+            for address in (GLOBAL_4["host"], str(built.node("host").ipv6)):
+                who, source = await reached(fleet, address)
+                assert who == "host"
+                assert source.startswith(("192.0.2.1", "2001:db8:113:"))

@@ -73,6 +73,20 @@ def exit_() -> None:
     text="An address of the uplink, which must be free: 192.0.2.2/24. An interface has none.",
 )
 @_list("--gateway", "gateways", metavar="ADDRESS", text="Where it sends; one of each family.")
+@click.option(
+    "--ipv4",
+    type=click.Choice(["static", "dhcp"]),
+    default="static",
+    show_default=True,
+    help="Whether the uplink asks for its IPv4 address (needs the package udhcpc).",
+)
+@click.option(
+    "--ipv6",
+    type=click.Choice(["static", "slaac"]),
+    default="static",
+    show_default=True,
+    help="Whether the uplink takes IPv6 addresses that its network announces.",
+)
 @_list(
     "--beacon",
     "beacons",
@@ -130,6 +144,8 @@ def offer(
           --address 192.0.2.2/24 --gateway 192.0.2.1 --beacon 198.51.100.1 \\
           --address 2001:db8::2/64 --gateway fe80::1 --beacon 2001:db8:1::1 \\
           --publish tcp/8000-8999 --publish udp/8000-8999
+      zos exit offer basement n1 --uplink macvlan:eth0 --ipv4 dhcp --ipv6 slaac \\
+          --beacon 198.51.100.1 --beacon 2001:db8:1::1
       zos exit offer basement n1 --uplink interface:eth0 --beacon 198.51.100.1
     """
     edit = FarmEdit(Home(), farm_name, registry=registry)
@@ -159,7 +175,7 @@ def list_(farm_name: str) -> None:
         (
             name,
             offered.uplink,
-            ",".join(offered.addresses) or "-",
+            ",".join((*offered.addresses, *_learnt(offered))) or "-",
             ",".join(offered.gateways) or "-",
             ",".join(offered.publish) or "-",
             _drains(offered),
@@ -237,6 +253,10 @@ def _exit(edit: FarmEdit, node: str) -> tuple[str, ExitEntry]:
         for name, entry in edit.file.nodes.items()
         if node in (name, entry.node) and entry.exit
     )
+
+
+def _learnt(offered: ExitEntry) -> tuple[str, ...]:
+    return tuple(each for each in (offered.ipv4, offered.ipv6) if each != "static")
 
 
 def _drains(offered: ExitEntry) -> str:

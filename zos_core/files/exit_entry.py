@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -36,7 +36,7 @@ _UPLINK = re.compile(
 )
 _HOW_UPLINKS_ARE_WRITTEN = "write macvlan:eth0, bridge:br0, vlan:eth0:100 or interface:eth0"
 # Where the document has a struct, a person writes its parts beside the rest.
-_OF_THE_OFFER = re.compile(r"^exits\[0\]\.(?:uplink\.(?=addresses|gateways))?")
+_OF_THE_OFFER = re.compile(r"^exits\[0\]\.(?:uplink\.(?=addresses|gateways|ipv4|ipv6))?")
 
 
 class ExitEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +47,8 @@ class ExitEntry(msgspec.Struct, frozen=True, kw_only=True):
     addresses: Annotated[tuple[PrefixText, ...], Meta(max_length=MAX_UPLINK_ADDRESSES)] = ()
     beacons: Beacons
     gateways: Annotated[tuple[AddressText, ...], Meta(max_length=MAX_GATEWAYS)] = ()
+    ipv4: Literal["static", "dhcp"] = "static"
+    ipv6: Literal["static", "slaac"] = "static"
     resolvers: Resolvers = ()
     refuse: Guards = ()
     allow: Guards = ()
@@ -106,6 +108,8 @@ def _uplink(entry: ExitEntry, field: str) -> Uplink:
         "vlan": int(match["number"]) if match["number"] else None,
         "addresses": entry.addresses,
         "gateways": entry.gateways,
+        "ipv4": entry.ipv4,
+        "ipv6": entry.ipv6,
     }
     try:
         return msgspec.convert(found, Uplink)

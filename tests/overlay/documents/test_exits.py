@@ -74,6 +74,8 @@ def parse(document: Document) -> Document:
         farm(offer(uplink(kind="bridge", link="br.lan"))),
         farm(offer(uplink(kind="vlan", vlan=4_094))),
         farm(offer(Uplink("interface", "eth0"))),
+        farm(offer(Uplink("bridge", "br0", ipv4="dhcp", ipv6="slaac"))),
+        farm(offer(uplink(addresses=(V4,), gateways=(), ipv6="slaac"))),
         farm(offer(draining_until=7, smtp=True, rate_mbit=exits.MAX_RATE_MBIT)),
         farm(offer(beacons=addresses(exits.MAX_BEACONS))),
         farm(offer(resolvers=addresses(exits.MAX_RESOLVERS))),
@@ -133,6 +135,15 @@ def test_a_farm_offers_as_many_exits_as_it_may_have() -> None:  # EXIT-001
             for a in LOCAL
         ),
         *((farm(offer(uplink(gateways=(a,)))), "exits[0].uplink.gateways[0]") for a in LOCAL),
+        # EXIT-047
+        (farm(offer(uplink(ipv4="dhcp"))), "exits[0].uplink.addresses"),
+        (farm(offer(uplink(ipv4="slaac"))), "exits[0].uplink.ipv4"),
+        (farm(offer(Uplink("interface", "eth0", ipv4="dhcp"))), "exits[0].uplink.ipv4"),
+        (farm(offer(Uplink("interface", "eth0", ipv6="slaac"))), "exits[0].uplink.ipv6"),
+        (
+            farm(offer(Uplink("vlan", "eth0", (), ("fe80::1",), 7, ipv6="slaac"))),
+            "exits[0].uplink.gateways",
+        ),
         # EXIT-004
         (farm(offer(beacons=())), "exits[0].beacons"),
         (farm(offer(beacons=addresses(exits.MAX_BEACONS + 1))), "exits[0].beacons"),

@@ -88,7 +88,13 @@ def uplink(kind: Any, **changes: Any) -> Uplink:
 def changes(wanted: Uplink, *, inside: KernelLink | None, underlay: tuple[KernelLink, ...]) -> Any:
     desired = Egress(ExitOffer("node1", wanted, ("198.51.100.1",)), ())
     there = Snapshot((inside,) if inside else (), (), ())
-    actual = Actual(Snapshot(underlay, (), ()), there, firewall=RULES, pinned=True)
+    actual = Actual(
+        Snapshot(underlay, (), ()),
+        there,
+        sysctls=desired.sysctls(),
+        firewall=RULES,
+        pinned=True,
+    )
     return plan(desired=desired, firewall=RULES, actual=actual)
 
 

@@ -72,16 +72,26 @@ def test_parse_route_leaves_out_what_is_no_unicast_route_in_main(odd: dict[str, 
     ("message", "expected"),
     [
         (
-            {"family": AF_INET, "local": "10.7.3.1", "address": "10.7.3.9", "scope": 0},
+            {
+                "family": AF_INET,
+                "local": "10.7.3.1",
+                "address": "10.7.3.9",
+                "scope": 0,
+                "flags": 0x80,
+            },
             KernelAddress(2, "10.7.3.1/24", automatic=False),
         ),
         (
-            {"family": AF_INET6, "address": "fd07::1", "scope": 0},
+            {"family": AF_INET6, "address": "fd07::1", "scope": 0, "flags": 0x80},
             KernelAddress(2, "fd07::1/24", automatic=False),
         ),
         (
-            {"family": AF_INET6, "address": "fe80::1", "scope": 253},
+            {"family": AF_INET6, "address": "fe80::1", "scope": 253, "flags": 0x80},
             KernelAddress(2, "fe80::1/24", automatic=True),
+        ),
+        (
+            {"family": AF_INET6, "address": "fd07::1", "scope": 0, "flags": 0x40},
+            KernelAddress(2, "fd07::1/24", automatic=False, lasting=False, usable=False),
         ),
     ],
 )

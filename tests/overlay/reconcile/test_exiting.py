@@ -234,3 +234,26 @@ async def test_by_the_nodes_own_interface_the_families_are_those_of_the_node() -
             assert service.families == desired.families == families
         there.near = []
         assert there.exiting.service(NET) is None
+
+
+async def test_members_are_told_which_learnt_families_are_there() -> None:  # EXIT-048
+    async with playing() as there:
+        there.networks = [NET]
+        learnt = Uplink("macvlan", "eth0", ipv4="dhcp", ipv6="slaac")
+        there.exiting.put_offer(ExitOffer("node1x", learnt, ("198.51.100.1",)))
+        await there.settle()
+        assert there.exiting.service(NET) is None
+        for addresses, families in (
+            (("192.0.2.9/24",), (4,)),
+            (("192.0.2.9/24", "fd00::9/64"), (4,)),
+            (("192.0.2.9/24", "2001:db8::9/64"), (4, 6)),
+            (("2001:db8::9/64",), (6,)),
+        ):
+            there.configurator.addresses = tuple(map(InterfaceAddress, addresses))
+            told = there.told
+            there.exiting.wake()
+            await there.settle()
+            service = there.exiting.service(NET)
+            assert service is not None
+            assert service.families == families
+            assert there.told > told or families == (4,)
