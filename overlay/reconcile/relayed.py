@@ -15,7 +15,7 @@ from overlay.documents.schema import Farm, Member, Network
 from overlay.errors import Refused
 from overlay.model import NetworkId, NodeId, WgPublicKey
 from overlay.peers.selection import Selection
-from overlay.relay.roster import Membership
+from overlay.relay.roster import Heirs, Membership
 
 MAX_RELAYED_NETWORKS = 256
 MAX_RELAYED_NETWORKS_PER_TENANT = 64
@@ -106,6 +106,14 @@ class Relayed:
             if network not in self._keys:
                 self._keys[network] = self._select_keys(network, selection)
         return {str(network): keys for network, keys in self._keys.items()}
+
+    def heirs(self) -> Heirs:
+        """Which key follows which, of members that replace theirs."""
+        return {
+            coming.former: key
+            for selection in self._networks.values()
+            for key, coming in selection.coming.items()
+        }
 
     def _select_keys(self, network: NetworkId, selection: Selection) -> frozenset[WgPublicKey]:
         if self.names_other_key(network):

@@ -211,7 +211,7 @@ class Relaying:
                 async with asyncio.TaskGroup() as group:
                     streaming = group.create_task(self._stream(relay, offer, key), name="relay TLS")
                     while self.offer == offer and self.relayed is relayed:
-                        relay.allow(relayed.membership())
+                        relay.allow(relayed.membership(), relayed.heirs())
                         self._publish(relay, relayed)
                         await self._wait(self._sightings.wait_s(now=self._clock.monotonic()))
                     streaming.cancel()

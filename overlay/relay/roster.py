@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from overlay.model import WgPublicKey
 from overlay.relay.limits import MEMBER, Bucket, Place
@@ -10,6 +11,9 @@ from overlay.relay.member import MAX_REGISTRATIONS, Member, Registration
 
 # Which WireGuard keys may talk to each other: those in one network, by any name for it.
 Membership = Mapping[str, frozenset[WgPublicKey]]
+# Of members that replace their key: which key follows which. Both are in the membership.
+Heirs = Mapping[WgPublicKey, WgPublicKey]
+NO_HEIRS: Heirs = MappingProxyType({})
 
 
 class Roster:

@@ -21,7 +21,7 @@ from overlay.relay import trains
 from overlay.relay.fate import Sending
 from overlay.relay.limits import STREAM_PARTS, Place
 from overlay.relay.noise import StaticKey
-from overlay.relay.roster import Membership
+from overlay.relay.roster import NO_HEIRS, Heirs, Membership
 from overlay.relay.table import Bounds, Statistics, Table
 
 BATCH = 64  # looks at one socket before anything else has its turn; some milliseconds
@@ -61,9 +61,9 @@ class Relay:
         """How many datagrams the system did not take: no way there, or no room."""
         return self._unsent
 
-    def allow(self, membership: Membership) -> None:
+    def allow(self, membership: Membership, heirs: Heirs = NO_HEIRS) -> None:
         """From now on these may use it; the others stop at once."""
-        self._table.allow(membership)
+        self._table.allow(membership, heirs)
         self._note_moves()
 
     def where(self, key: WgPublicKey) -> Place | None:

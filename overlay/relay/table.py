@@ -18,7 +18,7 @@ from overlay.relay.member import ROUTE_S, SESSION_S, SILENT_S, Member, Route
 from overlay.relay.messages import DATA, DATA_MAX_BYTES, DATA_MIN_BYTES
 from overlay.relay.noise import StaticKey
 from overlay.relay.registrar import Registrar
-from overlay.relay.roster import Membership, Roster
+from overlay.relay.roster import NO_HEIRS, Heirs, Membership, Roster
 from overlay.relay.waiting import Waiting
 
 MAX_MEMBERS = 4_096
@@ -84,15 +84,24 @@ class Table:
             is_own=is_own,
         )
         self._at = self._roster.at
+        self._heirs = NO_HEIRS
+        self._formers: dict[WgPublicKey, WgPublicKey] = {}  # the same, the other way round
         self._waiting = Waiting()
         self._due: list[Sending] = []
         self._routes = 0
         self._forwarded = 0
         self._forwarded_bytes = 0
 
-    def allow(self, membership: Membership) -> None:
-        """From now on these may talk; what the others had is gone, the rest stays as it is."""
+    def allow(self, membership: Membership, heirs: Heirs = NO_HEIRS) -> None:
+        """From now on these may talk; what the others had is gone, the rest stays as it is.
+
+        What a key had whose heir was known before is the heir's (REL-025).
+        """
         self._roster.allow(membership)
+        for former, heir in self._heirs.items():
+            if not self._roster.may_use(former) and self._roster.may_use(heir):
+                self._inherit(former, heir)
+        self._heirs, self._formers = heirs, {heir: former for former, heir in heirs.items()}
         for member in self._roster.members.values():
             for index, route in list(member.routes.items()):
                 if not self._roster.share(member.key, route.target.key):
@@ -128,6 +137,8 @@ class Table:
             moves = self._roster.moves
             answer = self._registrar.hear(now, source, member, packet)
             if self._roster.moves != moves and (came := self._at.get(source)) is not None:
+                if (former := self._formers.get(came.key)) is not None:
+                    self._inherit(former, came.key)
                 self._send_on(now, came)
             return answer
         match messages.kind_of(packet):
@@ -184,9 +195,39 @@ class Table:
             return self._fates.drop(Fate.UNKNOWN_INDEX)
         if kind == messages.COOKIE_REPLY:
             return self._forward(now, route, packet)
-        if not messages.has_mac1(packet, route.target.mac1_key):
+        if not self._is_for(packet, route.target):
             return self._fates.drop(Fate.FORGED)
         return self._lead(now, packet, sender=member, receiver=route.target)
+
+    def _is_for(self, packet: bytes, target: Member) -> bool:
+        """A member that has replaced its key may ask before it has registered with the new one."""
+        if messages.has_mac1(packet, target.mac1_key):
+            return True
+        heir = self._heirs.get(target.key)
+        return heir is not None and messages.has_mac1(packet, messages.mac1_key(heir))
+
+    def _inherit(self, former_key: WgPublicKey, heir_key: WgPublicKey) -> None:
+        """A member goes on by its next key: whom it knows, who knows it, and where it is."""
+        former = self._roster.members.get(former_key)
+        if former is None:
+            return
+        heir = self._roster.meet(heir_key, former.heard_s)
+        if heir is None:
+            return
+        for index, route in list(former.routes.items()):
+            self._forget_route(former, index)
+            if index not in heir.routes and len(heir.routes) < self._bounds.routes_per_member:
+                heir.add(index, route)
+                self._routes += 1
+        for member in self._roster.members.values():
+            for index in list(member.between.get(former_key, ())):
+                until_s = member.routes[index].until_s
+                member.remove(index)
+                member.add(index, Route(heir, until_s))
+        place, heir.heard_s = former.place, max(heir.heard_s, former.heard_s)
+        self._roster.unregister(former)
+        if heir.place is None and place is not None:
+            self._roster.move(heir, place)
 
     def _introduce(self, now: float, member: Member, packet: bytes) -> Sending | None:
         """Pass an initiation on to the member that its mac1 names."""

@@ -6,7 +6,8 @@ import pytest
 
 from overlay.relay import member, messages
 from overlay.relay.fate import Fate
-from tests.relay_world import OWN, RELAY, World, data_to, key_of, place_of
+from overlay.relay.table import Bounds
+from tests.relay_world import OWN, RELAY, Peer, World, data_to, key_of, place_of
 from tests.wg_initiator import Initiator
 
 
@@ -236,3 +237,89 @@ class TestForwarding:
         world.networks = networks
         world.table.allow(world.membership())
         assert world.fate_of("a", data_to(22)) is Fate.FORWARDED
+
+
+class TestHeirs:
+    """`a` replaces its key by that of `h`, at the same place, and talks to `b` (REL-025)."""
+
+    @pytest.fixture
+    def world(self) -> World:
+        world = World()
+        world.register("a", "b", "c")
+        world.acquaint("a", "b", 11, 22)
+        world.peers["h"] = Peer(key_of("h"), world.peers["a"].place)
+        world.networks["one"] = "abch"
+        self.allow(world)
+        return world
+
+    def allow(self, world: World) -> None:
+        heirs = {world.peers["a"].public: world.peers["h"].public}
+        world.table.allow(world.membership(), heirs)
+
+    def test_what_is_answered_to_the_heir_reaches_it_before_it_has_registered(self, world):
+        asked = world.initiation("h", "b", 12)
+        assert world.send("h", asked) == (world.peers["b"].place, asked)
+        answered = world.response("b", "h", 23, 12)
+        assert world.send("b", answered) == (world.peers["h"].place, answered)
+        assert world.fate_of("h", data_to(23)) is Fate.FORWARDED
+        assert world.fate_of("b", data_to(12)) is Fate.FORWARDED
+        # And nobody else's answer does.
+        world.send("a", world.initiation("a", "b", 13))
+        assert world.fate_of("b", world.response("b", "c", 24, 13)) is Fate.FORGED
+
+    def test_sessions_of_both_keys_go_on_when_the_heir_has_registered(self, world):
+        world.send("h", world.initiation("h", "b", 12))
+        world.send("b", world.response("b", "h", 23, 12))
+        world.register("h")
+        assert world.table.where(world.peers["a"].public) is None
+        for index in (11, 12):
+            assert world.send("b", data_to(index)) == (world.peers["h"].place, data_to(index))
+        for index in (22, 23):
+            assert world.fate_of("h", data_to(index)) is Fate.FORWARDED
+        assert world.table.statistics().routes == 4
+
+    def test_the_heir_may_be_heard_from_elsewhere(self, world):
+        world.peers["h"] = Peer(key_of("h"), place_of(70))
+        world.register("h")
+        assert world.send("b", data_to(11)) == (place_of(70), data_to(11))
+        assert world.fate_of("h", data_to(22)) is Fate.FORWARDED
+        assert world.fate_of("a", data_to(22)) is Fate.UNKNOWN_SOURCE
+
+    @pytest.mark.parametrize("registered", [False, True])
+    def test_the_former_goes_and_nothing_else(self, world, registered):
+        if registered:
+            world.register("h")
+        world.networks["one"] = "bch"
+        world.table.allow(world.membership())
+        assert world.table.where(world.peers["h"].public) == world.peers["h"].place
+        assert world.send("b", data_to(11)) == (world.peers["h"].place, data_to(11))
+        assert world.fate_of("h", data_to(22)) is Fate.FORWARDED
+        assert world.table.statistics().members == 3
+
+    def test_an_heir_that_never_comes_takes_nothing(self, world):
+        world.networks["one"] = "abc"
+        world.table.allow(world.membership())
+        assert world.send("b", data_to(11)) == (world.peers["a"].place, data_to(11))
+        assert world.fate_of("a", data_to(22)) is Fate.FORWARDED
+
+    def test_nothing_grows_beyond_its_bounds(self):
+        world = World(Bounds(members=3, routes_per_member=1))
+        world.register("a", "b", "c")
+        world.acquaint("a", "b", 11, 22)
+        world.peers["h"] = Peer(key_of("h"), world.peers["a"].place)
+        world.networks["one"] = "abch"
+        self.allow(world)
+        world.networks["one"] = "bch"
+        world.table.allow(world.membership())  # there is no room for a fourth
+        assert world.table.where(world.peers["h"].public) is None
+        assert world.table.statistics().routes == 0
+        world.register("h")
+        assert world.table.statistics().members == 3
+
+    def test_who_has_the_former_key_gets_nothing_back_by_it(self, world):
+        world.register("h")
+        world.peers["a"] = Peer(key_of("a"), place_of(71))
+        world.now += 1
+        world.register("a")
+        assert world.send("b", data_to(11)) == (world.peers["h"].place, data_to(11))
+        assert world.fate_of("a", data_to(22)) is Fate.UNKNOWN_INDEX
