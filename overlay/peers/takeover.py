@@ -1,4 +1,4 @@
-"""Which key of a member bears its traffic while the member replaces it (specs WG-RT... ). Pure.
+"""Which key of a member bears its traffic while the member replaces it (spec KEY-026). Pure.
 
 The member says beforehand which key is to come, so that key is a peer without allowed IPs. The
 first handshake of it proves that the member uses it: from then on, and for good, it bears what the
@@ -7,7 +7,7 @@ former bore. Clocks decide nothing but when to look closely, and when to ask by 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 
 from overlay.model import WgPeer, WgPublicKey
@@ -18,7 +18,7 @@ NEAR_LOOK_S = 0.02  # what comes by the key before we have seen it is lost
 # The member begins, for it alone knows the moment; initiations that cross cancel each other. When
 # both replaced their keys, neither can reach the other by the former, and one of them is later.
 ASK_AFTER_S, OTHER_ASKS_AFTER_S = 3.0, 8.0
-ASK_FOR_S = 86_400.0  # then it is gone, or never did it
+ASK_FOR_S = 3_600.0  # then it is gone, or never did it
 FORMER_S = 180.0  # REJECT_AFTER_TIME: no session of the former key is older
 
 
@@ -39,6 +39,8 @@ class Takeovers:
         self.own_key = own_key
         self._since: dict[WgPublicKey, float] = {}  # monotonic
         self._former: dict[WgPublicKey, WgPublicKey] = {}  # of each of these
+        self._late: set[WgPublicKey] = set()  # formers of keys that should be in use
+        self._asked: set[WgPublicKey] = set()
 
     @property
     def taken(self) -> frozenset[WgPublicKey]:
@@ -70,20 +72,40 @@ class Takeovers:
         """Whether it is a second peer of its member, which bears nothing now."""
         return bool(self._selection.coming) and self.bears_for(key) is None
 
+    def is_late(self, key: WgPublicKey) -> bool:
+        """Whether this key should have been replaced by now, and was not that we know of."""
+        return key in self._late
+
     def look(
-        self, peers: Mapping[WgPublicKey, WgPeer], *, wall: float, now: float
+        self,
+        peers: Mapping[WgPublicKey, WgPeer],
+        is_unanswered: Callable[[WgPublicKey], bool],
+        *,
+        wall: float,
+        now: float,
     ) -> Iterator[tuple[WgPublicKey, Coming, Fate]]:
-        """What follows for each key to come, of a device that shows `peers`."""
+        """What follows for each key to come, of a device that shows `peers`.
+
+        `is_unanswered` says of a key that is late whether something was sent to it in vain.
+        """
+        self._asked &= self._selection.coming.keys()
+        self._late = set()
         for key, it in tuple(self._selection.coming.items()):
             if (since := self._since.get(key)) is not None:
                 if now - since >= FORMER_S:
                     yield key, it, Fate.OUTLIVED
-            elif (seen := peers.get(key)) is not None and seen.latest_handshake:
+            elif _handshake(peers, key):
                 self.take(key, it.former, now=now)
                 yield key, it, Fate.TAKES_OVER
+            elif self._asks_from(key, it) <= wall < it.at + ASK_FOR_S:
+                self._late.add(it.former)
+                # All others hear of it from the registry, and need not hear at once.
+                had_session = _handshake(peers, it.former) > it.at - FORMER_S
+                if had_session or is_unanswered(it.former):
+                    self._asked.add(key)
+                yield key, it, Fate.IS_ASKED if key in self._asked else Fate.IS_LEFT_ALONE
             else:
-                asks = self._asks_from(key, it) <= wall < it.at + ASK_FOR_S
-                yield key, it, Fate.IS_ASKED if asks else Fate.IS_LEFT_ALONE
+                yield key, it, Fate.IS_LEFT_ALONE
 
     def next_look_s(self, *, wall: float) -> float | None:
         """In how many seconds a key to come may be seen in use; None when none is expected."""
@@ -96,3 +118,7 @@ class Takeovers:
 
     def _asks_from(self, key: WgPublicKey, coming: Coming) -> float:
         return coming.at + (ASK_AFTER_S if self.own_key < key else OTHER_ASKS_AFTER_S)
+
+
+def _handshake(peers: Mapping[WgPublicKey, WgPeer], key: WgPublicKey) -> int:
+    return peers[key].latest_handshake if key in peers else 0

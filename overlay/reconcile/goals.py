@@ -158,13 +158,26 @@ class PeerGoals:
                 if key in self._relays and stepped.endpoint != path.endpoint:
                     self._offer_anew(tuple(self._peers), now=now)
 
-        self.look_for_takeovers(device, wall=wall, now=now)
+        self.look_for_takeovers(device, traffic, wall=wall, now=now)
 
     # Keys that are replaced.
 
-    def look_for_takeovers(self, device: WgDevice, *, wall: float, now: float) -> None:
+    def look_for_takeovers(
+        self,
+        device: WgDevice,
+        traffic: Callable[[WgPublicKey], PeerTraffic],
+        *,
+        wall: float,
+        now: float,
+    ) -> None:
         """Which of the keys to come bear traffic, or are to be asked."""
-        for key, coming, fate in tuple(self.takeovers.look(device.peers, wall=wall, now=now)):
+
+        def is_unanswered(key: WgPublicKey) -> bool:
+            path = self._paths.get(key)
+            return path is not None and not path.alive and traffic(key).tx_bytes > path.sent_bytes
+
+        fates = tuple(self.takeovers.look(device.peers, is_unanswered, wall=wall, now=now))
+        for key, coming, fate in fates:
             self._take_over(key, coming.former, fate)
 
     def put_own_key(self, own_key: WgPublicKey, *, now: float) -> None:
@@ -202,7 +215,11 @@ class PeerGoals:
     def is_in_question(self, key: WgPublicKey) -> bool:
         """Whether it matters how much was sent and heard: there is another endpoint to try."""
         path = self._paths.get(key)
-        return path is not None and path.has_choice and (path.doubtful or not path.alive)
+        if path is None:
+            return False
+        if self.takeovers.is_late(key) and not path.alive:
+            return True
+        return path.has_choice and (path.doubtful or not path.alive)
 
     # The way out.
 

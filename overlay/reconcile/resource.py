@@ -570,7 +570,9 @@ class ResourceLoop:
         devices = await read_devices(self._machine.shell, self.netns, self.goals)
         if devices is not None:
             wall = self._machine.clock.now().timestamp()
-            self.goals.look_for_takeovers(devices.together, wall=wall, now=self._now)
+            self.goals.look_for_takeovers(
+                devices.together, lambda _: NOTHING, wall=wall, now=self._now
+            )
 
     async def _adopt_exits(self) -> None:
         """At a start, before anything is written: what leaves the network goes on doing so."""
