@@ -45,9 +45,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class ExitOffer:
-    """A zos node lets tenants out to the internet, by a link of its own beside one of the node's.
+    """A zos node lets tenants out to the internet.
 
-    uplink   which of the node's links that is: one to a LAN with a way out, which has the addresses
+    uplink   the node's link beside which the exit has one of its own, with addresses of that LAN;
+             one to a region they share, and the exit sends as the node
     beacons  nodes or regions that answer ping while the internet is there; none: the first region
     """
 

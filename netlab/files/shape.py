@@ -129,7 +129,7 @@ class RouterEntry(Entry, frozen=True, omit_defaults=True):
 class ExitEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """The operator offers the node as a way to the internet.
 
-    uplink   the node's link beside which it lets out, to a LAN: the exit has addresses of its own
+    uplink   the node's link by which it lets out: on a LAN with addresses of its own, else as it
     beacons  nodes or regions that answer ping while the internet is there; else the first region
     """
 

@@ -24,7 +24,7 @@ def find(topology: Draft) -> Iterator[Rejected]:
     regions = {region.name for region in topology.regions}
     families = {name: {4, 6} for name in regions}
     families |= {node.name: _families(node.links[:1]) for node in topology.nodes}
-    ways_out = {router.name for router in topology.routers}
+    ways_out = regions | {router.name for router in topology.routers}
     ways_out |= {lan.name for lan in topology.lans if lan.gateway}
     at_lans: Counter[str] = Counter()
     for node in topology.nodes:
@@ -37,7 +37,7 @@ def find(topology: Draft) -> Iterator[Rejected]:
                 field=path,
                 remedy='give it the role "node", or leave exit out',
             )
-        yield from _uplink_faults(node, node.exit, ways_out, regions, path=f"{path}.uplink")
+        yield from _uplink_faults(node, node.exit, ways_out, path=f"{path}.uplink")
         yield from _beacon_faults(node, node.exit, families, path=f"{path}.beacons")
         at_lans.update(link.to for link in node.links if link.name == node.exit.uplink)
         if at_lans.total() > EXITS_OFFERED_MAX:
@@ -47,7 +47,7 @@ def find(topology: Draft) -> Iterator[Rejected]:
                 remedy="leave some out",
             )
     for lan, count in sorted(at_lans.items()):
-        if lan in ways_out and count > EXITS_AT_A_LAN_MAX:
+        if lan in ways_out - regions and count > EXITS_AT_A_LAN_MAX:
             yield Rejected(
                 f"{count} exits, {EXITS_AT_A_LAN_MAX} is the most",
                 field=lan,
@@ -61,7 +61,7 @@ def find(topology: Draft) -> Iterator[Rejected]:
 
 
 def _uplink_faults(
-    node: Node, offer: ExitOffer, ways_out: set[str], regions: set[str], *, path: str
+    node: Node, offer: ExitOffer, ways_out: set[str], *, path: str
 ) -> Iterator[Rejected]:
     yield from unknown(
         offer.uplink, known=[link.name for link in node.links], what="link", path=path
@@ -69,11 +69,9 @@ def _uplink_faults(
     link = node.uplink
     if link is not None and link.to not in ways_out:
         yield Rejected(
-            f"{link.to} has one address for a node, and the exit needs another"
-            if link.to in regions
-            else f"{link.to} has no way out",
+            f"{link.to} has no way out",
             field=path,
-            remedy="name a link to a router's LAN, or to a LAN with a gateway",
+            remedy="name a link to a region, a router's LAN or a LAN with a gateway",
         )
 
 

@@ -185,8 +185,8 @@ def _settings(old: Namespace, new: Namespace) -> Iterator[Change]:
     if old.ruleset != new.ruleset:
         yield LoadRules(new.name)
     sysctls = tuple(each for each in new.sysctls if each not in old.sysctls)
-    if old.sysctls and not new.sysctls:
-        sysctls = NOT_FORWARDING
+    if set(FORWARDING) & set(old.sysctls) - set(new.sysctls):
+        sysctls = (*NOT_FORWARDING, *sysctls)
     if sysctls:
         yield SetSysctls(new.name, sysctls)
 

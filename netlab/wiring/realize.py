@@ -26,6 +26,8 @@ FORWARDING = (
     ("/proc/sys/net/ipv4/ip_forward", "1"),
     ("/proc/sys/net/ipv6/conf/all/forwarding", "1"),
 )
+# As systemd has it: an exit that shares the node's interface asks from sockets of a group.
+PINGING = (("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),)
 # In a LAN of so many everybody knows everybody's MAC; in a larger one that would be too much.
 ACQUAINTED_MAX = 16
 
@@ -88,7 +90,10 @@ class _Realizer:
             yield Namespace(
                 name=node.name,
                 facts=(*self._station_facts(node.name), *self._routes[node.name]),
-                sysctls=FORWARDING if node.name in self._gateways else (),
+                sysctls=(
+                    *(FORWARDING if node.name in self._gateways else ()),
+                    *(PINGING if node.exit is not None else ()),
+                ),
                 files=_files(node.name, known=known),
             )
         for router in wiring.topology.routers:

@@ -36,12 +36,26 @@ def test_an_exit_has_addresses_below_those_of_nodes_and_asks_what_is_beyond():  
         gateways=("192.168.2.1", "fe80::1"),
         beacons=("198.18.0.1", "2001:db8::1"),
         allow=("198.18.0.0/15",),
-        refuse=("198.18.1.3/32", "192.168.2.10/32"),
+        refuse=("198.18.1.3/32", "192.168.2.10/32", "198.18.1.1/32"),
         seen_as=frozenset({"192.168.2.2", "2001:db8:1:2::2"}),
     )
     assert found["f"].addresses == ("192.168.2.3/24", "2001:db8:1:2::3/64")
     assert found["f"].beacons == ("198.18.1.2", "2001:db8::1:102")
     assert FIRST_EXIT_HOST + 8 == FIRST_HOST
+
+
+def test_at_a_region_an_exit_shares_the_interface_of_its_node():  # LAB-350
+    e = Node("e", role="node", relay=True, exit=ExitOffer("eth0"))
+    relay = Node("r", role="node", relay=True)
+    assert egresses(e, relay, routers=())["e"] == Egress(
+        uplink="interface:eth0",
+        addresses=(),
+        gateways=(),
+        beacons=("198.18.0.1", "2001:db8::1"),
+        allow=("198.18.0.0/15",),
+        refuse=("198.18.1.3/32", "198.18.1.1/32", "198.18.1.4/32"),
+        seen_as=frozenset({"198.18.1.3", "2001:db8::1:103"}),
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,17 @@ from hypothesis import given, settings
 
 from netlab.impairment import Both, Impairment
 from netlab.nat import NATS
-from netlab.topology import ExitOffer, Expect, Link, Node, Router, Tenant, TenantNetwork, Topology
+from netlab.topology import (
+    ExitOffer,
+    Expect,
+    Lan,
+    Link,
+    Node,
+    Router,
+    Tenant,
+    TenantNetwork,
+    Topology,
+)
 from netlab.wiring import changes as step
 from netlab.wiring.facts import Bridge, Port
 from netlab.wiring.plan import plan
@@ -233,6 +243,20 @@ def test_plan_refuses_other_offers_live(change):  # LAB-212
             dataclasses.replace(before, nodes=(before.nodes[0], dataclasses.replace(e, **change))),
         )
     assert caught.value.field == "node.e"
+
+
+def test_plan_ends_the_forwarding_of_an_exit_that_is_no_gateway_any_more():  # LAB-214
+    links = (Link(), Link("office", "eth1"))
+    e = Node("e", links, role="node", exit=ExitOffer("eth0"))
+    nodes = (Node("r", role="registry"), e, Node("a", (Link("office"),)))
+    before = Topology(nodes, lans=(Lan("office", gateway="e"),))
+    after = dataclasses.replace(before, lans=(Lan("office"),))
+    for one, other, value in ((before, after, "0"), (after, before, "1")):
+        (found,) = (
+            each for each in plan(wire(one), other).changes if isinstance(each, step.SetSysctls)
+        )
+        assert found.netns == "e"
+        assert found.sysctls == tuple((path, value) for path, _ in FORWARDING)
 
 
 def test_plan_refuses_other_tenants_live():  # LAB-212
