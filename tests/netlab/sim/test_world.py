@@ -7,10 +7,15 @@ import gc
 import pytest
 
 from netlab.sim import scenario as says
+from netlab.sim.agent import Agent
 from netlab.sim.corpus import read_all
+from netlab.sim.internet import Host
 from netlab.sim.promises import Verdict
+from netlab.sim.resource import Resource
 from netlab.sim.run import live, run, scenario_of
 from netlab.sim.scenario import Scenario
+from netlab.sim.wireguard import Device, Tunnel
+from netlab.sim.world import World
 
 OPEN = says.Site(0, (4, 6))
 BEHIND = {"nat": says.Nat(udp_timeout_s=60), "firewall": True}
@@ -35,10 +40,10 @@ def test_nothing_of_a_world_waits_for_the_garbage_collector() -> None:  # LAB-11
     gc.disable()
     try:
         live(scenario_of(7, nodes=60))
-        left = {type(thing).__name__ for thing in gc.get_objects()}
+        left = {type(thing) for thing in gc.get_objects()}
     finally:
         gc.enable()
-    assert left.isdisjoint(("World", "Agent", "Resource", "Device", "Tunnel", "Host"))
+    assert left.isdisjoint((World, Agent, Resource, Device, Tunnel, Host))
 
 
 def test_the_same_seed_is_the_same_world() -> None:
