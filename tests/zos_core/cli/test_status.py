@@ -9,7 +9,7 @@ from tests.zos_core import situation as at
 from tests.zos_core.cli.conftest import FakeNode, Zos
 from zos_core.cli.output import rfc3339
 from zos_core.cli.status import format_peer_state
-from zos_core.status import HealthItem, KeyStatus, Refusal, Repair
+from zos_core.status import HealthItem, KeyStatus, NamesStatus, Refusal, Repair
 
 BAD = HealthItem("registry-unreachable", "x", "error", "registry is silent", "check the cable")
 
@@ -136,3 +136,28 @@ def test_node_in_no_network_says_what_to_do(zos: Zos, node: FakeNode) -> None:
     node.answer = at.node_status()
 
     assert "zos join TOKEN" in zos("status").out
+
+
+NAMES = NamesStatus("home.zos", "serving", "", "", ("10.1.1.1", "fd00:1:2:1::1"), 5, 0, ())
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (NAMES, "names: 5 in home.zos at 10.1.1.1 fd00:1:2:1::1, others refused: no way out"),
+        (
+            replace(NAMES, resolvers=("192.0.2.53", "2001:db8::53")),
+            "names: 5 in home.zos at 10.1.1.1 fd00:1:2:1::1, others by 192.0.2.53 2001:db8::53",
+        ),
+        (
+            replace(NAMES, state="failed", message="there is no dnsmasq", remedy="install it"),
+            "names: failed: there is no dnsmasq (install it)",
+        ),
+        (replace(NAMES, state="starting"), "names: starting"),
+    ],
+)
+def test_names_in_words(names: NamesStatus, text: str, zos: Zos, node: FakeNode) -> None:
+    # DNS-029
+    node.answer = at.node_status(at.network(names=names))
+
+    assert f"  {text}\n" in zos("status").out

@@ -111,3 +111,28 @@ async def test_a_key_that_is_replaced_is_shown_with_the_next_and_peers_once(
         assert network.key.takes_over_at == datetime.fromtimestamp(at, UTC)
         assert network.key.next_public_key not in (None, network.public_key)
         assert [peer.name for peer in network.peers] == ["n2"]
+
+
+async def test_why_nobody_answers_for_names_is_said_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # DNS-028, DNS-029
+    monkeypatch.setattr(fake_machine, "fake_public", real_public)
+    world, registry, machine = World(), FakeRegistry(), FakeMachine()
+    machine.no_names = Unavailable("there is no dnsmasq", remedy="apt-get install dnsmasq-base")
+    async with running(tmp_path, registry=registry, machine=machine) as node:
+        registry.send(world.farm(OWN), world.network("own"))
+        await node.until(lambda: node.loop.answering.answers, "an attempt")
+        status = await read_status(node.loop, FACTS)
+        (network,) = status.networks
+        assert network.names is not None
+        assert (network.names.state, network.names.domain) == ("failed", "home.zos")
+        told = {item.code: item for item in status.health}["names-failed"]
+        assert (told.severity, told.remedy) == ("warning", "apt-get install dnsmasq-base")
+        machine.no_names = None
+        await node.until(lambda: machine.names, "a name server")
+        await node.until(lambda: node.loop.answering.answers[HOME].is_served, "names")
+        status = await read_status(node.loop, FACTS)
+    assert "names-failed" not in {item.code for item in status.health}
+    assert status.networks[0].names is not None
+    assert status.networks[0].names.state == "serving"
