@@ -3,7 +3,7 @@
 Run in the netns of a relay while its members speak: learns from a second of packets which
 receiver index leads where, and has the kernel rewrite such packets before the relay sees them.
 Stateless, for all sessions of two places share one flow. Not shipped, for the reasons in
-specs/decisions/0014-a-relay-forwards-by-itself.md. IPv4 only, as the rest of bench/relay.py.
+specs/decisions/0013-a-relay-forwards-by-itself.md. IPv4 only, as the rest of bench/relay.py.
 
     python -m bench.relay_offload PORT
 """
