@@ -38,8 +38,9 @@ class Devices(msgspec.Struct, frozen=True):
             return True
         draining = {} if wanted is None else {wanted.peer.public_key: wanted.peer}
         there: Mapping[WgPublicKey, WgPeer] = {} if self.drain is None else self.drain.peers
+        shared = goals.peers if wanted is None else goals.shared_peers()
         changes = chain(
-            plan_peers(desired=goals.shared_peers(), actual=self.shared.peers, now=wall),
+            plan_peers(desired=shared, actual=self.shared.peers, now=wall),
             plan_peers(desired=draining, actual=there, now=wall),
         )
         return next(changes, None) is not None

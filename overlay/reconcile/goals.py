@@ -245,6 +245,16 @@ class PeerGoals:
             self.mark(self._draining), peer, self.selection.peers[self._draining].allowed_ips
         )
 
+    def can_drain(self, key: WgPublicKey) -> bool:
+        """Whether this peer hears us from another port as well: it is where it says to be.
+
+        A NAT or a relay in between knows the port of wg0 alone.
+        """
+        path = self._paths.get(key)
+        if path is None or path.endpoint is None:
+            return False
+        return path.known_as(path.endpoint) in (CandidateKind.DECLARED, CandidateKind.LOCAL)
+
     def mark(self, exit_: WgPublicKey | None) -> int:
         """The mark of flows that leave by this peer."""
         member = self.selection.member_at(exit_) if exit_ is not None else None

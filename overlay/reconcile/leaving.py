@@ -59,7 +59,8 @@ class Leaving:
                 self._pulses.note(exits, self.election, address, asked_at=asked_at, now=now)
         contenders = self._pulses.contenders(exits, self.election, wall=wall, now=now)
         election = elect(self.election, contenders, now=now)
-        if not may_drain:
+        draining = _key(goals, election.draining)
+        if draining is not None and not (may_drain and goals.can_drain(draining)):
             election = msgspec.structs.replace(election, draining=None)
         is_other = self._elect(goals, election)
         # Once more: who was just elected is now measured through itself.

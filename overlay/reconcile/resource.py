@@ -469,7 +469,9 @@ class ResourceLoop:
         self._record_heard()
         moved = self.last_resort.look(self.goals, devices.shared, wall=wall, now=clock.monotonic())
         # The exit that drains stays as it was found: a hole would be opened for another port.
-        counted = {key: each for key, each in traffic.items() if key != self.goals.draining}
+        counted = {**traffic}
+        if (draining := self.goals.draining) is not None:
+            counted.pop(draining, None)
         moves = self.reach.look(
             self.goals, devices.shared, counted, wall=wall, now=clock.monotonic()
         )

@@ -387,3 +387,11 @@ def test_of_relays_without_tls_the_second_gives_way_to_one_that_has_it() -> None
     assert names(SPARE[1], *RELAYS) == ["r4", "r1"]
     assert names(RELAYS[0]) == ["r1"]
     assert names() == []
+
+
+def test_a_peer_drains_where_it_says_to_be() -> None:  # EXIT-061
+    goals = heard_from(Endpoint(Address("192.0.2.7"), 51820))
+    assert goals.can_drain(OTHER.public_key)
+    look(goals, endpoint=ROAMED, latest_handshake=int(WALL))
+    assert not goals.can_drain(OTHER.public_key)  # through a NAT, it seems
+    assert not goals.can_drain(OWN.public_key)
