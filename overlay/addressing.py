@@ -142,6 +142,13 @@ def ula_range(network: NetworkId) -> Prefix:
     )
 
 
+def subprefix(prefix: Prefix, number: int, *, bits: int) -> Prefix:
+    """The number-th part of the prefix that has this length."""
+    host_bits = (128 if ":" in prefix else 32) - bits
+    family = _family(prefix)
+    return Prefix(f"{netaddr.IPAddress(_first(prefix) + (number << host_bits), family)}/{bits}")
+
+
 def _first(prefix: Prefix) -> int:
     return _span(prefix)[0]
 

@@ -28,6 +28,8 @@ MAX_RESOLVERS = 4
 MAX_GUARD_PREFIXES = 64  # of each list
 MAX_UPLINK_ADDRESSES = 8
 MAX_GATEWAYS = 2  # one of each family
+MIN_ROUTED_BITS = 32  # of an IPv6 prefix that is routed to an uplink: as much as a provider has
+ROUTED_BITS = 56  # of the part that a network has of it: 256 members with a /64 each
 MAX_CONNECTIONS = 1 << 20
 MAX_CONNECTIONS_PER_S = 100_000
 MAX_RATE_MBIT = 100_000
@@ -62,6 +64,7 @@ class Uplink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Where addresses and the gateway of a family come from.
     ipv4: Literal["static", "dhcp"] = "static"
     ipv6: Literal["static", "slaac"] = "static"
+    ipv6_prefix: PrefixText | None = None  # that is routed to the uplink
 
 
 class ExitOffer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -174,6 +177,23 @@ def _check_uplink(uplink: Uplink, field: str) -> None:
     _check_addresses(uplink.gateways, f"{field}.gateways", local=True)
     check_distinct((f"IPv{_family(text)}" for text in uplink.gateways), f"{field}.gateways")
     _check_reached(uplink, field)
+    if uplink.ipv6_prefix is not None:
+        _check_routed(uplink, uplink.ipv6_prefix, f"{field}.ipv6_prefix")
+
+
+def _check_routed(uplink: Uplink, text: str, field: str) -> None:
+    """Prefixes of networks are taken from it, and it leads to nobody else."""
+    if uplink.kind == "interface":
+        raise Rejected("nothing is routed to an interface's sockets", field=field)
+    prefix = addressing.parse_prefix(text, field=field)
+    if _family(text) != 6 or not MIN_ROUTED_BITS <= int(text.rpartition("/")[2]) <= ROUTED_BITS:
+        raise Rejected(
+            f"{text} is no IPv6 prefix of /{MIN_ROUTED_BITS} to /{ROUTED_BITS}", field=field
+        )
+    first = addressing.address_of(InterfaceAddress(prefix))
+    addressing.refuse_local(first, field=field)
+    if addressing.is_private(first):
+        raise Rejected(f"{text} is private: nothing is routed to it", field=field)
 
 
 def _check_has_addresses(uplink: Uplink, field: str) -> None:

@@ -231,3 +231,5 @@ class EgressConfigurator:
                 await kernel.add_address(netns, link, address)
         for prefix, gateway in ((_DEFAULT_V4, leg.outside_v4), (_DEFAULT_V6, leg.outside_v6)):
             await kernel.add_route(tenant, prefix, LEG_LINK, gateway=address_of(gateway))
+        back = address_of(leg.inside_v6)
+        await kernel.add_route(path, leg.range_v6, leg.link, gateway=back)

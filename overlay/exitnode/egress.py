@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from overlay import addressing
-from overlay.documents.exits import ExitOffer, Uplink, learnt_families
+from overlay.documents.exits import ROUTED_BITS, ExitOffer, Uplink, learnt_families
 from overlay.errors import Refused
 from overlay.exitnode import daemons
 from overlay.exitnode.daemons import Daemon
@@ -62,6 +62,7 @@ class Leg(msgspec.Struct, frozen=True):
     inside_v6: InterfaceAddress
     outside_v4: InterfaceAddress
     outside_v6: InterfaceAddress
+    range_v6: Prefix  # of the network
 
 
 class OpenPort(msgspec.Struct, frozen=True, order=True):
@@ -96,6 +97,11 @@ class Egress(msgspec.Struct, frozen=True):
     def learnt(self) -> tuple[Family, ...]:
         """In these the uplink has what its network says."""
         return learnt_families(self.uplink)
+
+    @property
+    def routed(self) -> dict[NetworkId, Prefix]:
+        """What networks have of the prefix that is routed to the uplink."""
+        return select_prefixes(self.uplink, (leg.network for leg in self.legs))
 
     @property
     def addresses(self) -> frozenset[InterfaceAddress]:
@@ -140,6 +146,26 @@ def select_legs(networks: Iterable[NetworkId]) -> tuple[Leg, ...]:
     return tuple(legs)
 
 
+def select_prefixes(uplink: Uplink, networks: Iterable[NetworkId]) -> dict[NetworkId, Prefix]:
+    """A part of the routed prefix for each network, as long as there is one; that of others is the
+    same with it and without it, but for a clash."""
+    if uplink.ipv6_prefix is None:
+        return {}
+    whole = Prefix(uplink.ipv6_prefix)
+    slots = 1 << (ROUTED_BITS - int(whole.rpartition("/")[2]))
+    taken: dict[int, NetworkId] = {}
+    for network in sorted(set(networks))[:slots]:
+        hashed = hashlib.sha256(b"zos routed\x00" + network.encode()).digest()
+        slot = int.from_bytes(hashed[:8], "big") % slots
+        while slot in taken:
+            slot = (slot + 1) % slots
+        taken[slot] = network
+    return {
+        network: addressing.subprefix(whole, slot, bits=ROUTED_BITS)
+        for slot, network in taken.items()
+    }
+
+
 def source_families(addresses: Iterable[InterfaceAddress]) -> tuple[Family, ...]:
     """In which packets can leave with one of these as their source; by NAT44 also a private one."""
     alone = map(addressing.address_of, addresses)
@@ -159,6 +185,7 @@ def _leg(network: NetworkId, digest: str, slot: int) -> Leg:
         outside_v6=v6[0],
         inside_v4=v4[1],
         inside_v6=v6[1],
+        range_v6=addressing.ula_range(network),
     )
 
 

@@ -8,11 +8,12 @@ ends what it had allowed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
 from overlay import addressing
-from overlay.documents.exits import ExitOffer
+from overlay.documents.exits import ROUTED_BITS, ExitOffer
 from overlay.exitnode import guard_sets, published
 from overlay.exitnode.daemons import SHARED_PORTS
 from overlay.exitnode.egress import LEG_PREFIX, UPLINK_LINK, Egress, Leg, source_families
@@ -140,23 +141,27 @@ def _leg(leg: Leg, egress: Egress) -> dict[str, Iterable[Rule]]:
     }
     return {
         **chains,
-        _chain(leg, "up"): _up(leg, egress.offer),
+        _chain(leg, "up"): _up(leg, egress),
         _chain(leg, "down"): _down(leg, egress.offer, ports),
     }
 
 
-def _up(leg: Leg, offer: ExitOffer) -> Iterable[Rule]:
-    """From the tenant. Its netns has given every packet the one source address of the leg."""
+def _up(leg: Leg, egress: Egress) -> Iterable[Rule]:
+    """From the tenant. Its netns has given every packet the one source address of the leg; where
+    the network has a prefix of its own, members are who they are."""
     for address in (leg.inside_v4, leg.inside_v6):
+        sources: list[Any] = [addressing.address_of(address)]
+        if ":" in address and leg.network in egress.routed:
+            sources.append(prefix(leg.range_v6))
         yield [
             when(meta("nfproto"), "ipv6" if ":" in address else "ipv4"),
-            when(_field("saddr", address), addressing.address_of(address), op="!="),
+            when(_field("saddr", address), one_of(sources), op="!="),
             *_over(leg, "source"),
         ]
     yield [direction("original"), jump("guard")]
     yield [direction("reply"), jump(_chain(leg, "answers"))]
     yield [jump(_chain(leg, "new"))]
-    yield from _bandwidth(leg, offer)
+    yield from _bandwidth(leg, egress.offer)
     yield [count(leg_counter(leg, "up")), ACCEPT]
 
 
@@ -197,6 +202,8 @@ def _guard(egress: Egress, addresses: Sequence[InterfaceAddress]) -> Iterable[Ru
     for allowed in _by_family(map(Prefix, offer.allow)):
         yield [_within(allowed), _RETURN]
     near = [addressing.prefix_of(address) for address in (*egress.addresses, *addresses)]
+    if offer.uplink.ipv6_prefix is not None:
+        near.append(Prefix(offer.uplink.ipv6_prefix))
     for special in _by_family(guarded((*near, *egress.node_prefixes))):
         yield [_within(special), *refuse("refused_guard")]
     for to_guarded in guard_sets.matches():
@@ -222,8 +229,18 @@ def _source_nat(egress: Egress) -> Iterable[Rule]:
             transports,
             {"masquerade": {"port": ports, "flags": "fully-random"}},
         ]
+    for leg in egress.legs:
+        if (to := egress.routed.get(leg.network)) is not None:
+            first = addressing.subprefix(leg.range_v6, 0, bits=ROUTED_BITS)
+            yield [_to(UPLINK_LINK), when(_field("saddr", first), prefix(first)), _moved_to(to)]
     # Chosen at random: what one tenant opens tells another nothing about ports (RFC 6056).
     yield [_to(UPLINK_LINK), {"masquerade": {"flags": "fully-random"}}]
+
+
+def _moved_to(to: Prefix) -> Statement:
+    """Another prefix, the rest of the address as it was."""
+    how = {"flags": "netmap", "type_flags": "prefix"}
+    return {"snat": {"family": "ip6", "addr": prefix(to), **how}}
 
 
 def _over(leg: Leg, what: str) -> Rule:

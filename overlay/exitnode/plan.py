@@ -371,6 +371,7 @@ def stands(leg: Leg, inside: Snapshot, tenant: Snapshot) -> bool:
         and inner.up
         and {leg.outside_v4, leg.outside_v6} <= _addresses(inside, outer)
         and {leg.inside_v4, leg.inside_v6} == _addresses(tenant, inner)
+        and any((r.prefix, r.link) == (leg.range_v6, outer.index) for r in inside.routes)
         and {*_DEFAULTS}
         <= {
             route.prefix

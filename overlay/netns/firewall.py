@@ -68,6 +68,7 @@ def ruleset(
     attachments: Iterable[Attachment],
     devices: Iterable[Prefix],
     is_exit: bool = False,
+    is_routed: bool = False,
     has_exits: bool = False,
     way_out: int = 0,
     publications: Sequence[Publication] = (),
@@ -77,10 +78,10 @@ def ruleset(
 
     `devices` are the subnets of access devices behind this node: the only ones between which and
     other nodes a packet may go in and out by WireGuard. `is_exit`: members may send by way of this
-    node to where its egress netns leads. `has_exits`: what is here may send to anywhere by way of
-    a peer, and is answered; `way_out` is the mark of flows that begin to do so. `publications`:
-    what comes in from the egress netns of an exit, and where it goes. `admitted`: what exits send
-    here for such, whatever the policy says.
+    node to where its egress netns leads, with `is_routed` as who they are by IPv6. `has_exits`:
+    what is here may send to anywhere by way of a peer, and is answered; `way_out` is the mark of
+    flows that begin to do so. `publications`: what comes in from the egress netns of an exit, and
+    where it goes. `admitted`: what exits send here for such, whatever the policy says.
     """
     local = tuple(sorted(devices))
     chains: dict[str, Iterable[Rule]] = {
@@ -97,7 +98,7 @@ def ruleset(
         chains["way_out"] = _way_out(nr)
         chains["published"] = published.admission(publications)
         based["destination_nat"] = published.destinations(publications)
-        based["source_nat"] = (*_source_nat(), *published.sources(nr))
+        based["source_nat"] = (*_source_nat(nr, is_routed=is_routed), *published.sources(nr))
     if has_exits:
         based["mark_flows"] = _mark_flows(nr, way_out)
     inet = _inet_table(chains, based)
@@ -209,7 +210,10 @@ def _way_out(nr: NetworkResource) -> Iterable[Rule]:
     yield refuse("refused_source")
 
 
-def _source_nat() -> Iterable[Rule]:
+def _source_nat(nr: NetworkResource, *, is_routed: bool) -> Iterable[Rule]:
+    if is_routed:
+        # No two networks have this range (NET-020); its egress netns gives it another prefix.
+        yield [_to(EXIT_LINK), when(payload("ip6", "saddr"), prefix(nr.range_v6)), ACCEPT]
     # Tenants may have the same addresses; the leg has one of its own (decision 0009).
     yield [_to(EXIT_LINK), {"masquerade": {"flags": "fully-random"}}]
 

@@ -98,6 +98,7 @@ def desired_resource(
     attachments: Iterable[Attachment] = (),
     devices: Iterable[Prefix] = (),
     is_exit: bool = False,
+    is_routed: bool = False,
     has_exits: bool = False,
     way_out: int = 0,
     drain: Drain | None = None,
@@ -106,7 +107,8 @@ def desired_resource(
 ) -> Resource:
     """The whole state of `nr`. `devices` are the subnets of access devices that join here.
 
-    `is_exit`: members may leave the network here, by a link that is not part of the resource.
+    `is_exit`: members may leave the network here, by a link that is not part of the resource;
+    with `is_routed` by IPv6 as who they are, for they have a prefix of their own there.
     `has_exits`: what is here may leave it by way of a peer. Without one that takes it, WireGuard
     drops what it would send (EXIT-051). `way_out` is the mark of flows that begin now; `drain` is
     where older ones go on, and no peer of `peers`. `publications`: what is published here as an
@@ -138,6 +140,7 @@ def desired_resource(
                 attachments=ports.values(),
                 devices=devices,
                 is_exit=is_exit,
+                is_routed=is_routed,
                 has_exits=has_exits,
                 way_out=way_out,
                 publications=publications,

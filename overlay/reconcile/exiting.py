@@ -16,7 +16,7 @@ from overlay.documents.exits import DEFAULT_RESOLVERS, ExitOffer, ExitService, l
 from overlay.documents.schema import Farm
 from overlay.errors import OverlayError
 from overlay.exitnode.converge import EgressConfigurator
-from overlay.exitnode.egress import Egress, OpenPort, select_legs, source_families
+from overlay.exitnode.egress import Egress, OpenPort, select_legs, select_prefixes, source_families
 from overlay.exitnode.guards import Guards
 from overlay.exitnode.publishing import Decision
 from overlay.model import Address, Family, InterfaceAddress, NetworkId, NodeId
@@ -69,6 +69,7 @@ class Exiting:
         self.offer: ExitOffer | None = None
         self.standing: frozenset[NetworkId] = frozenset()  # whose way out stands
         self.error: OverlayError | None = None  # why none does
+        self.routed: frozenset[NetworkId] = frozenset()  # these have a part of an IPv6 prefix
         self._learnt: tuple[Family, ...] = ()  # of the families that the uplink is given
 
     def put_offer(self, offer: ExitOffer | None) -> None:
@@ -131,6 +132,7 @@ class Exiting:
             await self._ask()
         offer = self.offer_in_use
         networks = frozenset(self._wanted()) if offer is not None else frozenset()
+        self._route(offer, networks)
         before = self.publishing.decision
         open_ports = self._decide(offer, networks)
         if not networks and not self._was_exit:
@@ -152,6 +154,14 @@ class Exiting:
             return LOOK_S
         look_s = LEARN_S if networks and self._left_to_learn(offer) else LOOK_S
         return max(0.0, min(look_s, self._left_s(offer)))
+
+    def _route(self, offer: ExitOffer | None, networks: Iterable[NetworkId]) -> None:
+        """The tenant netns of a network that has a part of the prefix leaves IPv6 as it is."""
+        found = select_prefixes(offer.uplink, networks) if offer is not None else {}
+        routed = frozenset(found)
+        if routed != self.routed:
+            self.routed = routed
+            self._on_change()
 
     def _decide(
         self, offer: ExitOffer | None, networks: Iterable[NetworkId]

@@ -114,7 +114,10 @@ class Networks:
 
     def refresh(self, loop: ResourceLoop) -> None:
         """Gate and member document are what the documents and our links ask for now."""
-        loop.put_way_out_here(is_exit=self._exiting.offer_in_use is not None)
+        loop.put_way_out_here(
+            is_exit=self._exiting.offer_in_use is not None,
+            is_routed=loop.network in self._exiting.routed,
+        )
         roster = loop.goals.selection.roster
         if roster is None:
             return

@@ -53,6 +53,7 @@ async def plan_network(node: NodeLoop, id_: NetworkId, network: Network) -> tupl
             attachments=() if loop is None else loop.workloads(nr),
             devices=goals.selection.access_subnets(),
             is_exit=is_exit,
+            is_routed=loop is not None and loop.is_routed,
             has_exits=goals.selection.has_exits and not is_exit,
             way_out=goals.mark(goals.way_out),
             drain=goals.drain(),

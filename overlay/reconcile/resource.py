@@ -120,6 +120,7 @@ class ResourceLoop:
         self.last_resort = LastResort(device_key, listen_port, machine.random)
         self.leaving = Leaving()
         self._is_offered = False
+        self.is_routed = False  # the network has an IPv6 prefix of its own at the exit that we are
         self._has_stood = False  # a full pass has brought all of it at least once
         self.publications: tuple[Publication, ...] = ()  # of the network, open at this exit
 
@@ -162,10 +163,11 @@ class ResourceLoop:
         self.schedule.wake(DOCUMENTS)
         self._machine.on_documents(self)
 
-    def put_way_out_here(self, *, is_exit: bool) -> None:
-        """`is_exit`: our farm offers this node as one."""
-        if is_exit != self._is_offered:
-            self._is_offered = is_exit
+    def put_way_out_here(self, *, is_exit: bool, is_routed: bool) -> None:
+        """`is_exit`: our farm offers this node as one. `is_routed`: the network has an IPv6 prefix
+        there."""
+        if (is_exit, is_routed) != (self._is_offered, self.is_routed):
+            self._is_offered, self.is_routed = is_exit, is_routed
             self.changed()
 
     def put_publications(self, publications: tuple[Publication, ...]) -> None:
@@ -231,6 +233,7 @@ class ResourceLoop:
             attachments=self.workloads(nr),
             devices=self.goals.selection.access_subnets(),
             is_exit=self.is_exit,
+            is_routed=self.is_routed,
             has_exits=self.goals.selection.has_exits and not self.is_exit,
             way_out=self.goals.mark(self.goals.way_out),
             drain=self.goals.drain(),

@@ -74,14 +74,19 @@ class World:
     def counters(self) -> dict[str, int]:
         return Nftables().refusals(namespaces.pin_path(EGRESS_NETNS))
 
-    async def reaches(self, address: str, *, port: int = PORT, tenant: int = 0) -> str:
+    async def reaches(
+        self, address: str, *, port: int = PORT, tenant: int = 0, source: str = ""
+    ) -> str:
         """The source address that a server at `address` sees."""
-        with listening(port) as servers, client(self.tenant(tenant), address, port) as it:
+        with (
+            listening(port) as servers,
+            client(self.tenant(tenant), address, port, source=source) as it,
+        ):
             server = servers[it.family]
             async with asyncio.timeout(SOON_S):
-                connection, source = await asyncio.get_running_loop().sock_accept(server)
+                connection, seen = await asyncio.get_running_loop().sock_accept(server)
             connection.close()
-            return str(source[0])
+            return str(seen[0])
 
     async def is_refused(
         self, address: str, counter: str, *, port: int = PORT, tenant: int = 0
@@ -145,11 +150,13 @@ def listening(port: int) -> Iterator[dict[int, socket.socket]]:
 
 
 @contextmanager
-def client(netns: str, address: str, port: int) -> Iterator[socket.socket]:
+def client(netns: str, address: str, port: int, *, source: str = "") -> Iterator[socket.socket]:
     """A socket that is on its way to connect."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with open_socket(netns, family, socket.SOCK_STREAM) as it:
         it.setblocking(False)
+        if source:
+            it.bind((source, 0))
         it.connect_ex((address, port))
         yield it
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address, IPv6Network
+
 import pytest
 
+from overlay.documents.exits import Uplink
+from overlay.exitnode.egress import select_prefixes
+from overlay.model import NetworkId
 from tests.lab.open_exit import (
     GATEWAY,
     GLOBAL_4,
     UPLINK,
     ask,
     giving_addresses,
+    in_core,
     offer,
+    port_of,
     reached,
     rename_registry,
     topology,
     with_open_exit,
 )
+from tests.lab.scene import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.blocking, pytest.mark.timeout(240)]
 
@@ -69,3 +77,30 @@ async def test_an_exit_leaves_with_what_its_network_gives_it(lab):
                 who, source = await reached(fleet, address)
                 assert who == "host"
                 assert source.startswith(("192.0.2.1", "2001:db8:113:"))
+
+
+async def test_a_workload_is_seen_as_itself_by_a_routed_prefix(lab):
+    # EXIT-049
+    built = await lab(topology())
+    routed = "2001:db8:7::/48"
+    in_core(built, f"ip -6 route add {routed} via {UPLINK[6]} dev {port_of(built, 'e1')} onlink")
+    async with with_open_exit(built) as fleet:
+        alice = fleet.person("alice", at="registry")
+        await alice.zos("network", "exit", "set", "home", "e1", "--registry", fleet.registry)
+        await offer(fleet)
+        host = str(built.node("host").ipv6)
+        assert await reached(fleet, host) == ["host", UPLINK[6]]
+        await offer(fleet, "--ipv6-prefix", routed)
+        web = fleet.inside["alice/home/web"]
+        whole = fleet.network_ids["alice/home"]
+        part = select_prefixes(Uplink("macvlan", "eth0", ipv6_prefix=routed), [NetworkId(whole)])[
+            NetworkId(whole)
+        ]
+        rest = int(IPv6Address(web.v6)) & ((1 << 72) - 1)
+        itself = str(IPv6Address(int(IPv6Network(part).network_address) | rest))
+
+        async def seen_as_itself() -> bool:
+            return await ask(fleet, host) == f"host {itself}"
+
+        await until(seen_as_itself, f"the workload is seen as {itself}")
+        assert await reached(fleet, GLOBAL_4["host"]) == ["host", UPLINK[4]]

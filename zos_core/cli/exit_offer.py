@@ -87,6 +87,12 @@ def exit_() -> None:
     show_default=True,
     help="Whether the uplink takes IPv6 addresses that its network announces.",
 )
+@click.option(
+    "--ipv6-prefix",
+    metavar="PREFIX",
+    help="Routed to the uplink, /32 to /56. A tenant network has a /56 of it, by which its members "
+    "are seen as themselves.",
+)
 @_list(
     "--beacon",
     "beacons",

@@ -36,7 +36,7 @@ _UPLINK = re.compile(
 )
 _HOW_UPLINKS_ARE_WRITTEN = "write macvlan:eth0, bridge:br0, vlan:eth0:100 or interface:eth0"
 # Where the document has a struct, a person writes its parts beside the rest.
-_OF_THE_OFFER = re.compile(r"^exits\[0\]\.(?:uplink\.(?=addresses|gateways|ipv4|ipv6))?")
+_OF_THE_OFFER = re.compile(r"^exits\[0\]\.(?:uplink\.(?=addresses|gateways|ipv[46]))?")
 
 
 class ExitEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +49,7 @@ class ExitEntry(msgspec.Struct, frozen=True, kw_only=True):
     gateways: Annotated[tuple[AddressText, ...], Meta(max_length=MAX_GATEWAYS)] = ()
     ipv4: Literal["static", "dhcp"] = "static"
     ipv6: Literal["static", "slaac"] = "static"
+    ipv6_prefix: PrefixText | None = None
     resolvers: Resolvers = ()
     refuse: Guards = ()
     allow: Guards = ()
@@ -110,6 +111,7 @@ def _uplink(entry: ExitEntry, field: str) -> Uplink:
         "gateways": entry.gateways,
         "ipv4": entry.ipv4,
         "ipv6": entry.ipv6,
+        "ipv6_prefix": entry.ipv6_prefix,
     }
     try:
         return msgspec.convert(found, Uplink)

@@ -74,6 +74,8 @@ def parse(document: Document) -> Document:
         farm(offer(uplink(kind="bridge", link="br.lan"))),
         farm(offer(uplink(kind="vlan", vlan=4_094))),
         farm(offer(Uplink("interface", "eth0"))),
+        farm(offer(uplink(ipv6_prefix="2001:db8::/32"))),
+        farm(offer(uplink(ipv6_prefix="2001:db8:7:100::/56"))),
         farm(offer(Uplink("bridge", "br0", ipv4="dhcp", ipv6="slaac"))),
         farm(offer(uplink(addresses=(V4,), gateways=(), ipv6="slaac"))),
         farm(offer(draining_until=7, smtp=True, rate_mbit=exits.MAX_RATE_MBIT)),
@@ -143,6 +145,23 @@ def test_a_farm_offers_as_many_exits_as_it_may_have() -> None:  # EXIT-001
         (
             farm(offer(Uplink("vlan", "eth0", (), ("fe80::1",), 7, ipv6="slaac"))),
             "exits[0].uplink.gateways",
+        ),
+        # EXIT-049
+        *(
+            (farm(offer(uplink(ipv6_prefix=text))), "exits[0].uplink.ipv6_prefix")
+            for text in (
+                "2001:db8::/31",
+                "2001:db8::/57",
+                "2001:db8::1/48",
+                "10.0.0.0/8",
+                "fd00::/48",
+                "fe80::/48",
+                "ff00::/48",
+            )
+        ),
+        (
+            farm(offer(Uplink("interface", "eth0", ipv6_prefix="2001:db8::/48"))),
+            "exits[0].uplink.ipv6_prefix",
         ),
         # EXIT-004
         (farm(offer(beacons=())), "exits[0].beacons"),
