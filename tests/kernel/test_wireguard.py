@@ -33,6 +33,7 @@ pytestmark = pytest.mark.usefixtures("sandbox")
 
 BIRTH = "w-abcdefghijkl"
 PORT = 51820
+PING_BYTES = 128  # what WireGuard makes of a ping of IPv4
 UNDERLAY = {4: ("198.51.100.1", "198.51.100.2"), 6: ("2001:db8::1", "2001:db8::2")}
 SUBNETS = (
     (Prefix("10.1.0.0/24"), Prefix("fd12:3456:789a::/64")),
@@ -313,6 +314,45 @@ class TestWireGuard:
             await again.write(sites[0].ref, put=[WgPeer(sites[1].key.public_key, SUBNETS[1])])
         await ping(0, INSIDE[4][1])
 
+    @pytest.mark.parametrize("asks", ["who replaced its key", "the other"])
+    async def test_a_key_that_is_replaced_loses_nothing_that_comes(
+        self, sites: tuple[Site, Site], asks: str
+    ) -> None:  # WGD-018
+        await connect(sites)
+        former, coming = sites[0].key.public_key, WireGuardKey(secrets.token_bytes(32))
+        second = WgPeer(coming.public_key, (), parse_endpoint(f"{UNDERLAY[4][0]}:{PORT}"))
+        await sites[1].wireguard.write(sites[1].ref, put=[second])
+        before = (await sites[0].actual()).peers[sites[1].key.public_key]
+        heard = await rx_bytes(sites[0])
+
+        await sites[0].wireguard.write(sites[0].ref, private_key=coming)
+
+        after = await sites[0].actual()
+        assert after.public_key == coming.public_key
+        assert after.peers == {sites[1].key.public_key: before}
+        if asks == "the other":
+            # The only thing that leads to a peer without allowed IPs.
+            asking = WgPeer(coming.public_key, (), second.endpoint, keepalive_s=25)
+            await sites[1].wireguard.write(sites[1].ref, put=[asking])
+            await until_handshake(sites[1], coming.public_key)
+        # It comes by the session with the former key; the answer begins one with the new.
+        await spawn.run(
+            ["ping", "-n", "-c", "1", "-w", "1", INSIDE[4][0]],
+            timeout_s=40,
+            netns=f"{namespaces.PIN_DIR}/t1",
+        )
+        assert await rx_bytes(sites[0]) >= heard + PING_BYTES
+        await until_handshake(sites[1], coming.public_key)
+
+        bearer = WgPeer(coming.public_key, SUBNETS[0])
+        await sites[1].wireguard.write(sites[1].ref, put=[bearer])
+        peers = (await sites[1].actual()).peers
+        assert peers[former].allowed_ips == ()
+        assert peers[coming.public_key].allowed_ips == tuple(sorted(SUBNETS[0]))
+        for inner in (4, 6):
+            await ping(0, INSIDE[inner][1])
+            await ping(1, INSIDE[inner][0])
+
     async def test_a_link_deleted_by_hand_can_be_born_again_at_once(
         self, site: Site
     ) -> None:  # WGD-010
@@ -488,6 +528,18 @@ async def connect(sites: tuple[Site, Site]) -> None:
         peer_there = WgPeer(sites[there].key.public_key, SUBNETS[there], far)
         await sites[here].wireguard.write(sites[here].ref, listen_port=PORT, put=[peer_there])
     await ping(0, INSIDE[4][1])
+
+
+async def rx_bytes(site: Site) -> int:
+    (traffic,) = (await site.wireguard.read_traffic(site.ref)).values()
+    return traffic.rx_bytes
+
+
+async def until_handshake(site: Site, key: WgPublicKey) -> None:
+    """An initiation that was lost is repeated after 5 s."""
+    async with asyncio.timeout(40):
+        while not (await site.actual()).peers[key].latest_handshake:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.05)
 
 
 async def ping(index: int, address: str) -> None:
