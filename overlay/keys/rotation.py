@@ -96,7 +96,8 @@ def next_step(standing: Standing, record: Record, pace: Pace, *, spread: float, 
 def _with_next(it: Standing, record: Record, pace: Pace, *, now: int) -> Next:
     if it.held_back:
         return Next(Step.DROP)
-    if it.said_coming != it.coming or it.said != it.device:
+    # A time further off than any that we say was said by a clock that was wrong.
+    if it.said_coming != it.coming or it.said != it.device or it.at - now > pace.overlap_s:
         return Next(Step.ANNOUNCE)
     if now < (at := max(it.at, it.busy_until)):
         return Next(Step.WAIT, at)
@@ -129,7 +130,17 @@ def record_for(record: Record | None, *, device: str, coming: str, now: int) -> 
     if coming != record.coming:
         made = now if coming else 0
         record = msgspec.structs.replace(record, coming=coming, coming_made=made, held_since=0)
-    return record
+    return _not_ahead(record, now=now)
+
+
+def _not_ahead(record: Record, *, now: int) -> Record:
+    """What the clock has taken back was not later than now."""
+    return msgspec.structs.replace(
+        record,
+        made=min(record.made, now),
+        coming_made=min(record.coming_made, now),
+        held_since=min(record.held_since, now),
+    )
 
 
 def is_steady(standing: Standing) -> bool:

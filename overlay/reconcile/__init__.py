@@ -14,7 +14,7 @@ Shell: it carries between the registry, the disk and the kernel, and decides not
 `results`      how that went, for the tenant
 `publisher`    our own documents on their way to the registry
 
-Beside that way: `joining` by token, `workloads` that are attached, `preview` of a document that is
-not signed yet. What they stand on: `machine`, `keyring`, `settings`, `surroundings`, `backoff`, and
-the `journal` of what was refused or repaired.
+Beside that way: `joining` by token, `rotating` of device keys, `workloads` that are attached,
+`preview` of a document that is not signed yet. What they stand on: `machine`, `keyring`,
+`settings`, `surroundings`, `backoff`, and the `journal` of what was refused or repaired.
 """

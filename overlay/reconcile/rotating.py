@@ -118,6 +118,10 @@ class Rotating:
         names = ", ".join(sorted(device.name for device in devices)[:3])
         return f"access devices have this key in their configuration: {names}"
 
+    def trouble(self, network: NetworkId) -> str:
+        """Why the step that is due is not made; it is tried again."""
+        return self._failed.get(network, "")
+
     def record(self, loop: ResourceLoop) -> Record:
         """When the keys of the network were made."""
         raw = self._cache.setting(_setting(loop.network))

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from overlay.errors import Rejected
+from overlay.keys import rotation
 from overlay.keys.identity import Identity, Kind
+from overlay.keys.rotation import DAY_S, Pace
 from zos_core import config as configuration
 from zos_core.config import NodeConfig, load_config, parse_config, parse_endpoints, with_options
 
@@ -30,6 +32,10 @@ socket = "/run/zos/other.sock"
 backend = "wireguard-go"
 binary = "/opt/wireguard-go"
 
+[keys]
+rotate_days = 7
+overlap_s = 60
+
 [log]
 format = "json"
 level = "debug"
@@ -41,11 +47,33 @@ def test_every_key_is_read() -> None:
     assert (config.registry, config.farm, config.name) == (REGISTRY, FARM, "n1")
     assert (config.mtu, config.state) == (9000, "/srv/zos")
     assert config.wireguard.binary == "/opt/wireguard-go"
+    assert configuration.pace(config) == Pace(7 * DAY_S, 60)
     assert list(map(str, parse_endpoints(config))) == ["192.0.2.11:4000", "[2001:db8::11]:4000"]
 
 
 def test_nothing_has_to_be_configured() -> None:
     assert parse_config("") == NodeConfig()
+    assert configuration.pace(NodeConfig()) == Pace(30 * DAY_S, 3_600)
+
+
+def test_keys_are_replaced_when_asked_only_if_so_configured() -> None:  # KEY-020
+    assert configuration.pace(parse_config("[keys]\nrotate_days = 0")).interval_s is None
+
+
+@pytest.mark.parametrize(
+    ("key", "least", "most"),
+    [
+        ("rotate_days", 0, configuration.MAX_ROTATE_DAYS),
+        ("overlap_s", rotation.MIN_OVERLAP_S, rotation.MAX_OVERLAP_S),
+    ],
+)
+def test_times_of_keys_are_bounded(key: str, least: int, most: int) -> None:
+    for good in (least, most):
+        parse_config(f"[keys]\n{key} = {good}")
+    for bad in (least - 1, most + 1):
+        with pytest.raises(Rejected) as caught:
+            parse_config(f"[keys]\n{key} = {bad}")
+        assert caught.value.field == f"keys.{key}"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def read_key(rotating: Rotating, loop: ResourceLoop) -> KeyStatus:
     return KeyStatus(
         made_at=_time(rotating.record(loop).made),
         rotates_at=_time(due) if due is not None else None,
-        held_back=rotating.held_back_by(loop),
+        held_back=rotating.held_back_by(loop) or rotating.trouble(loop.network),
         next_public_key=wireguard.format_key(next_key) if next_key is not None else None,
         takes_over_at=_time(coming.at) if coming is not None else None,
     )

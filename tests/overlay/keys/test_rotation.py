@@ -118,6 +118,16 @@ def test_the_record_follows_the_keys_on_disk() -> None:
     assert rotation.record_for(held, device="wg1z", coming="", now=9) == Record("wg1z", 9)
 
 
+def test_a_clock_that_was_ahead_delays_nothing_for_years() -> None:  # KEY-020, KEY-022
+    ahead = Record("wg1a", DUE + 99, "wg1b", DUE + 99, DUE + 99)
+    assert rotation.record_for(ahead, device="wg1a", coming="wg1b", now=MADE) == Record(
+        "wg1a", MADE, "wg1b", MADE, MADE
+    )
+    said = after(coming="wg1b", said_coming="wg1b", at=MADE + PACE.overlap_s)
+    assert step(said, HELD, now=MADE).step is Step.WAIT
+    assert step(said, HELD, now=MADE - 1).step is Step.ANNOUNCE
+
+
 class Replacing(RuleBasedStateMachine):
     """A node whose process may die after any durable step, beside a registry that comes and goes.
 

@@ -16,6 +16,7 @@ import pytest
 
 from overlay.documents import envelope as dsse
 from overlay.documents import schema
+from overlay.documents.devices import NextDevice
 from overlay.documents.exits import ExitService
 from overlay.errors import Refused, Rejected
 from overlay.keys import store
@@ -137,8 +138,9 @@ class Owner:
         name: str,
         endpoint: str,
         exit_: ExitService | None = None,
+        coming: Identity | None = None,
     ) -> Identity:
-        """What the node does when it joins; gives its device key."""
+        """What the node does when it joins; gives its device key. `coming` is its next one."""
         device = store.generate(Kind.WG)
         member = schema.Member(
             network=self.network,
@@ -150,8 +152,9 @@ class Owner:
             joined=1,
             endpoints=(schema.EndpointCandidate(schema.CandidateKind.DECLARED, endpoint),),
             exit=exit_,
+            next_device=NextDevice(coming.id, 9) if coming is not None else None,
         )
-        self._publish(member, node, device)
+        self._publish(member, node, device, *((coming,) if coming is not None else ()))
         return device
 
     def publish_result(self, node: Identity, *, version: int, ok: bool, reason: str = "") -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from overlay.keys import store
 from overlay.keys.identity import Identity, Kind
 from overlay.keys.wireguard import WireGuardKey, format_key
 from tests.zos_core.cli.conftest import N1, N2, FakeNode, Owner, Zos
@@ -153,6 +154,23 @@ def test_node_that_joined_by_invitation_is_refused_by_its_id(owner: Owner, zos: 
     assert zos("network", "remove-node", "home", N2.id).code == 0
 
     assert f'revoked = ["{N2.id}"]' in owner.file.read_text()
+
+
+def test_no_configuration_is_made_with_a_key_that_is_being_replaced(  # CLI-022
+    owner: Owner, zos: Zos, home: Path
+) -> None:
+    owner.add("n1", N1)
+    owner.publish_member(
+        N1, index=1, name="n1", endpoint="192.0.2.1:51820", coming=store.generate(Kind.WG)
+    )
+    before = (home / "networks" / "home.toml").read_text()
+
+    ran = zos("network", "access", "home", "laptop", "--via", "n1")
+
+    assert ran.code == Exit.UNAVAILABLE
+    assert "n1 is replacing its key" in ran.err
+    assert "PrivateKey" not in ran.out
+    assert (home / "networks" / "home.toml").read_text() == before
 
 
 def test_access_prints_a_configuration_once(owner: Owner, zos: Zos) -> None:  # CLI-020
