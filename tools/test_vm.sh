@@ -13,7 +13,7 @@ STAGE=build/vm/stage
 MADE_FOR_HOST_ONLY=(mypy mypyc ruff pip setuptools schemathesis jsonschema_rs graphql)
 
 # What the tests run, and what overlay/netns/nft.py loads.
-HOT=(ip sysctl wg nft ping bash env sleep /usr/lib/*/libnftables.so.1)
+HOT=(ip sysctl wg nft ping bash env sleep dnsmasq /usr/lib/*/libnftables.so.1)
 
 # Files that a start of the named programs reads: themselves, their libraries, the loader.
 files_of() {

@@ -27,7 +27,7 @@ from overlay.netns.waiting import in_thread
 
 PROGRAM = "dnsmasq"
 INSTALL_REMEDY = "apt-get install dnsmasq-base"
-START_TIMEOUT_S = 5.0
+START_TIMEOUT_S = 15.0  # of a machine that has just booted, and reads it from disk
 
 _FIRST_LOOK_S, _SLOWEST_LOOK_S = 0.001, 0.05
 _DIRECTORY_MODE, _OWN_MODE, _FILE_MODE = 0o711, 0o750, 0o640
