@@ -248,10 +248,10 @@ class PeerGoals:
     def can_drain(self, key: WgPublicKey) -> bool:
         """Whether this peer hears us from another port as well: it is where it says to be.
 
-        A NAT or a relay in between knows the port of wg0 alone.
+        A NAT or a relay in between knows the port of wg0 alone, and a replaced key hears nobody.
         """
         path = self._paths.get(key)
-        if path is None or path.endpoint is None:
+        if path is None or path.endpoint is None or self.takeovers.bears_for(key) != key:
             return False
         return path.known_as(path.endpoint) in (CandidateKind.DECLARED, CandidateKind.LOCAL)
 

@@ -165,3 +165,24 @@ def test_flows_that_leave_the_network_are_marked_and_answers_are_not_led_by_mark
     assert {"match": {"op": "==", "left": {"ct": {"key": "direction"}}, "right": "original"}} in led
     assert marking(0) == [led]  # nobody is elected: what begins now has no mark
     assert rules_of(commands(network_resource()), "mark_flows") == []
+
+
+def test_an_access_device_leaves_by_either_device_where_there_are_exits() -> None:
+    # EXIT-060, NET-074
+    def ways(*, has_exits: bool) -> dict[tuple[str, str], str]:
+        text = ruleset(network_resource(), attachments=(), devices=DEVICE, has_exits=has_exits)
+        found = [cmd["add"] for cmd in msgspec.json.decode(text)["nftables"]]
+        (pairs,) = (
+            statement["vmap"]["data"]["set"]
+            for rule in rules_of(found, "forward")
+            for statement in rule
+            if "vmap" in statement
+        )
+        return {tuple(key["concat"]): verdict["goto"]["target"] for key, verdict in pairs}
+
+    assert not any("wg1" in way for way in ways(has_exits=False))
+    with_both = ways(has_exits=True)
+    for one in ("wg0", "wg1"):
+        assert with_both[one, "br0"] == "overlay_in"
+        assert with_both["br0", one] == "workload_out"
+        assert {with_both[one, other] for other in ("wg0", "wg1")} == {"overlay_transit"}
