@@ -262,11 +262,19 @@ def is_link_local(address: Address) -> bool:
 
 def overlaps(prefixes: Iterable[Prefix]) -> tuple[Prefix, Prefix] | None:
     """The first two prefixes that share an address, or None when all are disjoint."""
-    ordered = sorted(map(netaddr.IPNetwork, prefixes))
-    for left, right in pairwise(ordered):
-        if left.version == right.version and left.last >= right.first:
-            return Prefix(str(left)), Prefix(str(right))
+    for (family, _, last, left), (other, first, _, right) in pairwise(_in_order(prefixes)):
+        if family == other and -last >= first:
+            return left, right
     return None
+
+
+def _in_order(prefixes: Iterable[Prefix]) -> list[tuple[int, int, int, Prefix]]:
+    """Family, first and negated last address: whoever has others inside comes before them."""
+    return sorted(
+        (_family(prefix), first, -last, prefix)
+        for prefix in prefixes
+        for first, last in (_span(prefix),)
+    )
 
 
 @lru_cache(maxsize=256)

@@ -14,6 +14,7 @@ from netlab.sim import cast
 from netlab.sim.directory import seal
 from netlab.sim.internet import Host
 from netlab.sim.resource import Resource, Surroundings
+from netlab.sim.uplink import Uplink
 from overlay.documents import trust
 from overlay.documents.schema import Document, Member, Network
 from overlay.documents.trust import Floor, Verified
@@ -26,13 +27,17 @@ FIRST_PORT = 51_820
 
 
 class Agent:
-    """One node. Nothing it does fails; what it refuses is counted."""
+    """One node. Nothing it does fails; what it refuses is counted.
+
+    With an `uplink` its operator offers it as an exit.
+    """
 
     def __init__(
         self,
         host: Host,
         *,
         declared: tuple[Endpoint, ...],
+        uplink: Uplink | None,
         world: Surroundings,
         on_publish: Callable[[Agent], None],
     ) -> None:
@@ -40,6 +45,7 @@ class Agent:
         self.id = cast.node_id(host.number)
         self.host = host
         self.declared = declared
+        self.uplink = uplink
         self.resources: dict[NetworkId, Resource] = {}
         self.revision = 0
         self.is_awake = True
@@ -134,6 +140,7 @@ class Agent:
         if selection.roster is None:
             return
         before = selection.own_member
+        resource.uplink = self.uplink if self.uplink is not None and selection.is_exit else None
         member = membership.own_member(
             selection.roster,
             self.id,
@@ -146,6 +153,7 @@ class Agent:
             ),
             before=before,
             now=int(self._world.timeline.wall),
+            service=None if resource.uplink is None else resource.uplink.service(),
         )
         if member is None or membership.says_the_same(before, member):
             return
@@ -159,6 +167,12 @@ class Agent:
         self._on_publish(self)
 
     # What happens to it.
+
+    def note_offer(self) -> None:
+        """Its operator says something else of it as an exit."""
+        if self.is_awake and self.uplink is not None:
+            for resource in self.resources.values():
+                self._refresh(resource)
 
     def note_move(self) -> None:
         """Its links have other addresses."""
@@ -186,6 +200,7 @@ class Agent:
             resource.is_awake = True
             resource.device.wake()
         self.note_move()
+        self.note_offer()
         for resource in self.resources.values():
             resource.look_anew()
 

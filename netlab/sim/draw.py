@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from netlab.nat import Behaviour, Nat
 from netlab.sim import scenario as says
 from netlab.sim.chance import Chance
-from netlab.sim.scenario import Network, Node, Scenario, Site, Transitions
+from netlab.sim.draw_exits import add_exits
+from netlab.sim.scenario import TROUBLE_S, Network, Node, Scenario, Site, Transitions
 from overlay.model import Family
 
-TROUBLE_S = (10.0, 120.0)  # from when to when things happen
 NODES_PER_SITE = 4
 SITES_MOST = 500
 # Of a network; with every join it grows. What a world costs grows with the square.
@@ -45,7 +45,7 @@ def draw_scenario(seed: int, *, nodes: int, chance: Chance) -> Scenario:
         for _ in range(max(3, round(nodes * TROUBLES_PER_NODE)))
     ]
     drawn += [_outage(chance) for _ in range(chance.randrange(OUTAGES_MOST + 1))]
-    return Scenario(
+    scenario = Scenario(
         seed=seed,
         sites=sites,
         nodes=cast,
@@ -53,6 +53,7 @@ def draw_scenario(seed: int, *, nodes: int, chance: Chance) -> Scenario:
         transitions=tuple(sorted(drawn, key=lambda transition: transition.at)),
         heals=chance.random() >= LASTING,
     )
+    return add_exits(scenario, chance=chance)
 
 
 def _site(number: int, chance: Chance) -> Site:

@@ -8,7 +8,7 @@ import msgspec
 
 from netlab.sim.audit import misinformed
 from netlab.sim.reference import Pair, Reference
-from netlab.sim.wireguard import INITIATION, KEEPALIVE
+from netlab.sim.tunnel import INITIATION, KEEPALIVE
 from netlab.sim.world import World
 from overlay.peers.paths import KEEPALIVE_S
 

@@ -6,16 +6,27 @@ write what changed, greet whom it concerns, look at the device, and let paths gi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import count
 
 from netlab.sim.clock import Timeline
+from netlab.sim.inner import Inner
 from netlab.sim.internet import Host, Internet
-from netlab.sim.wireguard import Device, Traffic
+from netlab.sim.tunnel import Traffic
+from netlab.sim.uplink import Uplink
+from netlab.sim.wireguard import Device
+from overlay.addressing import address_of
 from overlay.documents.schema import Member, Network
 from overlay.errors import OverlayError
 from overlay.keys.wireguard import DeviceKey
-from overlay.model import NodeId, PeerTraffic, WgDevice, WgPeer, WgPublicKey
+from overlay.model import (
+    NetworkResource,
+    NodeId,
+    PeerTraffic,
+    WgDevice,
+    WgPeer,
+    WgPublicKey,
+)
 from overlay.netns.changes import Change, DropPeer, PutPeer
 from overlay.netns.plan import plan_peer_delta, plan_peers
 from overlay.peers.paths import HANDSHAKE_FRESH_S, Underlay
@@ -23,6 +34,7 @@ from overlay.reconcile.goals import PeerGoals
 
 LOOK_S = 0.5  # from a change on the device to the look that finds it: the node's POLL_MIN_S
 GREETING_S = 0.1
+MTU_BYTES = 1_420
 
 
 class Surroundings:
@@ -40,7 +52,10 @@ class Surroundings:
 
 
 class Resource:
-    """Owns one device. `is_awake` is the node's: a sleeper looks at nothing."""
+    """Owns one device. `is_awake` is the node's: a sleeper looks at nothing.
+
+    `uplink` is where members leave the network here, while this is an exit of it.
+    """
 
     def __init__(
         self,
@@ -56,7 +71,10 @@ class Resource:
         self.key = key
         self.port = port
         self.is_awake = True
-        self._host = host
+        self.host = host
+        self.uplink: Uplink | None = None
+        self.on_answer: Callable[[Inner], None] = _tell_nobody
+        self.writes = 0
         self._world = world
         self._timeline = world.timeline
         self._underlay = underlay
@@ -73,7 +91,7 @@ class Resource:
         world = self._world
         return Device(
             self.key.public_key,
-            self._host,
+            self.host,
             self.port,
             timeline=world.timeline,
             internet=world.internet,
@@ -82,7 +100,12 @@ class Resource:
             numbers=world.numbers,
             on_change=self.note_change,
             on_try=self._note_try,
+            on_inner=self._take,
         )
+
+    @property
+    def network_resource(self) -> NetworkResource | None:
+        return self.goals.selection.network_resource(listen_port=self.port, mtu_bytes=MTU_BYTES)
 
     # What the node says.
 
@@ -126,6 +149,7 @@ class Resource:
 
     def close(self) -> None:
         self.is_awake = False
+        self.on_answer = _tell_nobody
         self.device.close()
 
     # Writing.
@@ -156,6 +180,8 @@ class Resource:
         self._greet(peer.public_key for peer in delta.put)
 
     def _apply(self, changes: Iterable[Change]) -> None:
+        self.writes += 1
+        has_exits = self.goals.selection.has_exits
         for change in changes:
             match change:
                 case DropPeer(public_key=key):
@@ -163,6 +189,14 @@ class Resource:
                 case PutPeer(peer=peer):
                     self._check_path(peer)
                     self.device.put(peer)
+                    if has_exits:
+                        self._check_way_out()
+
+    def _check_way_out(self) -> None:
+        """At no moment has more than one peer the way out, or a part of it (LAB-113)."""
+        outside, holders = self.goals.selection.outside(), self.device.holders
+        if len({holders[prefix] for prefix in outside if prefix in holders}) > 1:
+            self._world.faults.append(f"{self.own}: more than one peer holds the way out")
 
     def _check_path(self, peer: WgPeer) -> None:
         """A path that works, as the last look could see, is not given up."""
@@ -208,6 +242,30 @@ class Resource:
             self.device.greet(key)
         if self._changed:
             self._look()
+
+    # What comes by it.
+
+    def _take(self, inner: Inner) -> None:
+        """The gateway answers, an exit lets out, and nobody else passes anything on."""
+        nr = self.network_resource
+        if nr is not None and inner.target in map(address_of, (nr.gateway_v4, nr.gateway_v6)):
+            if inner.is_answer:
+                self.on_answer(inner)
+            elif inner.is_echo:
+                self._answer(inner)
+        elif self.uplink is not None and self.uplink.carries(inner.target):
+            self._let_out(inner)
+
+    def _let_out(self, inner: Inner) -> None:
+        roster = self.goals.selection.roster
+        if roster is None or all(each.node != self.own for each in roster.network.exits):
+            self._world.faults.append(f"{self.own} lets out whom it is no exit for")
+        inner.on_out(self.own, inner)
+        if inner.is_echo:
+            self._answer(inner)
+
+    def _answer(self, inner: Inner) -> None:
+        self.device.carry(inner._replace(source=inner.target, target=inner.source, is_answer=True))
 
     # Looking.
 
@@ -271,3 +329,7 @@ class Resource:
             return
         if self._timeline.wall - int(tunnel.latest_handshake) >= HANDSHAKE_FRESH_S:
             self.note_change(key)
+
+
+def _tell_nobody(_: Inner) -> None:
+    """Nobody here asks anybody outside."""

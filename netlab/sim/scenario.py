@@ -11,6 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from netlab.nat import Nat
+from overlay.documents.exits import MAX_EXITS, MAX_ORDER
 from overlay.errors import Rejected
 from overlay.model import Family
 
@@ -19,6 +20,7 @@ MAX_NODES = 10_000
 MAX_SITES = 511  # as many /24s as 198.18.0.0/15 has, but for the first
 MAX_NETWORKS = 16_384
 MAX_TRANSITIONS = 100_000
+TROUBLE_S = (10.0, 120.0)  # from when to when things happen in a drawn scenario
 
 
 class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,11 +46,19 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     declared: bool = False
 
 
+class Exit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A member that its operator offers and the tenant names as a way to the internet."""
+
+    node: int
+    order: int = 0
+
+
 class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A tenant network and the nodes that it names in the beginning."""
 
     number: int
     members: tuple[int, ...]
+    exits: tuple[Exit, ...] = ()
 
 
 class Transition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=str.lower):
@@ -147,6 +157,43 @@ class Flow(Transition, frozen=True):
     seconds: float
 
 
+class Surf(Transition, frozen=True):
+    """Somebody behind the member sends to the internet for so long."""
+
+    network: int
+    node: int
+    seconds: float
+
+
+class Name(Transition, frozen=True):
+    """The tenant names the member as an exit, or gives it another order."""
+
+    network: int
+    node: int
+    order: int
+
+
+class Unname(Transition, frozen=True):
+    """The tenant takes the exit back; it stays a member."""
+
+    network: int
+    node: int
+
+
+class Drain(Transition, frozen=True):
+    """The node's operator drains it as an exit: it is none after so long, and then offered anew."""
+
+    node: int
+    seconds: float
+
+
+class Cut(Transition, frozen=True):
+    """As an exit the node lets nothing out for so long; as a member it is well."""
+
+    node: int
+    seconds: float
+
+
 class Replay(Transition, frozen=True):
     """The registry sends the node the oldest document of each kind it ever had."""
 
@@ -167,6 +214,11 @@ Transitions = (
     | Restart
     | Sleep
     | Flow
+    | Surf
+    | Name
+    | Unname
+    | Drain
+    | Cut
     | Replay
 )
 
@@ -227,9 +279,31 @@ def check(scenario: Scenario) -> None:
     for group in ("nodes", "networks", "transitions"):
         for n, item in enumerate(getattr(scenario, group)):
             _check_numbers(item, f"{group}[{n}]", known)
+            _check_exits(item, f"{group}[{n}]")
     times = [transition.at for transition in scenario.transitions]
     if times != sorted(times):
         raise Rejected("transitions are not in the order of their times", field="transitions")
+
+
+def _check_exits(item: msgspec.Struct, where: str) -> None:
+    if isinstance(item, Name):
+        _check_order(item.order, f"{where}.order")
+    if not isinstance(item, Network):
+        return
+    nodes = [each.node for each in item.exits]
+    if len(nodes) > MAX_EXITS:
+        raise Rejected(f"more than {MAX_EXITS} exits", field=f"{where}.exits")
+    if len(set(nodes)) < len(nodes):
+        raise Rejected("a node is given twice", field=f"{where}.exits")
+    for n, each in enumerate(item.exits):
+        if each.node not in item.members:
+            raise Rejected(f"{each.node} is no member", field=f"{where}.exits[{n}].node")
+        _check_order(each.order, f"{where}.exits[{n}].order")
+
+
+def _check_order(order: int, where: str) -> None:
+    if not 0 <= order <= MAX_ORDER:
+        raise Rejected(f"an order is not between 0 and {MAX_ORDER}", field=where)
 
 
 _NAMED = {

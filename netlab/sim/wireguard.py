@@ -9,101 +9,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import count
-from typing import NamedTuple
 
 from netlab.sim.clock import Timeline
+from netlab.sim.inner import Inner, covering
 from netlab.sim.internet import Host, Internet
-from overlay.model import Endpoint, Prefix, WgPeer, WgPublicKey
+from netlab.sim.tunnel import (
+    CONFIRMATION,
+    INITIATION,
+    INNER,
+    KEEPALIVE,
+    REKEY_TIMEOUT_S,
+    REPLY,
+    REQUEST,
+    RESPONSE,
+    SIZES_BYTES,
+    Session,
+    Traffic,
+    Tunnel,
+)
+from overlay.model import Address, Endpoint, Prefix, WgPeer, WgPublicKey
 
 REKEY_AFTER_S = 120.0
 REJECT_AFTER_S = 180.0
-REKEY_TIMEOUT_S = 5.0
 REKEY_JITTER_S = 0.333
 REKEY_ATTEMPT_S = 90.0
 KEEPALIVE_TIMEOUT_S = 10.0
 UNANSWERED_S = KEEPALIVE_TIMEOUT_S + REKEY_TIMEOUT_S  # sent and nothing heard: a new handshake
 ASK_AGAIN_S = (4.0, 6.0)  # tenants do not keep step
-
-
-# Kinds of packets. A confirmation is the keepalive that ends a handshake; a request is answered by
-# whoever is behind the other end. Plain numbers: an enumeration costs more than all else here.
-INITIATION, RESPONSE, KEEPALIVE, CONFIRMATION, REQUEST, REPLY = range(6)
-SIZES_BYTES = (148, 92, 32, 32, 128, 128)
-
-
-class Session(NamedTuple):
-    number: int
-    born: float
-    is_initiator: bool
-
-
-class Tunnel:
-    """One peer of a device."""
-
-    __slots__ = (
-        "allowed_ips",
-        "answered_at",
-        "asked_at",
-        "asking_until",
-        "attempts_until",
-        "current",
-        "endpoint",
-        "heard_bytes",
-        "is_staged",
-        "keepalive_s",
-        "key",
-        "latest_handshake",
-        "offered",
-        "pending",
-        "previous",
-        "sent_at",
-        "sent_bytes",
-        "shaken",
-        "trying",
-        "written_at",
-    )
-
-    def __init__(self, key: WgPublicKey) -> None:
-        self.key = key
-        self.endpoint: Endpoint | None = None
-        self.allowed_ips: tuple[Prefix, ...] = ()
-        self.keepalive_s = 0
-        self.latest_handshake = 0.0  # Unix seconds; the device shows whole ones
-        self.sent_bytes = 0
-        self.heard_bytes = 0
-        self.written_at = 0.0  # Unix seconds, the endpoint in use; 0: the peer came with it
-        self.sent_at = 0.0
-        self.current: Session | None = None
-        self.previous: Session | None = None
-        self.offered: Session | None = None  # as responder, until the first packet with it comes
-        self.pending = 0  # the initiation whose response is awaited
-        self.shaken = -REKEY_TIMEOUT_S  # when an initiation or a response was sent last
-        self.attempts_until = 0.0
-        self.trying = 0  # changes whenever the retry timer is set anew or stopped
-        self.is_staged = False  # a request waits for a session
-        self.asked_at = -1.0  # since when a request is unanswered; -1: none is
-        self.asking_until = 0.0
-        self.answered_at = -1.0
-
-
-class Traffic:
-    """What all devices of a world sent, by kind of packet."""
-
-    __slots__ = ("sent",)
-
-    def __init__(self) -> None:
-        self.sent = [0] * len(SIZES_BYTES)
-
-    @property
-    def total(self) -> int:
-        return sum(self.sent)
+STAGED_MOST = 128  # drivers/net/wireguard/messages.h: MAX_STAGED_PACKETS
 
 
 class Device:
     """A WireGuard device with its UDP port on a host.
 
     `on_change` hears of peers about which a look at the device would show something new: a
-    handshake, another endpoint. `on_try` hears of initiations.
+    handshake, another endpoint. `on_try` hears of initiations, `on_inner` of what a peer sends
+    that it may send.
     """
 
     def __init__(
@@ -119,6 +60,7 @@ class Device:
         numbers: count[int],
         on_change: Callable[[WgPublicKey], None],
         on_try: Callable[[WgPublicKey], None],
+        on_inner: Callable[[Inner], None],
     ) -> None:
         self.key = key
         self.port = port
@@ -135,6 +77,7 @@ class Device:
         self._chance = host.chance
         self._on_change = on_change
         self._on_try = on_try
+        self._on_inner = on_inner
         self._missed: list[tuple[Callable[..., None], tuple[Tunnel, float]]] = []
         ports[host.number, port] = self
 
@@ -142,7 +85,7 @@ class Device:
         """Gone from the host; nobody is told anything any more, so nobody is held by it either."""
         self.is_up = False
         self.tunnels = {}
-        self._on_change = self._on_try = _tell_nobody
+        self._on_change = self._on_try = self._on_inner = _tell_nobody
         self._missed = []
         del self._ports[self._host.number, self.port]
 
@@ -235,6 +178,27 @@ class Device:
         wait_s = least + (most - least) * self._chance.random()
         self._timeline.after(wait_s, self._ask, tunnel, since)
 
+    def holder(self, address: Address) -> WgPublicKey | None:
+        """The peer that has the longest of the allowed IPs that this address is in."""
+        holders = self.holders
+        return next((holders[p] for p in covering(address) if p in holders), None)
+
+    def carry(self, inner: Inner) -> WgPublicKey | None:
+        """Send a packet to whom it belongs to, and say to whom; None when to nobody."""
+        if self.is_asleep or (key := self.holder(inner.target)) is None:
+            return None
+        tunnel, now = self.tunnels[key], self._timeline.now
+        if not self._is_good(tunnel.current):
+            tunnel.staged = (*tunnel.staged, inner)[-STAGED_MOST:]
+            self._initiate(tunnel)
+            return key
+        self._send(tunnel, INNER, tunnel.current, inner)
+        if tunnel.unheard_since < 0.0:
+            tunnel.unheard_since = now
+        elif now - tunnel.unheard_since >= UNANSWERED_S:
+            self._initiate(tunnel)
+        return key
+
     # What it sends by itself.
 
     def _is_ours(self, tunnel: Tunnel, call: Callable[..., None], mark: float) -> bool:
@@ -285,18 +249,20 @@ class Device:
         if tunnel.trying != mark or not self._is_ours(tunnel, self._try_again, mark):
             return
         if self._timeline.now >= tunnel.attempts_until:
-            tunnel.is_staged = False
+            tunnel.is_staged, tunnel.staged = False, ()
         elif self._timeline.now - tunnel.shaken >= REKEY_TIMEOUT_S:
             self._send_initiation(tunnel)
 
-    def _send(self, tunnel: Tunnel, kind: int, session: Session | None) -> None:
+    def _send(
+        self, tunnel: Tunnel, kind: int, session: Session | None, inner: Inner | None = None
+    ) -> None:
         if session is None:
             return
-        self._transmit(tunnel, kind, session.number)
+        self._transmit(tunnel, kind, session.number, inner)
         if session.is_initiator and self._timeline.now - session.born > REKEY_AFTER_S:
             self._initiate(tunnel)
 
-    def _transmit(self, tunnel: Tunnel, kind: int, number: int) -> None:
+    def _transmit(self, tunnel: Tunnel, kind: int, number: int, inner: Inner | None = None) -> None:
         now = self._timeline.now
         tunnel.sent_at = now
         if tunnel.endpoint is None:
@@ -309,11 +275,18 @@ class Device:
         there, port, seen, delay_s = arrival
         device = self._ports.get((there.number, port))
         if device is not None and device.key == tunnel.key:
-            self._timeline.after(delay_s, device.receive, kind, self.key, number, seen)
+            self._timeline.after(delay_s, device.receive, kind, self.key, number, seen, inner)
 
     # What comes.
 
-    def receive(self, kind: int, sender: WgPublicKey, number: int, seen: Endpoint) -> None:
+    def receive(
+        self,
+        kind: int,
+        sender: WgPublicKey,
+        number: int,
+        seen: Endpoint,
+        inner: Inner | None = None,
+    ) -> None:
         tunnel = self.tunnels.get(sender)
         if tunnel is None or self.is_asleep:
             return
@@ -330,15 +303,18 @@ class Device:
             if number == tunnel.pending:
                 self._note_endpoint(tunnel, seen)
                 self._complete(tunnel, Session(number, self._timeline.now, is_initiator=True))
-                if not tunnel.is_staged:
+                if not (tunnel.is_staged or tunnel.staged):
                     self._send(tunnel, CONFIRMATION, tunnel.current)
                 self._send_staged(tunnel)
         elif self._knows(tunnel, number):
             self._note_endpoint(tunnel, seen)
+            tunnel.unheard_since = -1.0
             if kind == REQUEST:
                 self._answer(tunnel)
             elif kind == REPLY:
                 tunnel.asked_at, tunnel.answered_at = -1.0, self._timeline.now
+            elif inner is not None and self.holder(inner.source) == sender:
+                self._on_inner(inner)
 
     def _answer(self, tunnel: Tunnel) -> None:
         if self._is_good(tunnel.current):
@@ -371,7 +347,10 @@ class Device:
         if tunnel.is_staged:
             tunnel.is_staged = False
             self._send(tunnel, REQUEST, tunnel.current)
+        staged, tunnel.staged = tunnel.staged, ()
+        for inner in staged:
+            self._send(tunnel, INNER, tunnel.current, inner)
 
 
-def _tell_nobody(_: WgPublicKey) -> None:
+def _tell_nobody(_: object) -> None:
     """Who listened is gone."""

@@ -13,7 +13,9 @@ from netlab.sim.directory import Delivery, Directory, seal
 from netlab.sim.internet import Host, Internet
 from netlab.sim.resource import Resource, Surroundings
 from netlab.sim.scenario import Scenario, Transition
+from netlab.sim.surfer import Surfer
 from netlab.sim.tenant import Tenant
+from netlab.sim.uplink import Uplink
 from overlay.documents.trust import Verified
 from overlay.model import Endpoint
 
@@ -36,14 +38,14 @@ class World:
         self.internet = Internet(scenario.sites)
         self.shared = Surroundings(self.timeline, self.internet)
         self.directory = Directory()
+        self._offered = _offered(scenario)
+        self.surfers: dict[tuple[int, int], Surfer] = {}  # network, node
         self.agents = {
             node.number: self._new_agent(node, chance_of(f"node {node.number}"))
             for node in scenario.nodes
         }
         self._by_id: dict[str, Agent] = {agent.id: agent for agent in self.agents.values()}
-        self.tenants = {
-            network.number: Tenant(network.number, network.members) for network in scenario.networks
-        }
+        self.tenants = {network.number: _tenant(network) for network in scenario.networks}
         self._unpublished: set[int] = set()  # tenants with something to say
         self._away: dict[int, Callable[[], None]] = {}  # who comes back, and how
         for agent in self.agents.values():
@@ -59,6 +61,7 @@ class World:
         return Agent(
             host,
             declared=tuple(_declared(host)) if node.declared else (),
+            uplink=Uplink(host.site.spec.families) if node.number in self._offered else None,
             world=self.shared,
             on_publish=self._send_out,
         )
@@ -230,6 +233,49 @@ class World:
             here.device.ask(there.key.public_key, until=self.timeline.now + seconds)
 
     @happen.register
+    def _(self, surf: says.Surf) -> None:
+        self.surf(surf.network, surf.node, seconds=surf.seconds)
+
+    def surf(self, network: int, node: int, *, seconds: float) -> Surfer | None:
+        """Somebody behind the member sends to the internet; None when it is no member."""
+        resource, found = self.resource(network, node), self.surfers.get((network, node))
+        if resource is None:
+            return None
+        if found is None or found.resource is not resource:
+            found = self.surfers[network, node] = Surfer(resource, self.shared)
+        found.surf(self.timeline.now + seconds)
+        return found
+
+    @happen.register
+    def _(self, name: says.Name) -> None:
+        self._change(name.network, changed=self.tenants[name.network].name(name.node, name.order))
+
+    @happen.register
+    def _(self, unname: says.Unname) -> None:
+        self._change(unname.network, changed=self.tenants[unname.network].unname(unname.node))
+
+    @happen.register
+    def _(self, drain: says.Drain) -> None:
+        until = int(self.timeline.wall + drain.seconds)
+        self._set_drain(drain.node, until)
+        self.timeline.after(drain.seconds, self._set_drain, drain.node, None)
+
+    def _set_drain(self, node: int, until: int | None) -> None:
+        agent = self.agents[node]
+        if agent.uplink is not None and agent.uplink.draining_until != until:
+            agent.uplink.draining_until = until
+            agent.note_offer()
+
+    @happen.register
+    def _(self, cut: says.Cut) -> None:
+        self.set_cut(cut.node, is_cut=True)
+        self.timeline.after(cut.seconds, partial(self.set_cut, is_cut=False), cut.node)
+
+    def set_cut(self, node: int, *, is_cut: bool) -> None:
+        if (uplink := self.agents[node].uplink) is not None:
+            uplink.is_cut = is_cut
+
+    @happen.register
     def _(self, replay: says.Replay) -> None:
         agent = self.agents[replay.node]
         if agent.is_connected:
@@ -241,6 +287,11 @@ class World:
         self._restore()
         for number in list(self._away):
             self._bring_back(number)
+        for node in self._offered:
+            self._set_drain(node, None)
+            self.set_cut(node, is_cut=False)
+        for surfer in self.surfers.values():
+            surfer.until = self.timeline.now
         if self.scenario.heals:
             for site in self.internet.sites.values():
                 site.side = 0
@@ -256,8 +307,21 @@ class World:
         self.agents.clear()
         self._by_id.clear()
         self._away.clear()
+        self.surfers.clear()
         for site in self.internet.sites.values():
             site.hosts.clear()
+
+
+def _tenant(network: says.Network) -> Tenant:
+    exits = ((each.node, each.order) for each in network.exits)
+    return Tenant(network.number, network.members, exits)
+
+
+def _offered(scenario: Scenario) -> dict[int, None]:
+    """The nodes that tenants name as exits sooner or later: their operators offer all of them."""
+    named = [each.node for network in scenario.networks for each in network.exits]
+    named += [t.node for t in scenario.transitions if isinstance(t, says.Name)]
+    return dict.fromkeys(named)
 
 
 def _declared(host: Host) -> Iterator[Endpoint]:

@@ -11,17 +11,16 @@ from netlab.nat import Nat
 from netlab.sim import scenario
 from netlab.sim.clock import Timeline
 from netlab.sim.internet import LAN_DELAY_S, Internet
-from netlab.sim.wireguard import (
+from netlab.sim.tunnel import (
     CONFIRMATION,
     INITIATION,
     KEEPALIVE,
-    REJECT_AFTER_S,
     REPLY,
     REQUEST,
     RESPONSE,
-    Device,
     Traffic,
 )
+from netlab.sim.wireguard import REJECT_AFTER_S, Device
 from overlay.model import Address, Endpoint, Prefix, WgPeer, WgPublicKey
 
 ANN, BOB, EVE = (WgPublicKey(bytes([n]) * 32) for n in (1, 2, 3))
@@ -59,6 +58,7 @@ class Pair:
             numbers=self._numbers,
             on_change=self.changes.append,
             on_try=lambda _: None,
+            on_inner=lambda _: None,
         )
 
     def at(self, host: int) -> Endpoint:

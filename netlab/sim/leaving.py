@@ -1,0 +1,76 @@
+"""How what is behind a member leaves its network: the real election, by echoes that are a model.
+
+Mirrors `overlay.reconcile.leaving`, without sockets: what is asked is handed to whoever sends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from netlab.sim.inner import Inner
+from overlay import addressing
+from overlay.exitnode.health import Exit, Pulses
+from overlay.exitnode.policy import Election, elect
+from overlay.keys import wireguard
+from overlay.model import Address, NetworkResource, NodeId
+from overlay.reconcile.goals import PeerGoals
+
+
+class Leaving:
+    """The exits of one network, as a member sees them since its node was started."""
+
+    def __init__(self, goals: PeerGoals) -> None:
+        self.goals = goals
+        self.election = Election()
+        self.exits: dict[NodeId, Exit] = {}  # at the last look
+        self._pulses = Pulses()
+        self._answers: list[Inner] = []
+
+    def hear(self, answer: Inner) -> None:
+        self._answers.append(answer)
+
+    def look(
+        self,
+        nr: NetworkResource,
+        *,
+        is_needed: bool,
+        ask: Callable[[Address], object],
+        wall: float,
+        now: float,
+    ) -> None:
+        """Elect anew by what was heard since the last look, and ask again."""
+        answers, self._answers = self._answers, []
+        is_asking = is_needed and not self.goals.selection.is_exit
+        self.exits = {each.node: each for each in _exits(self.goals, nr)} if is_asking else {}
+        if not self.exits:
+            self._elect(Election(failed_at=self.election.failed_at))
+            return
+        exits = self.exits.values()
+        for answer in answers:
+            self._pulses.note(exits, self.election, answer.source, asked_at=answer.sent_at, now=now)
+        contenders = self._pulses.contenders(exits, self.election, wall=wall, now=now)
+        self._elect(elect(self.election, contenders, now=now))
+        for address in self._pulses.questions(exits, self.election, now=now):
+            ask(address)
+
+    def _elect(self, election: Election) -> None:
+        self.election = election
+        elected = election.elected
+        member = self.goals.selection.members.get(elected) if elected is not None else None
+        key = wireguard.wireguard_public_key(member.device) if member is not None else None
+        if key != self.goals.way_out:
+            self.goals.set_way_out(key)
+
+
+def _exits(goals: PeerGoals, nr: NetworkResource) -> Iterator[Exit]:
+    for member, order in goals.selection.exits():
+        if member.exit is None:
+            continue
+        subnet = addressing.subnet_v4(nr.range_v4, member.index)
+        yield Exit(
+            NodeId(member.node),
+            order,
+            tuple(map(Address, member.exit.beacons)),
+            addressing.address_of(addressing.host_address(subnet, addressing.GATEWAY_HOST)),
+            member.exit.draining_until,
+        )
