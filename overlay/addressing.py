@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import pairwise
 
@@ -280,8 +280,17 @@ def _in_order(prefixes: Iterable[Prefix]) -> list[tuple[int, int, int, Prefix]]:
 @lru_cache(maxsize=256)
 def outside(range_v4: Prefix, range_v6: Prefix) -> tuple[Prefix, ...]:
     """All of both families but these two, as few prefixes as can be, sorted as text."""
-    left = netaddr.IPSet(["0.0.0.0/0", "::/0"]) - netaddr.IPSet([range_v4, range_v6])
-    return tuple(sorted(Prefix(str(network)) for network in left.iter_cidrs()))
+    return tuple(sorted((*_siblings(range_v4), *_siblings(range_v6))))
+
+
+def _siblings(prefix: Prefix) -> Iterator[Prefix]:
+    """The other half of each prefix around this one: together all but this one."""
+    family, first = _family(prefix), _first(prefix)
+    bits = 128 if family == 6 else 32
+    for length in range(1, int(prefix.rpartition("/")[2]) + 1):
+        free = bits - length
+        value = (first >> free ^ 1) << free
+        yield Prefix(str(netaddr.IPNetwork((value, length), version=family)))
 
 
 def merged(prefixes: Iterable[Prefix]) -> tuple[Prefix, ...]:

@@ -14,7 +14,7 @@ from netlab.sim.chance import Chance
 from netlab.sim.scenario import TROUBLE_S, Network, Scenario, Transitions
 
 NODES_PER_NETWORK = 12  # of the scenario, for each network with exits
-NETWORKS_MOST = 4
+NETWORKS_MOST = 3
 EXITS = (1, 2, 2, 3, 3)
 ORDERS = 4
 SURFS = 2  # in each of these networks

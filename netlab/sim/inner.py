@@ -7,6 +7,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from overlay.addressing import SUBNET_BITS_V4, SUBNET_BITS_V6
 from overlay.model import Address, NodeId, Prefix
 
 
@@ -23,9 +24,14 @@ class Inner(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def covering(address: Address) -> tuple[Prefix, ...]:
-    """Every prefix that the address is in, the longest first: the order of cryptokey routing."""
+    """Every prefix that the address is in, the longest first: the order of cryptokey routing.
+
+    None is longer than what a member has.
+    """
     parsed = ip_address(address)
     value, bits = int(parsed), parsed.max_prefixlen
+    longest = SUBNET_BITS_V4 if parsed.version == 4 else SUBNET_BITS_V6
     return tuple(
-        Prefix(f"{type(parsed)(value >> free << free)}/{bits - free}") for free in range(bits + 1)
+        Prefix(f"{type(parsed)(value >> free << free)}/{bits - free}")
+        for free in range(bits - longest, bits + 1)
     )

@@ -22,32 +22,40 @@ class Leaving:
     def __init__(self, goals: PeerGoals) -> None:
         self.goals = goals
         self.election = Election()
-        self.exits: dict[NodeId, Exit] = {}  # at the last look
+        self.exits: dict[NodeId, Exit] = {}  # that the documents name
+        self._read = -1  # documents
         self._pulses = Pulses()
-        self._answers: list[Inner] = []
+        self._answers: list[tuple[Address, float]] = []  # from whom, and when it was asked
 
     def hear(self, answer: Inner) -> None:
-        self._answers.append(answer)
+        self._answers.append((answer.source, answer.sent_at))
 
     def look(
         self,
         nr: NetworkResource,
         *,
+        documents: int,
         is_needed: bool,
         ask: Callable[[Address], object],
         wall: float,
         now: float,
     ) -> None:
-        """Elect anew by what was heard since the last look, and ask again."""
+        """Elect anew by what was heard since the last look, and ask again.
+
+        `documents`: how many came so far.
+        """
         answers, self._answers = self._answers, []
-        is_asking = is_needed and not self.goals.selection.is_exit
-        self.exits = {each.node: each for each in _exits(self.goals, nr)} if is_asking else {}
-        if not self.exits:
+        if documents != self._read:
+            self._read = documents
+            is_exit = self.goals.selection.is_exit
+            found = () if is_exit else _exits(self.goals, nr)
+            self.exits = {each.node: each for each in found}
+        if not is_needed or not self.exits:
             self._elect(Election(failed_at=self.election.failed_at))
             return
         exits = self.exits.values()
-        for answer in answers:
-            self._pulses.note(exits, self.election, answer.source, asked_at=answer.sent_at, now=now)
+        for address, asked_at in answers:
+            self._pulses.note(exits, self.election, address, asked_at=asked_at, now=now)
         contenders = self._pulses.contenders(exits, self.election, wall=wall, now=now)
         self._elect(elect(self.election, contenders, now=now))
         for address in self._pulses.questions(exits, self.election, now=now):

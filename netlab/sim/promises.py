@@ -1,4 +1,4 @@
-"""Whether a world that has become quiet is as it was promised to be (LAB-103 .. LAB-108)."""
+"""Whether a world that has become quiet is as it was promised to be (LAB-103 on)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import msgspec
 
 from netlab.sim.audit import misinformed
+from netlab.sim.drill import choose, drill
+from netlab.sim.drill import pairs as pairs_of
 from netlab.sim.reference import Pair, Reference
 from netlab.sim.tunnel import INITIATION, KEEPALIVE
 from netlab.sim.world import World
@@ -60,7 +62,10 @@ def _stages(world: World, reference: Reference, verdict: Verdict) -> Iterator[st
     yield from _silent(world, both, within_s=CONNECTED_S, verdict=verdict)
     yield from _noisy(world)
     back = [pair for network in networks for pair in reference.called_back(network)]
+    leavers = choose(world, reference)
+    back += pairs_of(leavers)
     yield from _silent(world, back, within_s=CALLED_BACK_S, verdict=None)
+    yield from drill(world, leavers)
     yield from world.shared.faults
 
 

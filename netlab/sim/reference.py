@@ -71,6 +71,15 @@ class Reference:
         """Whether the source sends keepalives to the target: hidden to declared, and no others."""
         return bool(self._agents[target].declared) and not self._agents[source].declared
 
+    def exits(self, network: int) -> dict[int, int]:
+        """The orders of the exits that know that they are one."""
+        exits = self._world.tenants[network].exits
+        return {node: order for node, order in exits.items() if self.is_informed(node)}
+
+    def surely_calls(self, source: int, target: int) -> bool:
+        """Whether the target is where its operator says, and the source gets there by itself."""
+        return self.calls(source, target) and self._is_declared_right(target, source)
+
     def called_back(self, network: int) -> Iterator[Pair]:
         """Declared members that are where they are said to be, and who is hidden from them."""
         nodes = self.informed(network)

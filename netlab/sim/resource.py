@@ -54,7 +54,8 @@ class Surroundings:
 class Resource:
     """Owns one device. `is_awake` is the node's: a sleeper looks at nothing.
 
-    `uplink` is where members leave the network here, while this is an exit of it.
+    `uplink` is where members leave the network here, while this is an exit of it. `documents` and
+    `writes` count what came and what was brought to the device.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Resource:
         self.uplink: Uplink | None = None
         self.on_answer: Callable[[Inner], None] = _tell_nobody
         self.writes = 0
+        self.documents = 0
         self._world = world
         self._timeline = world.timeline
         self._underlay = underlay
@@ -110,9 +112,11 @@ class Resource:
     # What the node says.
 
     def put_network(self, network: Network) -> None:
+        self.documents += 1
         self.goals.put_network(network, now=self._timeline.now)
 
     def put_member(self, member: Member) -> None:
+        self.documents += 1
         self.goals.put_member(member, now=self._timeline.now)
 
     def put_underlay(self, underlay: Underlay) -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from netlab.sim.scenario import Network, Scenario, Split, Transitions
+from netlab.sim.scenario import Exit, Network, Scenario, Split, Transitions
 
 MAX_RUNS = 300
 
@@ -44,6 +44,8 @@ def shrink(
         lambda kept: tries(msgspec.structs.replace(found, transitions=tuple(kept))),
     )
     found = msgspec.structs.replace(found, transitions=tuple(transitions))
+    exits = [(network.number, each) for network in found.networks for each in network.exits]
+    found = _with_exits(found, _least(exits, lambda kept: tries(_with_exits(found, kept))))
     for smaller in (_without_idle_nodes(found), _without_idle_sites(_without_idle_nodes(found))):
         if tries(smaller):
             found = smaller
@@ -80,6 +82,19 @@ def _with_networks(scenario: Scenario, kept: Sequence[Network]) -> Scenario:
         networks=tuple(kept),
         transitions=tuple(
             t for t in scenario.transitions if getattr(t, "network", None) in numbers
+        ),
+    )
+
+
+def _with_exits(scenario: Scenario, kept: Sequence[tuple[int, Exit]]) -> Scenario:
+    """Networks name only these in the beginning; who is none stays a member."""
+    return msgspec.structs.replace(
+        scenario,
+        networks=tuple(
+            msgspec.structs.replace(
+                network, exits=tuple(e for e in network.exits if (network.number, e) in kept)
+            )
+            for network in scenario.networks
         ),
     )
 

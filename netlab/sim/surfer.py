@@ -1,7 +1,7 @@
 """Somebody behind a member who sends to the internet, and what must hold for each packet.
 
 Only who surfs looks for a way out, and only for so long: a node has something to look for while a
-workload is there. Faults are noted as they are seen (LAB-113 .. LAB-115).
+workload is there. Faults are noted as they are seen (LAB-113, LAB-114).
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class Surfer:
         before = leaving.election.elected
         leaving.look(
             nr,
+            documents=self.resource.documents,
             is_needed=is_needed,
             ask=lambda address: self._carry(nr, address, is_echo=True),
             wall=self._timeline.wall,
@@ -82,7 +83,8 @@ class Surfer:
         )
         if leaving.election.elected != before:
             self.switched_at = now
-            self._check_switch(before, leaving.election.elected)
+            if is_needed:
+                self._check_switch(before, leaving.election.elected)
         self.resource.write()
         if self._seen != self.resource.writes:
             self._seen = self.resource.writes

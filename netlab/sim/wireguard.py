@@ -66,6 +66,7 @@ class Device:
         self.port = port
         self.tunnels: dict[WgPublicKey, Tunnel] = {}
         self.holders: dict[Prefix, WgPublicKey] = {}  # cryptokey routing: one peer for each prefix
+        self._routes: dict[Address, WgPublicKey | None] = {}  # as far as they were asked for
         self.is_up = True
         self.is_asleep = False
         self._host = host
@@ -114,6 +115,7 @@ class Device:
             tunnel.allowed_ips = peer.allowed_ips
         for prefix in peer.allowed_ips:
             self.holders[prefix] = peer.public_key
+        self._routes.clear()
         begins, tunnel.keepalive_s = peer.keepalive_s and not tunnel.keepalive_s, peer.keepalive_s
         if begins:
             self._send_empty(tunnel, KEEPALIVE)
@@ -125,6 +127,7 @@ class Device:
             self._release(tunnel)
 
     def _release(self, tunnel: Tunnel) -> None:
+        self._routes.clear()
         for prefix in tunnel.allowed_ips:
             if self.holders.get(prefix) == tunnel.key:
                 del self.holders[prefix]
@@ -180,8 +183,10 @@ class Device:
 
     def holder(self, address: Address) -> WgPublicKey | None:
         """The peer that has the longest of the allowed IPs that this address is in."""
-        holders = self.holders
-        return next((holders[p] for p in covering(address) if p in holders), None)
+        known, holders = self._routes, self.holders
+        if address not in known:
+            known[address] = next((holders[p] for p in covering(address) if p in holders), None)
+        return known[address]
 
     def carry(self, inner: Inner) -> WgPublicKey | None:
         """Send a packet to whom it belongs to, and say to whom; None when to nobody."""
@@ -341,6 +346,7 @@ class Device:
         tunnel.latest_handshake = self._timeline.wall
         tunnel.pending = 0
         tunnel.trying += 1
+        tunnel.unheard_since = -1.0
         self._on_change(tunnel.key)
 
     def _send_staged(self, tunnel: Tunnel) -> None:

@@ -252,7 +252,11 @@ class World:
 
     @happen.register
     def _(self, unname: says.Unname) -> None:
-        self._change(unname.network, changed=self.tenants[unname.network].unname(unname.node))
+        self.unname(unname.network, unname.node)
+
+    def unname(self, network: int, node: int) -> None:
+        """The tenant takes an exit back."""
+        self._change(network, changed=self.tenants[network].unname(node))
 
     @happen.register
     def _(self, drain: says.Drain) -> None:

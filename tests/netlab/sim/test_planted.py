@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -11,10 +11,12 @@ import pytest
 
 from netlab.sim.run import live, scenario_of, smallest
 from overlay.documents import trust
+from overlay.documents.schema import Member
+from overlay.exitnode import health, policy
 from overlay.model import WgPeer, WgPublicKey
 from overlay.peers import candidates, paths, selection
 from overlay.peers.paths import Path
-from overlay.peers.selection import PeerDelta
+from overlay.peers.selection import PeerDelta, Selection
 from overlay.reconcile import goals, membership
 from overlay.reconcile.goals import PeerGoals
 
@@ -55,6 +57,42 @@ def stay(path: Path, *_: Any, **__: Any) -> Path:
     return path
 
 
+_set_way_out, _with_own = PeerGoals.set_way_out, PeerGoals._with_allowed_ips
+
+
+def give_without_taking(self: PeerGoals, key: WgPublicKey | None, **_: Any) -> None:
+    """The one before still has it wherever it is written next."""
+    self._way_out = key
+    if key in self._peers:
+        self._set_peer(self._peers[key])
+
+
+def move_ipv4_alone(self: PeerGoals, peer: WgPeer) -> WgPeer:
+    """IPv6 stays with whoever had it first."""
+    right = _with_own(self, peer)
+    outside = {prefix for prefix in self.selection.outside() if ":" in prefix}
+    holder = next((k for k, p in self._peers.items() if outside & {*p.allowed_ips}), None)
+    if holder is None or self.way_out is None:
+        return right
+    allowed = {*right.allowed_ips} - outside
+    if peer.public_key == holder:
+        allowed |= outside
+    return msgspec.structs.replace(right, allowed_ips=tuple(sorted(allowed)))
+
+
+def keep_the_last(self: PeerGoals, key: WgPublicKey | None, **draining: Any) -> None:
+    if key is not None:
+        _set_way_out(self, key, **draining)
+
+
+def believe_whoever_says_so(self: Selection) -> Iterator[tuple[Member, int]]:
+    """Named or not."""
+    orders = {each.node: each.order for each in self._named_exits()}
+    for member in self.members.values():
+        if member.exit is not None and self.peer_of(member.node):
+            yield member, orders.get(member.node, 0)
+
+
 PLANTED: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "a departed member stays a peer": (selection, "diff_peers", keep_departed),
     "a delta forgets allowed IPs": (selection, "diff_peers", forget_allowed_ips),
@@ -74,6 +112,17 @@ PLANTED: dict[str, tuple[Any, str, Callable[..., Any]]] = {
         "_candidate",
         lambda kind, address, port, made=candidates._candidate: made(kind, address, port + 1),
     ),
+    "an exit switch leaves the one before its part": (
+        PeerGoals,
+        "set_way_out",
+        give_without_taking,
+    ),
+    "an exit switch moves one family": (PeerGoals, "_with_allowed_ips", move_ipv4_alone),
+    "an election flaps": (policy, "STEADY_S", 0.0),
+    "an election ignores order": (policy, "_preference", lambda contender: contender.node),
+    "an election never ends": (health, "SILENT_S", 1e9),
+    "an exit that was withdrawn keeps the way out": (PeerGoals, "set_way_out", keep_the_last),
+    "an exit is whoever says so": (Selection, "exits", believe_whoever_says_so),
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 from netlab.sim import scenario as says
 from netlab.sim.run import scenario_of
 from netlab.sim.scenario import MAX_NODES, MAX_SITES, Scenario, encode, parse
+from overlay.documents.exits import MAX_EXITS, MAX_ORDER
 from overlay.errors import Rejected
 
 SITE, NODE = says.Site(0, (4, 6)), says.Node(7, 0)
@@ -46,6 +47,15 @@ def test_every_transition_is_drawn_sooner_or_later() -> None:
         ({"transitions": (says.Leave(1.0, 1, 7),)}, "transitions[0].network"),
         ({"transitions": (says.Flow(1.0, 0, 7, 8, 1.0),)}, "transitions[0].target"),
         ({"transitions": (says.Split(1.0, (0, 1), 1),)}, "transitions[0].sites"),
+        ({"networks": (says.Network(0, (7,), (says.Exit(8),)),)}, "networks[0].exits[0].node"),
+        (
+            {"networks": (says.Network(0, (7,), (says.Exit(7, 256),)),)},
+            "networks[0].exits[0].order",
+        ),
+        ({"networks": (says.Network(0, (7,), (says.Exit(7), says.Exit(7))),)}, "networks[0].exits"),
+        ({"transitions": (says.Name(1.0, 0, 7, -1),)}, "transitions[0].order"),
+        ({"transitions": (says.Surf(1.0, 1, 7, 1.0),)}, "transitions[0].network"),
+        ({"transitions": (says.Cut(1.0, 8, 1.0),)}, "transitions[0].node"),
         (
             {"transitions": (says.Leave(2.0, 0, 7), says.Leave(1.0, 0, 7))},
             "transitions",
@@ -65,6 +75,17 @@ def test_a_number_that_names_nothing_is_refused(changes: dict[str, Any], field: 
 def test_what_is_no_scenario_is_refused(raw: bytes) -> None:
     with pytest.raises(Rejected):
         parse(raw)
+
+
+def test_as_many_exits_are_taken_as_a_network_may_name() -> None:
+    def named(count: int) -> Scenario:
+        nodes = tuple(says.Node(number, 0) for number in range(count))
+        exits = tuple(says.Exit(number, MAX_ORDER) for number in range(count))
+        return Scenario(1, (SITE,), nodes, (says.Network(0, tuple(range(count)), exits),))
+
+    parse(encode(named(MAX_EXITS)))
+    with pytest.raises(Rejected, match=f"more than {MAX_EXITS} exits"):
+        parse(encode(named(MAX_EXITS + 1)))
 
 
 def test_the_largest_numbers_are_taken() -> None:

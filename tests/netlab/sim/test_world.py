@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import gc
+from random import Random
 
 import pytest
 
 from netlab.sim import scenario as says
 from netlab.sim.agent import Agent
 from netlab.sim.corpus import read_all
+from netlab.sim.directory import seal
 from netlab.sim.internet import Host
 from netlab.sim.promises import Verdict
 from netlab.sim.resource import Resource
 from netlab.sim.run import live, run, scenario_of
 from netlab.sim.scenario import Scenario
-from netlab.sim.wireguard import Device, Tunnel
+from netlab.sim.surfer import Surfer
+from netlab.sim.tunnel import Tunnel
+from netlab.sim.wireguard import Device
 from netlab.sim.world import World
 
 OPEN = says.Site(0, (4, 6))
@@ -43,7 +47,7 @@ def test_nothing_of_a_world_waits_for_the_garbage_collector() -> None:  # LAB-11
         left = {type(thing) for thing in gc.get_objects()}
     finally:
         gc.enable()
-    assert left.isdisjoint((World, Agent, Resource, Device, Tunnel, Host))
+    assert left.isdisjoint((World, Agent, Resource, Device, Tunnel, Host, Surfer))
 
 
 def test_the_same_seed_is_the_same_world() -> None:
@@ -103,6 +107,73 @@ def test_seeds_keep_their_promises() -> None:
     summary = run(range(LATER, LATER + SEEDS), nodes=60, jobs=1, on_verdict=kept)
     assert summary.seeds == SEEDS
     assert summary.pairs > 10 * SEEDS
+
+
+EXITS = (says.Exit(0, 1), says.Exit(1, 0))
+
+
+def surfing(*happens: says.Transition) -> World:
+    """Two exits at the open site and a member behind a router that surfs for a minute from 20 s."""
+    nodes = (*(says.Node(n, 0, declared=True) for n in (0, 1)), says.Node(2, 1))
+    transitions = (says.Surf(20.0, 0, 2, 60.0), *happens)
+    scenario = Scenario(1, (OPEN, *HOMES), nodes, (says.Network(0, (0, 1, 2), EXITS),), transitions)
+    return World(scenario, chance_of=Random)
+
+
+def outs(world: World, *times: float) -> list[tuple[int | None, int | None]]:
+    """At these times: who was elected, and by whom a packet came out within the last second."""
+    numbers = {agent.id: agent.number for agent in world.agents.values()}
+    found = []
+    for time in times:
+        world.timeline.run(time)
+        surfer = world.surfers[0, 2]
+        lately = {numbers[surfer.out_by[f]] for f, at in surfer.out_at.items() if at > time - 1.0}
+        elected = surfer.elected
+        found.append(
+            (None if elected is None else numbers[elected], min(lately) if lately else None)
+        )
+    assert world.shared.faults == []
+    return found
+
+
+def test_who_surfs_leaves_by_the_exit_of_lowest_order_and_by_none_afterwards() -> None:  # LAB-115
+    world = surfing()
+    assert outs(world, 22.0, 79.0, 83.0) == [(1, 1), (1, 1), (None, None)]
+
+
+def test_an_exit_that_is_cut_off_is_left_and_not_taken_again_when_it_is_back() -> None:  # LAB-116
+    world = surfing(says.Cut(30.0, 1, 5.0))
+    assert outs(world, 29.0, 33.0, 60.0) == [(1, 1), (0, 0), (0, 0)]
+
+
+@pytest.mark.parametrize(
+    "leaves",
+    [
+        says.Unname(30.0, 0, 1),
+        says.Drain(30.0, 1, 60.0),
+        says.Sleep(30.0, 1, 60.0),
+        says.Restart(30.0, 1, reboot=True, seconds=60.0),
+        says.Leave(30.0, 0, 1),
+    ],
+)
+def test_an_exit_that_is_none_any_more_is_left(leaves: says.Transition) -> None:
+    assert outs(surfing(leaves), 35.0) == [(0, 0)]
+
+
+def test_without_an_exit_nothing_leaves() -> None:  # LAB-114
+    world = surfing(says.Unname(30.0, 0, 1), says.Unname(30.0, 0, 0))
+    assert outs(world, 29.0, 35.0, 70.0) == [(1, 1), (None, None), (None, None)]
+
+
+def test_what_a_member_does_not_know_an_exit_knows() -> None:
+    """The member is cut off from the registry and still believes."""
+    world = surfing(says.Split(25.0, (0, 1), 1))
+    world.timeline.run(26.0)
+    exit_ = world.agents[1]
+    tenant = world.tenants[0]
+    tenant.unname(1)
+    exit_.take([seal(tenant.document())])
+    assert outs(world, 29.0)[0] == (0, 0)
 
 
 CORPUS = dict(read_all())
