@@ -100,7 +100,7 @@ def endpoint_of(text: str) -> Endpoint:
 
 def refuse_local(address: Address, *, field: str | None = None) -> None:
     """Raise Rejected unless the address may be another machine's and only one's (DOC-029)."""
-    it = netaddr.IPAddress(address)
+    it = _parsed(address)
     mapped = it.version == 6 and it.is_ipv4_mapped()
     if it.is_loopback() or it.is_link_local() or it.is_multicast() or mapped or _is_special(it):
         raise Rejected(f"{address} leads to no other machine", field=field)
@@ -162,8 +162,13 @@ def _span(prefix: Prefix) -> tuple[int, int]:
 
 @lru_cache(maxsize=4096)
 def _value(address: Address) -> int:
+    return int(_parsed(address))
+
+
+@lru_cache(maxsize=4096)
+def _parsed(address: Address) -> netaddr.IPAddress:
     # Not told the family, netaddr tries IPv4, and leaves the exception in a cycle.
-    return int(netaddr.IPAddress(address, _family(address)))
+    return netaddr.IPAddress(address, _family(address))
 
 
 def subnet_v4(range_v4: Prefix, index: int) -> Prefix:
@@ -230,7 +235,7 @@ def contains(prefix: Prefix, address: Address) -> bool:
 
 def packed(address: Address) -> bytes:
     """The address as it is in a packet: 4 or 16 bytes."""
-    return bytes(netaddr.IPAddress(address).packed)
+    return bytes(_parsed(address).packed)
 
 
 def unpacked(raw: bytes) -> Address:
@@ -253,11 +258,11 @@ def is_private(address: Address) -> bool:
 
 def is_loopback(address: Address) -> bool:
     """Whether it means whoever says it."""
-    return netaddr.IPAddress(address).is_loopback()
+    return _parsed(address).is_loopback()
 
 
 def is_link_local(address: Address) -> bool:
-    return bool(netaddr.IPAddress(address).is_link_local())
+    return bool(_parsed(address).is_link_local())
 
 
 def overlaps(prefixes: Iterable[Prefix]) -> tuple[Prefix, Prefix] | None:
@@ -295,7 +300,8 @@ def _siblings(prefix: Prefix) -> Iterator[Prefix]:
 
 def merged(prefixes: Iterable[Prefix]) -> tuple[Prefix, ...]:
     """The same addresses in as few prefixes of both families as can be, sorted as text."""
-    return tuple(sorted(Prefix(str(network)) for network in netaddr.cidr_merge(list(prefixes))))
+    networks = [netaddr.IPNetwork(prefix, version=_family(prefix)) for prefix in prefixes]
+    return tuple(sorted(Prefix(str(network)) for network in netaddr.cidr_merge(networks)))
 
 
 def resource_digest(network: NetworkId) -> str:
