@@ -18,7 +18,7 @@ from overlay.exitnode import guard_sets, published
 from overlay.exitnode.daemons import SHARED_PORTS
 from overlay.exitnode.egress import LEG_PREFIX, UPLINK_LINK, Egress, Leg, source_families
 from overlay.exitnode.guards import guarded
-from overlay.exitnode.published import ports_of
+from overlay.exitnode.published import ports_by_network
 from overlay.model import InterfaceAddress, Prefix
 from overlay.netns.nftjson import (
     ACCEPT,
@@ -79,8 +79,9 @@ def ruleset(egress: Egress, *, addresses: Sequence[InterfaceAddress]) -> str:
     Neighbours by them, and by those that it is to have, are guarded.
     """
     chains: dict[str, Iterable[Rule]] = {"guard": _guard(egress, addresses)}
+    open_ports = ports_by_network(egress.open_ports)
     for leg in egress.legs:
-        chains |= _leg(leg, egress)
+        chains |= _leg(leg, egress, open_ports.get(leg.network, {}))
     names = [*REFUSALS, *(leg_counter(leg, each) for leg in egress.legs for each in LEG_COUNTERS)]
     commands: list[Command] = [
         table(FAMILY),
@@ -128,19 +129,15 @@ def _forward(egress: Egress, addresses: Sequence[InterfaceAddress]) -> Iterable[
     yield refuse("refused_forward")
 
 
-def _leg(leg: Leg, egress: Egress) -> dict[str, Iterable[Rule]]:
-    ports, refused = ports_of(egress.open_ports, leg.network), egress.offer.refuse
-    chains: dict[str, Iterable[Rule]] = {
+def _leg(leg: Leg, egress: Egress, ports: published.Ports) -> dict[str, Iterable[Rule]]:
+    return {
         _chain(leg, "new"): _new(leg, egress.offer),
         _chain(leg, "answers"): published.answers(ports),
         _chain(leg, "asked"): published.admission(
-            _by_family(map(Prefix, refused)),
+            _by_family(map(Prefix, egress.offer.refuse)),
             limits=_chain(leg, "new"),
             counter=leg_counter(leg, "down"),
         ),
-    }
-    return {
-        **chains,
         _chain(leg, "up"): _up(leg, egress),
         _chain(leg, "down"): _down(leg, egress.offer, ports),
     }

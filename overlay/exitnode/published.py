@@ -41,12 +41,12 @@ _RETURN: Statement = {"return": None}
 Ports = Mapping[Protocol, Sequence[int]]
 
 
-def ports_of(open_ports: Iterable[OpenPort], network: NetworkId) -> Ports:
-    """By protocol; both sorted."""
-    found: dict[Protocol, list[int]] = {}
+def ports_by_network(open_ports: Iterable[OpenPort]) -> Mapping[NetworkId, Ports]:
+    """By protocol; all sorted."""
+    found: dict[NetworkId, dict[Protocol, list[int]]] = {}
     for each in sorted(open_ports):
-        if each.network == network:
-            found.setdefault(each.protocol, []).append(each.port)
+        ports = found.setdefault(each.network, {})
+        ports.setdefault(each.protocol, []).append(each.port)
     return found
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, groupby
 from types import MappingProxyType
 
 import msgspec
@@ -39,11 +40,16 @@ class Decided(msgspec.Struct, frozen=True):
 class Decision(msgspec.Struct, frozen=True):
     """What becomes of all claims, and who holds which port from now on."""
 
-    decided: tuple[Decided, ...] = ()  # in order of network and port
+    by_network: Mapping[NetworkId, tuple[Decided, ...]] = MappingProxyType({})  # each by port
     holders: Mapping[Port, NetworkId] = MappingProxyType({})
 
+    @property
+    def decided(self) -> Iterator[Decided]:
+        """In order of network and port."""
+        return chain.from_iterable(self.by_network.values())
+
     def of(self, network: NetworkId) -> tuple[Decided, ...]:
-        return tuple(each for each in self.decided if each.claim.network == network)
+        return self.by_network.get(network, ())
 
     def publications(self, network: NetworkId) -> tuple[Publication, ...]:
         """Where the open ports of the network lead."""
@@ -83,7 +89,11 @@ def decide(
         port: before if (before := holders.get(port)) in networks else networks[0]
         for port, networks in wanted.items()
     }
-    return Decision(tuple(Decided(claim, _state(claim, refused, held)) for claim in ordered), held)
+    decided = (Decided(claim, _state(claim, refused, held)) for claim in ordered)
+    by_network = {
+        network: tuple(each) for network, each in groupby(decided, key=lambda d: d.claim.network)
+    }
+    return Decision(by_network, held)
 
 
 def reserved_ports(
