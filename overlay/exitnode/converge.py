@@ -7,7 +7,7 @@ from functools import singledispatchmethod
 
 from overlay.addressing import address_of
 from overlay.errors import Diverged, Unavailable
-from overlay.exitnode import guard_sets, processes
+from overlay.exitnode import processes, sets
 from overlay.exitnode.daemons import LOG
 from overlay.exitnode.egress import (
     EGRESS_NETNS,
@@ -20,7 +20,7 @@ from overlay.exitnode.egress import (
 from overlay.exitnode.firewall import ruleset
 from overlay.exitnode.plan import (
     Actual,
-    AmendGuards,
+    AmendSets,
     CreateUplink,
     DeleteUplinkPort,
     DropGateway,
@@ -98,14 +98,14 @@ class EgressConfigurator:
         for leg in desired.legs if desired is not None else ():
             if (tenant := pins.path(leg.netns)) is not None:
                 tenants[leg.netns] = await kernel.read(tenant)
-        structure, guards = guard_sets.split(listing or "[]")
+        structure, held = sets.split(listing or "[]")
         return Actual(
             underlay=underlay,
             inside=await kernel.read(path),
             tenants=tenants,
             sysctls=kernel.read_sysctls(path, desired.sysctls() if desired is not None else ()),
             firewall=None if listing is None else Firewall(structure),
-            guards=guards,
+            held=held,
             daemons=daemons,
             pinned=pins.is_pinned(EGRESS_NETNS),
         )
@@ -211,7 +211,7 @@ class EgressConfigurator:
         await self._shell.kernel.delete_route(self._path, change.prefix, UPLINK_LINK)
 
     @_write.register
-    async def _(self, change: AmendGuards) -> None:
+    async def _(self, change: AmendSets) -> None:
         await in_thread(self._shell.packet_filter.amend, self._path, change.commands)
 
     @_write.register

@@ -14,11 +14,10 @@ import msgspec
 
 from overlay import addressing
 from overlay.documents.exits import ROUTED_BITS, ExitOffer
-from overlay.exitnode import guard_sets, published
+from overlay.exitnode import published, sets
 from overlay.exitnode.daemons import SHARED_PORTS
 from overlay.exitnode.egress import LEG_PREFIX, UPLINK_LINK, Egress, Leg, source_families
 from overlay.exitnode.guards import guarded
-from overlay.exitnode.published import ports_by_network
 from overlay.model import InterfaceAddress, Prefix
 from overlay.netns.nftjson import (
     ACCEPT,
@@ -33,7 +32,6 @@ from overlay.netns.nftjson import (
     direction,
     jump,
     meta,
-    named_set,
     one_of,
     over_connections,
     over_rate,
@@ -79,14 +77,13 @@ def ruleset(egress: Egress, *, addresses: Sequence[InterfaceAddress]) -> str:
     Neighbours by them, and by those that it is to have, are guarded.
     """
     chains: dict[str, Iterable[Rule]] = {"guard": _guard(egress, addresses)}
-    open_ports = ports_by_network(egress.open_ports)
     for leg in egress.legs:
-        chains |= _leg(leg, egress, open_ports.get(leg.network, {}))
+        chains |= _leg(leg, egress)
     names = [*REFUSALS, *(leg_counter(leg, each) for leg in egress.legs for each in LEG_COUNTERS)]
     commands: list[Command] = [
         table(FAMILY),
         *(counter(FAMILY, name) for name in names),
-        *(named_set(FAMILY, name, types=t, elements=()) for name, t in guard_sets.TYPES.items()),
+        *sets.declarations(),
         *(chain(FAMILY, name) for name in chains),
         base_chain(FAMILY, "forward", hook="forward", priority=0),
         base_chain(FAMILY, "input", hook="input", priority=0),
@@ -129,17 +126,17 @@ def _forward(egress: Egress, addresses: Sequence[InterfaceAddress]) -> Iterable[
     yield refuse("refused_forward")
 
 
-def _leg(leg: Leg, egress: Egress, ports: published.Ports) -> dict[str, Iterable[Rule]]:
+def _leg(leg: Leg, egress: Egress) -> dict[str, Iterable[Rule]]:
     return {
         _chain(leg, "new"): _new(leg, egress.offer),
-        _chain(leg, "answers"): published.answers(ports),
+        _chain(leg, "answers"): published.answers(),
         _chain(leg, "asked"): published.admission(
             _by_family(map(Prefix, egress.offer.refuse)),
             limits=_chain(leg, "new"),
             counter=leg_counter(leg, "down"),
         ),
         _chain(leg, "up"): _up(leg, egress),
-        _chain(leg, "down"): _down(leg, egress.offer, ports),
+        _chain(leg, "down"): _down(leg, egress.offer),
     }
 
 
@@ -173,13 +170,13 @@ def _new(leg: Leg, offer: ExitOffer) -> Iterable[Rule]:
     yield [new, put(_MARK, {"|": [_MARK, COUNTED]})]
 
 
-def _down(leg: Leg, offer: ExitOffer, ports: published.Ports) -> Iterable[Rule]:
+def _down(leg: Leg, offer: ExitOffer) -> Iterable[Rule]:
     """To the tenant: answers, ICMP errors about what went out, and who asks an open port."""
     yield from _bandwidth(leg, offer)
     answer = [direction("reply"), when(_STATE, "established", op="in")]
     for matches in (answer, [when(_STATE, "related", op="in")]):
         yield [*matches, count(leg_counter(leg, "down")), ACCEPT]
-    yield from published.asked(ports, chain=_chain(leg, "asked"))
+    yield published.asked(chain=_chain(leg, "asked"))
 
 
 def _bandwidth(leg: Leg, offer: ExitOffer) -> Iterable[Rule]:
@@ -203,7 +200,7 @@ def _guard(egress: Egress, addresses: Sequence[InterfaceAddress]) -> Iterable[Ru
         near.append(Prefix(offer.uplink.ipv6_prefix))
     for special in _by_family(guarded((*near, *egress.node_prefixes))):
         yield [_within(special), *refuse("refused_guard")]
-    for to_guarded in guard_sets.matches():
+    for to_guarded in sets.matches():
         yield [to_guarded, *refuse("refused_underlay")]
 
 

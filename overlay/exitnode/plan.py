@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from overlay.exitnode import guard_sets
+from overlay.exitnode import sets
 from overlay.exitnode.daemons import Argv, Daemon
 from overlay.exitnode.egress import (
     ACCEPT_RA,
@@ -23,7 +23,7 @@ from overlay.exitnode.egress import (
     Egress,
     Leg,
 )
-from overlay.exitnode.guard_sets import Contents
+from overlay.exitnode.sets import Contents
 from overlay.model import Address, InterfaceAddress, Prefix
 from overlay.netns.changes import (
     AddAddress,
@@ -38,7 +38,6 @@ from overlay.netns.changes import (
     SetUp,
 )
 from overlay.netns.codec import KernelLink, Snapshot
-from overlay.netns.flows import forgotten
 from overlay.netns.state import LOOPBACK_LINK, ROUTE_PROTOCOL, Firewall
 
 _DEFAULTS = (Prefix("0.0.0.0/0"), Prefix("::/0"))
@@ -128,13 +127,13 @@ class DropGateway(msgspec.Struct, frozen=True, tag=True):
         return f"- route {self.prefix} via {UPLINK_LINK}"
 
 
-class AmendGuards(msgspec.Struct, frozen=True, tag=True):
-    """All sets of guarded addresses at once; the rules stay, and with them what they count."""
+class AmendSets(msgspec.Struct, frozen=True, tag=True):
+    """Guards and open ports, all at once; the rules stay, and with them what they count."""
 
     commands: str
 
     def describe(self) -> str:
-        return f"~ guarded addresses of {EGRESS_NETNS}"
+        return f"~ guarded addresses and open ports of {EGRESS_NETNS}"
 
 
 class JoinTenant(msgspec.Struct, frozen=True, tag=True):
@@ -157,7 +156,7 @@ EgressChange = (
     | RestartUplink
     | PutGateway
     | DropGateway
-    | AmendGuards
+    | AmendSets
     | JoinTenant
 )
 
@@ -170,7 +169,7 @@ class Actual(msgspec.Struct, frozen=True):
     tenants: Mapping[str, Snapshot] = {}  # by name, of those tenant netns that are there
     sysctls: Mapping[str, str] = {}
     firewall: Firewall | None = None  # without what its sets hold
-    guards: Contents = guard_sets.NOTHING
+    held: Contents = sets.NOTHING  # by its sets and maps
     daemons: frozenset[Argv] = frozenset()  # daemons that run
     pinned: bool = False
 
@@ -230,13 +229,13 @@ def _build(desired: Egress, firewall: Firewall, actual: Actual) -> Iterator[Egre
 
 
 def _rules(desired: Egress, firewall: Firewall, actual: Actual) -> Iterator[EgressChange]:
-    guards = guard_sets.contents(desired)
+    held = sets.contents(desired)
     if actual.firewall is None or actual.firewall.listing != firewall.listing:
-        yield LoadFirewall(EGRESS_NETNS, guard_sets.filled(firewall.ruleset, guards))
-        if marks := forgotten(before=actual.firewall, after=firewall):
-            yield ForgetFlows(EGRESS_NETNS, marks)
-    elif commands := guard_sets.amendments(desired=guards, actual=actual.guards):
-        yield AmendGuards(commands)
+        yield LoadFirewall(EGRESS_NETNS, sets.filled(firewall.ruleset, held))
+    elif commands := sets.amendments(desired=held, actual=actual.held):
+        yield AmendSets(commands)
+    if marks := sets.forgotten(desired=held, actual=actual.held):
+        yield ForgetFlows(EGRESS_NETNS, marks)
 
 
 def _uplink(desired: Egress, inside: Snapshot, actual: Actual) -> Iterator[EgressChange]:

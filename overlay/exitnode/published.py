@@ -7,17 +7,20 @@ is not published any more ends at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from overlay import addressing
-from overlay.exitnode.egress import UPLINK_LINK, Egress, Leg, OpenPort
-from overlay.model import Address, NetworkId, Prefix, Protocol
-from overlay.netns.flows import mark_of, marked
+from overlay.documents.published import PROTOCOLS
+from overlay.exitnode import sets
+from overlay.exitnode.egress import UPLINK_LINK, Egress
+from overlay.model import Address, Prefix
+from overlay.netns.flows import marked
 from overlay.netns.nftjson import (
     ACCEPT,
     REDIRECTED,
     Rule,
     Statement,
+    concat,
     count,
     direction,
     goto,
@@ -38,41 +41,26 @@ REFUSALS = {
 }
 
 _RETURN: Statement = {"return": None}
-Ports = Mapping[Protocol, Sequence[int]]
-
-
-def ports_by_network(open_ports: Iterable[OpenPort]) -> Mapping[NetworkId, Ports]:
-    """By protocol; all sorted."""
-    found: dict[NetworkId, dict[Protocol, list[int]]] = {}
-    for each in sorted(open_ports):
-        ports = found.setdefault(each.network, {})
-        ports.setdefault(each.protocol, []).append(each.port)
-    return found
+_L4PROTO = meta("l4proto")
 
 
 def destinations(egress: Egress) -> Iterable[Rule]:
     """Of the first packet of a connection: one look-up, however many ports there are."""
-    legs = {leg.network: leg for leg in egress.legs}
-    protocols = sorted({each.protocol for each in egress.open_ports})
     for v6, public in _public_addresses(egress):
-        for protocol in protocols:
-            there = [each for each in egress.open_ports if each.protocol == protocol]
-            ends = {each.port: _inside(legs[each.network], v6=v6) for each in there}
-            marks = {each.port: mark_of(protocol, each.port, each.network) for each in there}
+        for protocol in PROTOCOLS:
             asked = payload(protocol, "dport")
             yield [
                 when(meta("iifname"), UPLINK_LINK),
                 when(payload("ip6" if v6 else "ip", "daddr"), one_of(public)),
-                marked(mapped(asked, marks)),
-                to_destination(mapped(asked, ends), v6=v6),
+                marked(mapped(asked, sets.marks(protocol))),
+                to_destination(mapped(asked, sets.leads(protocol, v6=v6)), v6=v6),
             ]
 
 
-def asked(ports: Ports, *, chain: str) -> Iterable[Rule]:
+def asked(*, chain: str) -> Rule:
     """To the leg: who asks an open port goes on in `chain`."""
-    for protocol, numbers in ports.items():
-        at = when(payload(protocol, "dport"), one_of(numbers))
-        yield [direction("original"), REDIRECTED, at, goto(chain)]
+    port = concat(meta("oifname"), _L4PROTO, payload("th", "dport"))
+    return [direction("original"), REDIRECTED, _is_open(port), goto(chain)]
 
 
 def admission(refused: Iterable[Sequence[Prefix]], *, limits: str, counter: str) -> Iterable[Rule]:
@@ -85,14 +73,17 @@ def admission(refused: Iterable[Sequence[Prefix]], *, limits: str, counter: str)
     yield [count(counter), ACCEPT]
 
 
-def answers(ports: Ports) -> Iterable[Rule]:
+def answers() -> Iterable[Rule]:
     """From the leg, to somebody who asked. Guards keep tenants from asking, not from answering."""
-    for protocol, numbers in ports.items():
-        yield [REDIRECTED, when(payload(protocol, "sport"), one_of(numbers)), _RETURN]
-    if ports:
-        # ICMP errors about what was let in.
-        yield [REDIRECTED, when({"ct": {"key": "state"}}, "related", op="in"), _RETURN]
+    port = concat(meta("iifname"), _L4PROTO, payload("th", "sport"))
+    yield [REDIRECTED, _is_open(port), _RETURN]
+    # ICMP errors about what was let in.
+    yield [REDIRECTED, when({"ct": {"key": "state"}}, "related", op="in"), _RETURN]
     yield refuse("refused_answer")
+
+
+def _is_open(port: Statement) -> Statement:
+    return when(port, f"@{sets.OPEN_PORTS}")
 
 
 def _public_addresses(egress: Egress) -> Iterable[tuple[bool, list[Address]]]:
@@ -100,7 +91,3 @@ def _public_addresses(egress: Egress) -> Iterable[tuple[bool, list[Address]]]:
     for v6 in (False, True):
         if family := [address for address in every if (":" in address) == v6]:
             yield v6, family
-
-
-def _inside(leg: Leg, *, v6: bool) -> Address:
-    return addressing.address_of(leg.inside_v6 if v6 else leg.inside_v4)

@@ -7,7 +7,6 @@ led nowhere any more, or elsewhere now, has to begin anew. Pure.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -43,12 +42,5 @@ def _marks(firewall: Firewall) -> frozenset[int]:
     objects = msgspec.json.decode(firewall.listing)
     rules = (item["rule"] for item in objects if "rule" in item)
     statements = (s for rule in rules if rule["chain"] == CHAIN for s in rule["expr"])
-    return frozenset(mark for statement in statements for mark in _values(statement))
-
-
-def _values(statement: dict[str, Any]) -> Iterator[int]:
-    match statement.get("mangle"):
-        case {"key": {"ct": {"key": "mark"}}, "value": int() as mark}:
-            yield mark
-        case {"key": {"ct": {"key": "mark"}}, "value": {"map": {"data": {"set": pairs}}}}:
-            yield from (mark for _, mark in pairs)
+    puts = (put["value"] for s in statements if (put := s.get("mangle")) and put["key"] == _CT_MARK)
+    return frozenset(puts)

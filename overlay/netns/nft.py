@@ -23,7 +23,7 @@ from overlay.netns.nftjson import TABLE, without_table
 
 MAX_NORMAL_FORMS = 256  # rulesets whose normal form is remembered; one per network resource or so
 _LIBRARY = "libnftables.so.1"
-_OUTPUT_STATELESS = 1 << 1  # nftables/libnftables.h
+_OUTPUT_STATELESS = 1 << 2  # nftables/libnftables.h
 _OUTPUT_JSON = 1 << 4
 _FAMILIES = ("inet", "bridge")
 # What differs between two kernels that hold the same ruleset.

@@ -65,9 +65,9 @@ def from_source(address: str, *, v6: bool) -> Statement:
     return {"snat": {"family": "ip6" if v6 else "ip", "addr": address}}
 
 
-def mapped(key: Any, values: Mapping[Any, Any]) -> Any:
-    """What an anonymous map has for `key`; the rule matches where it has something."""
-    return {"map": {"key": key, "data": {"set": [list(pair) for pair in sorted(values.items())]}}}
+def mapped(key: Any, name: str) -> Any:
+    """What a named map has for `key`; the rule matches where it has something."""
+    return {"map": {"key": key, "data": f"@{name}"}}
 
 
 def named_set(
@@ -79,6 +79,11 @@ def named_set(
     kind = types[0] if len(types) == 1 else list(types)
     what = {"family": family, "table": TABLE, "name": name, "type": kind}
     return {"add": {"set": {**what, **content}}}
+
+
+def named_map(family: str, name: str, *, key: str, value: str) -> Command:
+    what = {"family": family, "table": TABLE, "name": name, "type": key, "map": value}
+    return {"add": {"map": what}}
 
 
 def rules(family: str, chain_name: str, lines: Iterable[Rule]) -> list[Command]:

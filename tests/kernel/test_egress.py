@@ -20,9 +20,10 @@ from overlay.errors import Unavailable
 from overlay.exitnode.egress import EGRESS_NETNS, LEG_LINK, Egress, OpenPort
 from overlay.exitnode.firewall import leg_counter
 from overlay.exitnode.guards import MAX_SERVICES, MAX_UNDERLAY, select_guards
-from overlay.exitnode.plan import AmendGuards
+from overlay.exitnode.plan import AmendSets
 from overlay.model import Address, Prefix
 from overlay.netns import namespaces
+from overlay.netns.changes import ForgetFlows
 from overlay.netns.namespaces import open_socket
 from tests.kernel.egress_world import (
     FAMILIES,
@@ -99,7 +100,7 @@ async def test_what_overlays_stand_on_is_guarded(
         select_guards(services=[other], underlay={first: [registry]}),
     ):
         (change,) = await world.converge_guarded(guards)
-        assert isinstance(change, AmendGuards)
+        assert isinstance(change, AmendSets)
         assert await world.converge_guarded(guards) == ()
         # What one tenant's documents say takes nothing from another.
         (mine,) = guards.underlay[first]
@@ -114,7 +115,7 @@ async def test_what_overlays_stand_on_is_guarded(
     await world.converge_guarded(guards)
     await world.is_refused(registry, "refused_underlay")
     (change,) = await world.converge()
-    assert isinstance(change, AmendGuards)
+    assert isinstance(change, AmendSets)
     assert await world.reaches(registry) == await world.reaches(other) == OWN[family]
 
 
@@ -341,14 +342,17 @@ def uplink_on(link: str, *, kind: Any) -> Uplink:
 
 
 @FAMILIES
-async def test_an_open_port_is_anothers_at_once(world: World, family: int) -> None:  # PUB-025
+async def test_an_open_port_is_anothers_at_once(world: World, family: int) -> None:
+    # PUB-025, PUB-026
+    await world.converge()
     with open_socket(namespaces.pin_path(WAN), KINDS[family], socket.SOCK_DGRAM) as it:
         it.bind((HOST[family], 0))
         it.connect((OWN[family], PORT))
         for n in (0, 1, 0):
             leg = world.legs[n]
             port = OpenPort(leg.network, "udp", PORT)
-            await world.configurator.converge(Egress(OFFER, world.legs, open_ports=(port,)))
+            made = await world.configurator.converge(Egress(OFFER, world.legs, open_ports=(port,)))
+            assert {type(change) for change in made} <= {AmendSets, ForgetFlows}
             with open_socket(world.tenant(n), KINDS[family], socket.SOCK_DGRAM) as server:
                 server.setblocking(False)
                 server.bind((address_of(leg.inside_v4 if family == 4 else leg.inside_v6), PORT))

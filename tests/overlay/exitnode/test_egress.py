@@ -10,14 +10,17 @@ import pytest
 from overlay.addressing import contains, prefix_of
 from overlay.documents.exits import ExitOffer, Uplink
 from overlay.errors import Refused
+from overlay.exitnode import sets
 from overlay.exitnode.egress import (
     MAX_LEGS,
     NEXT_UPLINK,
     UPLINK_LINK,
     UPLINK_PORT,
     Egress,
+    OpenPort,
     select_legs,
 )
+from overlay.exitnode.firewall import ruleset
 from overlay.exitnode.guards import guarded
 from overlay.exitnode.plan import (
     Actual,
@@ -154,3 +157,34 @@ def test_a_change_of_the_number_of_a_vlan_reads_as_a_sentence() -> None:
 
 def test_nothing_is_left_to_do_for_an_exit_that_never_was() -> None:
     assert plan(desired=None, firewall=None, actual=Actual(Snapshot((ETH0,), (), ()))) == ()
+
+
+def open_ports(count: int, *, network: int = 0) -> tuple[OpenPort, ...]:
+    return tuple(OpenPort(networks(2)[network], "tcp", 8000 + n) for n in range(count))
+
+
+def egress(*ports: OpenPort) -> Egress:
+    offer = ExitOffer("node1", uplink("macvlan"), ("198.51.100.1",))
+    return Egress(offer, select_legs(networks(2)), open_ports=ports)
+
+
+def test_rules_do_not_depend_on_the_ports_that_are_open() -> None:  # PUB-026
+    assert ruleset(egress(*open_ports(9)), addresses=()) == ruleset(egress(), addresses=())
+
+
+def test_ports_are_amended_and_flows_forgotten_that_were_led_there() -> None:  # PUB-025
+    one, two = (sets.contents(egress(*open_ports(1, network=n))) for n in (0, 1))
+    assert sets.amendments(desired=one, actual=one) is None
+    assert sets.forgotten(desired=one, actual=one) == ()
+    commands = msgspec.json.decode(sets.amendments(desired=two, actual=one) or "")["nftables"]
+    # A key of a map has one value, so what it was goes first.
+    for name in (sets.leads("tcp", v6=False), sets.leads("tcp", v6=True), sets.marks("tcp")):
+        verbs = [
+            verb for c in commands for verb, what in c.items() if what["element"]["name"] == name
+        ]
+        assert verbs == ["delete", "add"]
+    assert len(sets.forgotten(desired=two, actual=one)) == 1
+    assert sets.forgotten(desired=one, actual=sets.NOTHING) == ()
+    assert sets.forgotten(desired=sets.NOTHING, actual=one) == sets.forgotten(
+        desired=two, actual=one
+    )

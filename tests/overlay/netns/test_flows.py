@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay.netns.flows import CHAIN, WHERE_MASK, forgotten, mark_of, marked
-from overlay.netns.nftjson import mapped, meta, put
+from overlay.netns.nftjson import meta, put
 from overlay.netns.state import Firewall
 
 MARKS = st.sets(st.integers(1, 0xFFFFFFFF), max_size=8)
@@ -31,8 +31,6 @@ def single(marks: Iterable[int]) -> Firewall:
 def test_what_no_rule_marks_any_more_is_forgotten(before: set[int], after: set[int]) -> None:
     expected = tuple(sorted(before - after))
     assert forgotten(before=single(before), after=single(after)) == expected
-    in_maps = listing(marked(mapped({}, {8000 + n: m for n, m in enumerate(sorted(before))})))
-    assert forgotten(before=in_maps, after=single(after)) == expected
 
 
 def test_at_first_there_is_nothing_to_forget() -> None:
