@@ -188,8 +188,17 @@ def _files(service: NameService) -> dict[str, str]:
 
 
 def _write_files(netns: str, files: Mapping[str, str]) -> None:
-    """The files say this, whole at any moment; only root and the server may read them."""
-    directory = _directory(netns)
+    """The files say this, whole at any moment; only root and the server may read them.
+
+    Raises Unavailable when they cannot be written.
+    """
+    try:
+        _write_all(_directory(netns), files)
+    except OSError as exc:
+        raise Unavailable(f"{exc.filename or dns.DIRECTORY}: {exc.strerror}") from exc
+
+
+def _write_all(directory: Path, files: Mapping[str, str]) -> None:
     directory.parent.mkdir(exist_ok=True)
     directory.parent.chmod(_DIRECTORY_MODE)
     directory.mkdir(exist_ok=True)

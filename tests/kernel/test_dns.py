@@ -286,6 +286,17 @@ async def test_what_keeps_it_from_starting_is_said(pair: Pair) -> None:
     await serve(pair.a)
 
 
+async def test_where_its_files_cannot_be_written_it_is_said(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # DNS-028
+    taken = tmp_path / "taken"
+    taken.touch()
+    monkeypatch.setattr(dns, "DIRECTORY", str(taken))
+    with pytest.raises(Unavailable, match="taken"):
+        await serve(pair.a)
+    assert processes(pair.a) == []
+
+
 async def test_without_the_program_it_is_said_what_to_install(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # DNS-028
