@@ -63,6 +63,7 @@ class PeerGoals:
         self._draining: WgPublicKey | None = None  # the one before, for what began by it
         # Keys that members use no more, though they say so.
         self._outlived: set[WgPublicKey] = set()
+        self._followed: list[tuple[WgPublicKey, WgPublicKey]] = []
 
     @property
     def peers(self) -> Mapping[WgPublicKey, WgPeer]:
@@ -192,6 +193,11 @@ class PeerGoals:
                 self.takeovers.take(key, coming.former, now=now)
                 self._take_over(key, coming.former, Fate.TAKES_OVER)
 
+    def take_followed(self) -> list[tuple[WgPublicKey, WgPublicKey]]:
+        """Former keys and those that bear their traffic now, since the last call."""
+        followed, self._followed = self._followed, []
+        return followed
+
     def _take_over(self, key: WgPublicKey, former: WgPublicKey, fate: Fate) -> None:
         mine, theirs = self._paths.get(key), self._paths.get(former)
         match fate:
@@ -200,6 +206,7 @@ class PeerGoals:
                 self._paths[former] = msgspec.structs.replace(theirs, keepalive_s=0)
                 self._set_peer(self._peers[key])
                 self._set_peer(self._peers[former])
+                self._followed.append((former, key))
             case Fate.OUTLIVED if former not in self._outlived:
                 self._outlived.add(former)
                 self._forget(former)

@@ -67,6 +67,8 @@ class Reach:
     ) -> Moves:
         moves = Moves()
         self.due = None
+        for former, key in goals.take_followed():
+            self._follow(former, key)
         pairs = dict(goals.relayed())
         for key in (self._watches.keys() | self._upgrades.keys()) - pairs.keys():
             self._watches.pop(key, None)
@@ -191,6 +193,12 @@ class Reach:
             self._upgrades[key] = upgrade.retry_later(
                 path.better_than_relay, offset=self._offset(key), wall=wall, now=now
             )
+
+    def _follow(self, former: WgPublicKey, key: WgPublicKey) -> None:
+        """A member goes on by another key: where nothing better was found is not tried at once."""
+        self._pause(former)
+        if (state := self._upgrades.pop(former, None)) is not None:
+            self._upgrades[key] = state
 
     def _pause(self, key: WgPublicKey) -> None:
         """There is no session: what was tried so far is remembered, and nothing is tried."""

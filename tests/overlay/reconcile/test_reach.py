@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from overlay.documents.devices import NextDevice
+from overlay.keys.wireguard import DeviceKey
 from overlay.model import Address, Endpoint, PeerTraffic, WgDevice, WgPeer, WgPublicKey
 from overlay.peers import liveness
 from overlay.peers.paths import KEEPALIVE_S
@@ -14,7 +16,9 @@ from tests.overlay.reconcile.test_goals import (
     OWN,
     RELAYS,
     WALL,
+    other,
     relayed,
+    seed,
     sighting,
     with_relays,
 )
@@ -22,17 +26,19 @@ from tests.overlay.reconcile.test_goals import (
 R1, R2 = (Endpoint(Address(f"192.0.2.{n}"), 51819) for n in (1, 2))
 SEEN = Endpoint(Address("203.0.113.9"), 4444)
 STEP_S = 0.1
+NEXT = DeviceKey.from_seed(seed("device next"))
 
 
 class Situation:
     """A device that does what is written to it, and a peer that answers at some endpoints."""
 
     def __init__(self, *answers_at: Endpoint) -> None:
+        self.key = OTHER.public_key
         self.goals: PeerGoals = with_relays(*RELAYS)
         self.goals.put_sighting(sighting("r1", 1, other=str(SEEN)), now=0.0)
         self.reach = Reach(OWN.public_key)
         self.answers_at = set(answers_at)
-        self.endpoint = self.goals.peers[OTHER.public_key].endpoint
+        self.endpoint = self.goals.peers[self.key].endpoint
         self.sent = self.heard = 0
         self.handshake = 1
         self.now = 0.0
@@ -52,17 +58,17 @@ class Situation:
 
     def _look(self) -> None:
         peer = msgspec.structs.replace(
-            self.goals.peers[OTHER.public_key],
+            self.goals.peers[self.key],
             endpoint=self.endpoint,
             latest_handshake=int(WALL + self.now),
         )
-        peers: dict[WgPublicKey, WgPeer] = {OTHER.public_key: peer}
+        peers: dict[WgPublicKey, WgPeer] = {self.key: peer}
         for key in self.goals.relays:
             shaken = int(WALL + self.now)
             peers[key] = msgspec.structs.replace(self.goals.peers[key], latest_handshake=shaken)
         device = WgDevice(OWN.public_key, 51820, peers)
         traffic = {key: PeerTraffic(0, 0) for key in peers}
-        traffic[OTHER.public_key] = PeerTraffic(rx_bytes=self.heard, tx_bytes=self.sent)
+        traffic[self.key] = PeerTraffic(rx_bytes=self.heard, tx_bytes=self.sent)
         wall = WALL + self.now
         self.goals.look(device, traffic.__getitem__, wall=wall, now=self.now)
         moves = self.reach.look(self.goals, device, traffic, wall=wall, now=self.now)
@@ -72,15 +78,15 @@ class Situation:
         self.moves.append(moves)
         for peer in moves.writes:
             self.endpoint = peer.endpoint
-        if OTHER.public_key in moves.renews:
-            self.endpoint = self.goals.peers[OTHER.public_key].endpoint
+        if self.key in moves.renews:
+            self.endpoint = self.goals.peers[self.key].endpoint
             self.sent = self.heard = 0
         for _ in moves.asks:
             self._send(64)
 
     @property
     def in_use(self) -> Endpoint | None:
-        path = self.goals.path(OTHER.public_key)
+        path = self.goals.path(self.key)
         return None if path is None else path.endpoint
 
     @property
@@ -178,3 +184,38 @@ def test_a_member_of_which_nothing_is_left_is_forgotten() -> None:
     assert not there.reach.look(
         there.goals, WgDevice(OWN.public_key, 1, {}), {}, wall=WALL, now=there.now
     )
+
+
+def replace_key(there: Situation) -> None:
+    """The peer announces its next key, and is heard by it."""
+    said = other(2)
+    coming = NextDevice(NEXT.id, int(WALL + there.now))
+    there.goals.put_member(msgspec.structs.replace(said, next_device=coming), now=there.now)
+    there.key = NEXT.public_key
+    there.sent = there.heard = 0
+
+
+def test_a_way_that_was_found_is_the_next_keys_as_well() -> None:
+    # KEY-026
+    there = Situation(R1, SEEN)
+    there.live(5.0)
+    opened = there.reach.counts.opened
+    replace_key(there)
+    there.live(1.5)
+    assert (there.in_use, there.endpoint) == (SEEN, SEEN)
+    assert there.goals.peers[NEXT.public_key].keepalive_s == KEEPALIVE_S
+    assert there.reach.counts.opened == opened
+    assert there.reach.counts.given_up == 0
+
+
+def test_a_better_way_that_was_tried_in_vain_is_not_tried_again_because_of_another_key() -> None:
+    # KEY-026, NODE-074
+    there = Situation(R1)
+    there.live(5.0)
+    counts = msgspec.structs.replace(there.reach.counts)
+    assert counts.tried > 0
+    replace_key(there)
+    there.live(2.0)
+    assert there.in_use == R1
+    assert there.reach.counts.opened == counts.opened
+    assert there.reach.counts.tried == counts.tried
