@@ -188,6 +188,7 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     revoked: Annotated[tuple[IdText, ...], Meta(max_length=MAX_REVOKED)] = ()
     relays: Annotated[tuple[Relay, ...], Meta(max_length=MAX_RELAYS)] = ()
     exits: Annotated[tuple[Exit, ...], Meta(max_length=MAX_EXITS)] = ()
+    local_exits: bool = False  # what is on a node leaves by the node itself, if its farm offers it
     published: Annotated[tuple[Published, ...], Meta(max_length=MAX_PUBLISHED)] = ()
     deleted: bool = False
 

@@ -69,6 +69,7 @@ def ruleset(
     devices: Iterable[Prefix],
     is_exit: bool = False,
     is_routed: bool = False,
+    serves_members: bool = True,
     has_exits: bool = False,
     way_out: int = 0,
     publications: Sequence[Publication] = (),
@@ -78,24 +79,27 @@ def ruleset(
 
     `devices` are the subnets of access devices behind this node: the only ones between which and
     other nodes a packet may go in and out by WireGuard. `is_exit`: members may send by way of this
-    node to where its egress netns leads, with `is_routed` as who they are by IPv6. `has_exits`:
-    what is here may send to anywhere by way of a peer, and is answered; `way_out` is the mark of
-    flows that begin to do so. `publications`: what comes in from the egress netns of an exit, and
-    where it goes. `admitted`: what exits send here for such, whatever the policy says.
+    node to where its egress netns leads, with `is_routed` as who they are by IPv6; only what is on
+    this node when it does not serve members. `has_exits`: what is here may send to anywhere by way
+    of a peer, and is answered; `way_out` is the mark of flows that begin to do so, 0 while there is
+    no such peer. `publications`: what comes in from the egress netns of an exit, and where it goes.
+    `admitted`: what exits send here for such, whatever the policy says.
     """
     local = tuple(sorted(devices))
+    # What is refused here is no flow yet: its first packet by a way of our own gets its source.
+    is_led = has_exits and way_out != 0
     chains: dict[str, Iterable[Rule]] = {
         "by_policy": _policy(nr, local, admitted),
         "overlay_in": _overlay_in(nr),
-        "workload_out": _workload_out(nr, local, has_exits=has_exits),
-        "overlay_transit": _overlay_transit(nr, local, has_exits=has_exits),
+        "workload_out": _workload_out(nr, local, has_exits=is_led),
+        "overlay_transit": _overlay_transit(nr, local, has_exits=is_led),
     }
     based: dict[str, Iterable[Rule]] = {
         "forward": _forward(is_exit=is_exit, has_exits=has_exits),
         "input": _input(nr, is_exit=is_exit),
     }
     if is_exit:
-        chains["way_out"] = _way_out(nr)
+        chains["way_out"] = _way_out(nr, local, serves_members=serves_members)
         chains["published"] = published.admission(publications)
         based["destination_nat"] = published.destinations(publications)
         based["source_nat"] = (*_source_nat(nr, is_routed=is_routed), *published.sources(nr))
@@ -202,11 +206,14 @@ def _overlay_transit(
     yield refuse("refused_forward")
 
 
-def _way_out(nr: NetworkResource) -> Iterable[Rule]:
+def _way_out(
+    nr: NetworkResource, devices: Sequence[Prefix], *, serves_members: bool
+) -> Iterable[Rule]:
     """From members and their workloads; where to, the egress netns judges."""
-    for whole in (nr.range_v4, nr.range_v6):
+    for own, whole in ((nr.subnet_v4, nr.range_v4), (nr.subnet_v6, nr.range_v6)):
         yield [_within("daddr", [whole]), *refuse("refused_forward")]
-        yield [_within("saddr", [whole]), ACCEPT]
+        sources = [whole] if serves_members else sorted([own, *_of_family(devices, own)])
+        yield [_within("saddr", sources), ACCEPT]
     yield refuse("refused_source")
 
 

@@ -99,6 +99,7 @@ def desired_resource(
     devices: Iterable[Prefix] = (),
     is_exit: bool = False,
     is_routed: bool = False,
+    serves_members: bool = True,
     has_exits: bool = False,
     way_out: int = 0,
     drain: Drain | None = None,
@@ -107,8 +108,9 @@ def desired_resource(
 ) -> Resource:
     """The whole state of `nr`. `devices` are the subnets of access devices that join here.
 
-    `is_exit`: members may leave the network here, by a link that is not part of the resource;
-    with `is_routed` by IPv6 as who they are, for they have a prefix of their own there.
+    `is_exit`: members may leave the network here, by a link that is not part of the resource; with
+    `is_routed` by IPv6 as who they are, for they have a prefix of their own there; only what is on
+    this node when it does not serve members.
     `has_exits`: what is here may leave it by way of a peer. Without one that takes it, WireGuard
     drops what it would send (EXIT-051). `way_out` is the mark of flows that begin now; `drain` is
     where older ones go on, and no peer of `peers`. `publications`: what is published here as an
@@ -141,6 +143,7 @@ def desired_resource(
                 devices=devices,
                 is_exit=is_exit,
                 is_routed=is_routed,
+                serves_members=serves_members,
                 has_exits=has_exits,
                 way_out=way_out,
                 publications=publications,

@@ -126,14 +126,24 @@ class Selection:
         return () if self._roster is None else self._roster.relays
 
     @property
-    def is_exit(self) -> bool:
-        """The tenant names this node as a way to the internet."""
+    def is_named_exit(self) -> bool:
+        """The tenant names this node as a way to the internet for all members."""
         return any(each.node == self._own for each in self._named_exits())
 
     @property
+    def is_exit(self) -> bool:
+        """The tenant wants this node as a way to the internet, for all or for what is on it."""
+        return self.is_named_exit or (self._has_local_exits and self.own_index is not None)
+
+    @property
     def has_exits(self) -> bool:
-        """The tenant names ways to the internet."""
-        return bool(self._named_exits())
+        """The tenant wants ways to the internet."""
+        return bool(self._named_exits()) or self._has_local_exits
+
+    @property
+    def _has_local_exits(self) -> bool:
+        roster = self._roster
+        return roster is not None and roster.network.local_exits and not roster.network.deleted
 
     def exits(self) -> Iterator[tuple[Member, int]]:
         """Peers that the tenant names as exits and that are ready to be one, with their orders."""

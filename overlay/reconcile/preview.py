@@ -54,6 +54,7 @@ async def plan_network(node: NodeLoop, id_: NetworkId, network: Network) -> tupl
             devices=goals.selection.access_subnets(),
             is_exit=is_exit,
             is_routed=loop is not None and loop.is_routed,
+            serves_members=goals.selection.is_named_exit,
             has_exits=goals.selection.has_exits and not is_exit,
             way_out=goals.mark(goals.way_out),
             drain=goals.drain(),

@@ -234,6 +234,7 @@ class ResourceLoop:
             devices=self.goals.selection.access_subnets(),
             is_exit=self.is_exit,
             is_routed=self.is_routed,
+            serves_members=self.goals.selection.is_named_exit,
             has_exits=self.goals.selection.has_exits and not self.is_exit,
             way_out=self.goals.mark(self.goals.way_out),
             drain=self.goals.drain(),

@@ -188,11 +188,13 @@ class Answers:
 
 
 @asynccontextmanager
-async def asking_outside(fleet: Fleet, host: str = HOST_4) -> AsyncIterator[Answers]:
+async def asking_outside(
+    fleet: Fleet, host: str = HOST_4, *, workload: str = "web", at: str = "n1"
+) -> AsyncIterator[Answers]:
     """The workload asks the internet every 10 ms while the block runs."""
-    web = fleet.inside["alice/home/web"]
+    web = fleet.inside[f"alice/home/{workload}"]
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with fleet.lab.node("n1").in_netns(web.netns):
+    with fleet.lab.node(at).in_netns(web.netns):
         udp = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     answers, loop = Answers(), asyncio.get_running_loop()
     with udp:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from netlab.topology import Workload
 from tests.lab.leaving import (
     HOST_4,
     HOST_6,
@@ -66,3 +67,37 @@ async def test_a_workload_gets_the_internet_from_an_exit_and_from_the_next_when_
         silent = time.monotonic()
         await asyncio.sleep(2)
         assert answers.by_since(silent) == set(), gone
+
+
+async def test_what_is_on_a_node_leaves_by_the_node_itself_and_nobody_else_does(lab):
+    # EXIT-066
+    scene = topology(Workload("db", "e1"))
+    async with (
+        with_exits(await lab(scene)) as fleet,
+        asking_outside(fleet) as web,
+        asking_outside(fleet, HOST_6, workload="db", at="e1") as db,
+    ):
+        alice = fleet.person("alice", at="registry")
+        argv = ("network", "exit", "set", "home", "--registry", fleet.registry)
+        await alice.zos(*argv, "--local")
+        began = time.monotonic()
+        await asyncio.sleep(2)
+        assert (web.heard, db.heard) == ([], [])  # no operator offers anything
+        await offer(fleet, "e1")
+
+        async def left() -> bool:
+            return db.by_since(began) == {"e1"}
+
+        await until(left, "the node's own way", within_s=20)
+        assert db.sources == {SOURCES["e1", HOST_6]}
+        await asyncio.sleep(2)
+        assert web.heard == []  # n1 is not offered, and e1 serves nobody but itself
+        await alice.zos(*argv, "e2", "--local")
+        await offer(fleet, "e2")
+        named = time.monotonic()
+
+        async def both() -> bool:
+            return (web.by_since(named), db.by_since(named)) == ({"e2"}, {"e1"})
+
+        await until(both, "the named exit for who has none, its own for who has one", within_s=20)
+        assert web.sources == {SOURCES["e2", HOST_4]}

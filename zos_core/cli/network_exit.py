@@ -41,26 +41,37 @@ def exit_() -> None:
 
 @exit_.command("set", cls=Command)
 @_NET
-@click.argument(
-    "members", metavar="MEMBER...", nargs=-1, required=True, shell_complete=complete_peers
+@click.argument("members", metavar="MEMBER...", nargs=-1, shell_complete=complete_peers)
+@click.option(
+    "--local",
+    is_flag=True,
+    help="What is on a node leaves by that node itself, where its operator offers it as an exit.",
 )
 @registry_option
 @_no_publish
-def set_(net: str, members: tuple[str, ...], registry: str | None, no_publish: bool) -> None:
+def set_(
+    net: str, members: tuple[str, ...], local: bool, registry: str | None, no_publish: bool
+) -> None:
     """Leave the network by these members, the first one first.
 
     MEMBER is the name of a node that the network lists. Names joined by a comma are as good as each
-    other: the nearest is taken.
+    other: the nearest is taken. With --local nobody else leaves by a node that is not named, and
+    what is on a node that is not offered leaves by the members named, or not at all.
 
     \b
     Examples:
       zos network exit set home n1 n2
       zos network exit set home n1,n2 n3
+      zos network exit set home --local
+      zos network exit set home n1 --local
     """
+    if not members and not local:
+        raise Rejected("nobody is named", field="MEMBER", remedy="name members, or give --local")
     orders = _orders(members)
     edit = NetworkEdit(Home(), net, registry=registry)
-    edit.change(lambda text: network_files.set_exits(text, orders))
-    _finish(edit, no_publish, f"{edit.file.name} is left by {', then '.join(members)}")
+    edit.change(lambda text: network_files.set_exits(text, orders, local=local))
+    ways = [*(["each node itself"] if local else []), *members]
+    _finish(edit, no_publish, f"{edit.file.name} is left by {', then '.join(ways)}")
 
 
 @exit_.command("clear", cls=Command)
@@ -111,8 +122,12 @@ def show(net: str, registry: str | None) -> None:
         ("ORDER", "NAME", "STATE"),
         ((str(row["order"]), str(row["name"]), _state(row)) for row in rows),
     )
-    output.show({"network": edit.id, "name": edit.file.name, "exits": rows}, *table)
-    if not rows:
+    is_local = edit.file.local_exits
+    value = {"network": edit.id, "name": edit.file.name, "local": is_local, "exits": rows}
+    output.show(value, *table)
+    if is_local:
+        output.say("what is on a node leaves by the node itself, where its operator offers it")
+    elif not rows:
         output.say(f"no exits; choose: zos network exit set {edit.named} MEMBER")
 
 
@@ -130,7 +145,7 @@ def _orders(members: tuple[str, ...]) -> dict[str, int]:
             if name in orders:
                 raise Rejected(f"{name!r} stands there twice", field="MEMBER")
             orders[name] = order
-    if not 1 <= len(orders) <= MAX_EXITS:
+    if len(orders) > MAX_EXITS or (members and not orders):
         raise Rejected(f"{len(orders)} exits are not between 1 and {MAX_EXITS}", field="MEMBER")
     return orders
 
@@ -148,6 +163,7 @@ def _finish(edit: NetworkEdit, no_publish: bool, done: str) -> None:
         "name": file.name,
         "version": file.version,
         "published": not no_publish,
+        "local": file.local_exits,
         "exits": {name: entry.order for name, entry in file.exits.items()},
     }
     output.show(value, done)

@@ -68,7 +68,11 @@ def _entries(network: Network) -> dict[tuple[Any, str], Mapping[str, Any]]:
         entries["policy", f"rule {n}"] = msgspec.to_builtins(rule)
     for node in network.revoked:
         entries["revoked", node] = {}
-    entries["network", network.name] = {"range": network.range, "deleted": network.deleted}
+    entries["network", network.name] = {
+        "range": network.range,
+        "deleted": network.deleted,
+        "local_exits": network.local_exits,
+    }
     return entries
 
 

@@ -99,6 +99,7 @@ class NetworkFile(msgspec.Struct, frozen=True):
     policy: tuple[PolicyEntry, ...] = ()
     relays: dict[Label, RelayEntry] = {}
     exits: dict[Label, ExitEntry] = {}
+    local_exits: bool = False
     published: tuple[PublishedEntry, ...] = ()
 
 
@@ -139,6 +140,7 @@ def network_document(file: NetworkFile, version: Version) -> Network:
             Exit(_member(file, name, f"exits.{name}"), entry.order)
             for name, entry in sorted(file.exits.items())
         ),
+        local_exits=file.local_exits,
         published=published_document(
             file.published,
             name=file.name,
@@ -236,9 +238,10 @@ def set_relay(text: str, name: str, entry: RelayEntry) -> str:
     return _edited(text, change)
 
 
-def set_exits(text: str, names: Mapping[str, int]) -> str:
+def set_exits(text: str, names: Mapping[str, int], *, local: bool = False) -> str:
     """The file with these members as exits, by order, and no others.
 
+    `local`: what is on a node leaves by the node itself, where its operator offers it.
     Raises Rejected naming the first that is no member.
     """
     file = parse_network_file(text)
@@ -247,6 +250,9 @@ def set_exits(text: str, names: Mapping[str, int]) -> str:
 
     def change(tree: tomlkit.TOMLDocument) -> None:
         tree.pop("exits", None)
+        tree.pop("local_exits", None)
+        if local:
+            tree["local_exits"] = True
         if not names:
             return
         tree["exits"] = tomlkit.table(is_super_table=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -135,14 +136,33 @@ def test_the_ruleset_does_not_depend_on_the_order_of_its_input() -> None:  # NET
 
 def test_without_exits_nothing_leaves_the_network() -> None:  # EXIT-051
     nr = network_resource()
-    for has_exits in (False, True):
-        text = ruleset(nr, attachments=(), devices=DEVICE, has_exits=has_exits)
+    for has_exits, way_out in ((False, 0), (True, 0), (True, 7)):
+        text = ruleset(nr, attachments=(), devices=DEVICE, has_exits=has_exits, way_out=way_out)
         found = [cmd["add"] for cmd in msgspec.json.decode(text)["nftables"]]
-        assert ([{"accept": None}] in rules_of(found, "workload_out")) == has_exits
+        is_led = bool(way_out)  # a packet that went nowhere would be a flow with a wrong source
+        assert ([{"accept": None}] in rules_of(found, "workload_out")) == is_led
         # A device of this node may leave by a peer; a peer's workload not by way of this node.
         outward = [rule for rule in rules_of(found, "overlay_transit") if _is_outward(rule)]
-        assert bool(outward) == has_exits
+        assert bool(outward) == is_led
         assert [{"accept": None}] not in rules_of(found, "overlay_transit")
+
+
+@pytest.mark.parametrize("serves_members", [False, True])
+def test_an_exit_for_itself_lets_out_what_is_on_it_and_nobody_else(serves_members) -> None:
+    # EXIT-066
+    nr = network_resource()
+    text = ruleset(nr, attachments=(), devices=DEVICE, is_exit=True, serves_members=serves_members)
+    found = [cmd["add"] for cmd in msgspec.json.decode(text)["nftables"]]
+    accepted = str([rule for rule in rules_of(found, "way_out") if rule[-1] == {"accept": None}])
+    for own, whole in ((nr.subnet_v4, nr.range_v4), (nr.subnet_v6, nr.range_v6)):
+        assert (str(_prefix(whole)) in accepted) == serves_members
+        assert (str(_prefix(own)) in accepted) != serves_members
+    assert all((str(_prefix(each)) in accepted) != serves_members for each in DEVICE)
+
+
+def _prefix(text: str) -> dict[str, Any]:
+    address, _, length = text.partition("/")
+    return {"prefix": {"addr": address, "len": int(length)}}
 
 
 def _is_outward(rule: list[Any]) -> bool:

@@ -35,6 +35,20 @@ def test_exits_are_in_the_file_and_in_the_document(home_network: Owner, zos: Zos
     assert "exits" not in home_network.file.read_text()
 
 
+def test_each_node_may_be_its_own_exit(home_network: Owner, zos: Zos) -> None:
+    # EXIT-066
+    made = zos("network", "exit", "set", "home", "--local", "--json").json
+    assert (made["exits"], made["local"]) == ({}, True)
+    document = network_document(parse_network_file(home_network.file.read_text()), 9)
+    assert (document.exits, document.local_exits) == ((), True)
+    assert zos("network", "exit", "show", "home", "--json").json["local"] is True
+    zos("network", "exit", "set", "home", "n1")
+    assert "local_exits" not in home_network.file.read_text()
+    refused = zos("network", "exit", "set", "home")
+    assert refused.code == 2
+    assert "--local" in refused.err
+
+
 def test_exits_are_shown_with_whether_they_are_ready(home_network: Owner, zos: Zos) -> None:
     zos("network", "exit", "set", "home", "n1")
     shown = zos("network", "exit", "show", "home", "--json").json
