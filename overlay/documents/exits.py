@@ -133,11 +133,11 @@ def check_exit_offers(offers: tuple[ExitOffer, ...], *, nodes: Iterable[str]) ->
         _check_addresses(offer.resolvers, f"{field}.resolvers")
         _check_guards(offer, field)
         check_publish_ranges(offer.publish, f"{field}.publish")
-        if offer.publish and offer.uplink.kind == "interface":
+        if offer.publish and not offer.uplink.addresses:
             raise Rejected(
-                "an interface has no address of which all ports are free",
+                "the uplink has no address that is written down",
                 field=f"{field}.publish",
-                remedy="publish by an uplink of its own: macvlan, VLAN or bridge",
+                remedy="publish at static addresses of a macvlan, VLAN or bridge",
             )
     check_distinct((offer.node for offer in offers), "exits")
 

@@ -12,11 +12,23 @@ from overlay.documents import trust
 from overlay.documents.schema import Network
 from overlay.model import Prefix
 
+Section = Literal[
+    "members",
+    "invitations",
+    "access",
+    "policy",
+    "relays",
+    "exits",
+    "published",
+    "revoked",
+    "network",
+]
+
 
 class Difference(msgspec.Struct, frozen=True):
     """One entry that is not the same; `before` or `after` is None when it comes or goes."""
 
-    section: Literal["members", "invitations", "access", "policy", "relays", "revoked", "network"]
+    section: Section
     name: str
     before: Mapping[str, Any] | None
     after: Mapping[str, Any] | None
@@ -66,6 +78,12 @@ def _entries(network: Network) -> dict[tuple[Any, str], Mapping[str, Any]]:
             entries[section, fields.pop("name")] = fields
     for n, rule in enumerate(network.policy, 1):
         entries["policy", f"rule {n}"] = msgspec.to_builtins(rule)
+    names = {member.node: member.name for member in network.members}
+    for way in network.exits:
+        entries["exits", names[way.node]] = {"order": way.order}
+    for each in network.published:
+        port = f"{each.protocol}/{each.port} at {names[each.exit]}"
+        entries["published", port] = {"to": f"{each.workload}.{names[each.node]}:{each.target}"}
     for node in network.revoked:
         entries["revoked", node] = {}
     entries["network", network.name] = {
@@ -98,10 +116,8 @@ def _consequence(difference: Difference, draft: Network) -> Iterator[str]:
             yield _joined(difference, draft)
         case "invitations":
             yield _invited(name, after)
-        case "relays" if after is None:
-            yield f"no member reaches another by way of {name} any more"
-        case "relays":
-            yield f"members that are hidden from each other register with {name}"
+        case "relays" | "exits" | "published":
+            yield _way(difference)
         case "policy":
             yield "every member loads its firewall anew"
         case "revoked":
@@ -109,6 +125,25 @@ def _consequence(difference: Difference, draft: Network) -> Iterator[str]:
         case "network" if before is not None and after is not None:
             if before["range"] != after["range"]:
                 yield "every address changes; all members build the network anew"
+
+
+def _way(difference: Difference) -> str:
+    """How members meet, leave the network, and are reached from outside."""
+    name, before, after = difference.name, difference.before, difference.after
+    match difference.section:
+        case "relays" if after is None:
+            return f"no member reaches another by way of {name} any more"
+        case "relays":
+            return f"members that are hidden from each other register with {name}"
+        case "exits" if after is None:
+            return f"nothing leaves the network by {name} any more"
+        case "exits" if before is not None:
+            return f"{name} is tried in another order"
+    if after is None:
+        return f"{name} is not published any more; what is open there ends"
+    if difference.section == "exits":
+        return f"members may leave the network by {name}"
+    return f"{name} leads to {after['to']}, whatever the policy says"
 
 
 def _joined(difference: Difference, draft: Network) -> str:

@@ -106,11 +106,15 @@ def test_ranges_of_an_offer_are_apart(publish: tuple[str, ...], field: str) -> N
     assert parse(farm(offer(publish=("tcp/8000-8001", "tcp/8002", "udp/8000"))))
 
 
-def test_the_nodes_own_interface_offers_none() -> None:  # PUB-001
-    by_node = Uplink("interface", "eth0")
-    assert parse(farm(offer(by_node)))
+@pytest.mark.parametrize(
+    "uplink",
+    [Uplink("interface", "eth0"), Uplink("macvlan", "eth0", ipv4="dhcp", ipv6="slaac")],
+    ids=["of the node", "learnt"],
+)
+def test_who_has_no_address_that_is_written_down_offers_none(uplink: Uplink) -> None:  # PUB-001
+    assert parse(farm(offer(uplink)))
     with pytest.raises(Rejected) as caught:
-        parse(farm(offer(by_node, publish=("tcp/8000",))))
+        parse(farm(offer(uplink, publish=("tcp/8000",))))
     assert caught.value.field == "exits[0].publish"
 
 

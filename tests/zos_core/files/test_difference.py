@@ -6,6 +6,7 @@ from overlay.keys.identity import Identity, Kind
 from overlay.keys.wireguard import WireGuardKey
 from zos_core.files import network
 from zos_core.files.difference import consequences, diff_networks, subnets
+from zos_core.files.published import PublishedEntry
 
 ALICE = Identity.from_seed(Kind.TENANT, b"a" * 32).id
 N1 = Identity.from_seed(Kind.NODE, b"1" * 32).id
@@ -53,6 +54,21 @@ def test_consequences_of_devices_rules_and_removal() -> None:
     assert says(ONE, network.revoke(ONE, N2)) == (f"{N2} is refused",)
     assert "takes the network down" in says(ONE, network.delete(ONE))[0]
     assert "every address changes" in says(ONE, ONE.replace("10.1.", "10.2."))[0]
+
+
+def test_consequences_of_exits_and_of_what_is_published() -> None:
+    left = network.set_exits(TWO, {"n1": 0})
+    web = network.add_published(left, [PublishedEntry("tcp/8080", "n1", "web.n2:80")])
+    moved = web.replace("web.n2:80", "db.n1:80")
+
+    assert says(TWO, left) == ("members may leave the network by n1",)
+    assert says(left, TWO) == ("nothing leaves the network by n1 any more",)
+    assert says(left, left.replace("order = 0", "order = 7")) == ("n1 is tried in another order",)
+    assert says(left, web) == ("tcp/8080 at n1 leads to web.n2:80, whatever the policy says",)
+    assert says(web, moved) == ("tcp/8080 at n1 leads to db.n1:80, whatever the policy says",)
+    assert says(web, left) == ("tcp/8080 at n1 is not published any more; what is open there ends",)
+    (difference,) = diff_networks(published=document(web), draft=document(moved))
+    assert str(difference) == "~ published tcp/8080 at n1  to: web.n2:80 => db.n1:80"
 
 
 def says(published: str, draft: str) -> tuple[str, ...]:
