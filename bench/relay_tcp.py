@@ -38,9 +38,9 @@ PINGS = 300
 PING_EVERY_S = 0.01
 IDLE = 100  # connections
 IDLE_S = 3.0
-MIN_RATIO = 0.05
+MIN_RATIO = 0.1
 MAX_ADDED_MS = 5.0
-MAX_IDLE_BYTES = 300e3
+MAX_IDLE_BYTES = 100e3
 NAMES = ("by UDP", "one side by TCP", "both by TCP")
 
 

@@ -28,6 +28,7 @@ from overlay.relay.websocket import (
     PATH,
     Sender,
     bound_buffers,
+    read_little,
 )
 
 CONNECT_S = 5.0  # for TCP, and again for TLS and the first answer
@@ -67,6 +68,7 @@ class Shim:
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._udp, self._receive)
+        read_little()
         try:
             while True:
                 try:

@@ -32,6 +32,7 @@ from overlay.relay.websocket import (
     WRITE_BYTES,
     Sender,
     bound_buffers,
+    read_little,
 )
 
 CERTIFICATE_NAME = "zos relay"
@@ -219,6 +220,7 @@ async def streaming(
 
     `key` is the ed25519 key whose WireGuard form the relay's members know.
     """
+    read_little()
     try:
         context = await asyncio.to_thread(tls.server_context, key, name=CERTIFICATE_NAME)
         if connections is None:
