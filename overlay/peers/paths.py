@@ -80,6 +80,11 @@ class Path(msgspec.Struct, frozen=True, gc=False):
         return any(candidate.kind is CandidateKind.RELAY for candidate in self.candidates)
 
     @property
+    def is_public(self) -> bool:
+        """An operator says that it can be reached."""
+        return _is_public(self.candidates)
+
+    @property
     def is_relayed(self) -> bool:
         return self.proven is None and self.kind_of(self.endpoint) == CandidateKind.RELAY
 

@@ -29,7 +29,7 @@ from overlay.model import (
 )
 from overlay.netns.resource import Drain, flow_mark
 from overlay.peers import paths
-from overlay.peers.paths import Path, Underlay
+from overlay.peers.paths import KEEPALIVE_S, Path, Underlay
 from overlay.peers.selection import PeerDelta, Selection
 from overlay.peers.takeover import Fate, Takeovers
 
@@ -286,8 +286,8 @@ class PeerGoals:
 
     @property
     def is_relayed(self) -> bool:
-        """Whether we may meet others at relays."""
-        return bool(self._relays)
+        """Whether we may meet others at relays, other than those who come to us there."""
+        return bool(self._relays) and not self._underlay.declared
 
     def relayed(self) -> Iterator[tuple[WgPublicKey, Path]]:
         """The peers that we may meet at a relay."""
@@ -330,6 +330,7 @@ class PeerGoals:
         Returns the relays to which the way is another one: they have to hear us by it.
         """
         before = {key: self._paths[key].endpoint for key in self._relays}
+        is_last_resort = bool(streams) and not self._streams
         self._streams = dict(streams)
         for key in self._relays:
             self._paths[key] = self._path_to_relay(key, now=now)
@@ -339,12 +340,16 @@ class PeerGoals:
         for key, path in tuple(self._paths.items()):
             if key in self._relays or (offered := self._offered(key)) is None:
                 continue
-            if path.endpoint in left:
+            is_silent = not path.alive and not self._is_near(path)
+            if path.endpoint in left or (is_last_resort and is_silent):
                 found = paths.elsewhere(path, offered, underlay=self._underlay, now=now)
                 self._set_path(key, found, learnt=False)
             else:
                 self._offer(key, offered, now=now)
         return moved
+
+    def _is_near(self, path: Path) -> bool:
+        return path.endpoint is not None and self.is_neighbour(path.endpoint)
 
     def better_than_relay(self, path: Path) -> tuple[Endpoint, ...]:
         """What would be better than to meet at a relay. Where UDP is blocked: our LAN's alone."""
@@ -365,10 +370,13 @@ class PeerGoals:
         self._set_path(key, path, learnt=learnt)
 
     def _register(self, *, now: float) -> None:
-        """Be a peer of the first relays, unless an operator says that we can be reached."""
-        named = () if self._underlay.declared else self.selection.relays
-        others = (relay for relay in named if relay.node != self._own)
-        wanted = {relays.key_of(relay): relay for relay in select_relays(others)}
+        """Be a peer of the first relays; if we can be reached, for those who have TCP alone."""
+        others = (relay for relay in self.selection.relays if relay.node != self._own)
+        wanted = {
+            relays.key_of(relay): relay
+            for relay in select_relays(others)
+            if relay.tls_port is not None or not self._underlay.declared
+        }
         before, self._relays = self._relays, wanted
         for key in before.keys() - wanted.keys():
             self._streams.pop(key, None)
@@ -383,7 +391,8 @@ class PeerGoals:
         stream = self._streams.get(key)
         endpoints = (stream,) if stream is not None else relays.endpoints_of(self._relays[key])
         offered = [Candidate(CandidateKind.DECLARED, endpoint) for endpoint in endpoints]
-        return paths.begin_path(offered, underlay=self._underlay, now=now)
+        path = paths.begin_path(offered, underlay=self._underlay, now=now)
+        return msgspec.structs.replace(path, keepalive_s=KEEPALIVE_S)
 
     def _forget(self, key: WgPublicKey) -> None:
         self._peers.pop(key, None)
@@ -464,8 +473,9 @@ class PeerGoals:
         return (*offered, *observed, *self._meeting_places(offered))
 
     def _meeting_places(self, offered: Iterable[Candidate]) -> Iterator[Candidate]:
-        """The relays at which we are met by a peer that seems hidden as well."""
-        if any(candidate.kind is CandidateKind.DECLARED for candidate in offered):
+        """The relays at which we are met: by peers that seem hidden, too, and over TCP by all."""
+        is_public = any(candidate.kind is CandidateKind.DECLARED for candidate in offered)
+        if self._underlay.declared or (is_public and not self._streams):
             return
         for key in self._streams or self._relays:
             if (endpoint := self._paths[key].endpoint) is not None:

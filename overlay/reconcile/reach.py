@@ -274,7 +274,12 @@ class Reach:
     def _keep_alive(
         self, goals: PeerGoals, key: WgPublicKey, path: Path, *, is_active: bool
     ) -> None:
-        """NATs that were opened stay so while there is traffic; a relay knows us anyway."""
+        """NATs that were opened stay so while there is traffic; a relay knows us anyway.
+
+        Who can be reached is kept alive as ever: it does not open the way to us.
+        """
+        if path.is_public:
+            return
         keepalive_s = KEEPALIVE_S if is_active and not path.is_relayed else 0
         if keepalive_s != path.keepalive_s:
             goals.set_path(

@@ -35,10 +35,11 @@ def behind(
     same_lan: bool = False,
     stateful: bool = False,
     blocked: str = "",
+    public: bool = False,
 ) -> Topology:
     """Nodes a and b behind a NAT each (or behind a's both), relays r1 and r2 in the open.
 
-    `blocked`: whose routers let no UDP pass.
+    `blocked`: whose routers let no UDP pass. `public`: b is in the open, too.
     """
     lans = ("home-a", "home-a" if same_lan else "home-b")
     home = TenantNetwork(
@@ -51,11 +52,14 @@ def behind(
             *(
                 Node(name, (Link(lan, ipv4=ipv4, ipv6=ipv6),), role="node")
                 for name, lan in zip("ab", lans, strict=True)
+                if name == "a" or not public
             ),
+            *([Node("b", (Link(ipv4=ipv4),), role="node")] if public else ()),
         ),
         routers=tuple(
             Router(name, nat=nat, firewall=_firewall(name[-1] in blocked, stateful))
             for name, nat in (("home-a", near), ("home-b", far))
+            if name == "home-a" or not public
         ),
         tenants=(Tenant("alice", (home,)),),
     )

@@ -105,3 +105,21 @@ async def test_a_relay_and_a_node_that_start_again_are_found_again_over_tcp(lab)
             await questions.until_answered(within_s=WITHIN_S)
             measured(**{f"{name}_back_s": round(questions.gap_since(stopped), 1)})
             await until_a_says(fleet, OVER_TCP)
+
+
+async def test_a_blocked_node_and_a_public_one_meet_at_a_relay(lab):
+    # NODE-086
+    free = behind(CONE, CONE, relays=1, public=True)
+    blocked = behind(CONE, CONE, relays=1, public=True, blocked="a")
+    async with meeting(await lab(blocked)) as fleet, asking(fleet) as questions:
+        await questions.until_answered(within_s=WITHIN_S)
+        assert await until_a_says(fleet, OVER_TCP) == "via relay r1 over TCP"
+        assert await way_from(fleet, "b", "a") == "via relay r1"
+        await fleet.lab.apply(free)
+        await until_a_says(fleet, ("direct",))
+        await until_way(fleet, "direct")
+        await fleet.lab.apply(blocked)
+        shut = time.monotonic()
+        await until_a_says(fleet, OVER_TCP)
+        await questions.until_answered()
+        measured(gap_s=round(questions.gap_since(shut), 1))

@@ -395,3 +395,54 @@ def test_a_peer_drains_where_it_says_to_be() -> None:  # EXIT-061
     look(goals, endpoint=ROAMED, latest_handshake=int(WALL))
     assert not goals.can_drain(OTHER.public_key)  # through a NAT, it seems
     assert not goals.can_drain(OWN.public_key)
+
+
+def public(*named: Relay, declared: bool) -> PeerGoals:
+    """We, declared or not, and a peer that can be reached."""
+    here = msgspec.structs.replace(UNDERLAY, declared=declared)
+    goals = PeerGoals(node("own"), own_key=OWN.public_key, underlay=here)
+    goals.put_network(relayed(*named), now=0.0)
+    goals.put_member(declared_other(), now=0.0)
+    return goals
+
+
+def declared_other() -> Member:
+    offered = EndpointCandidate(CandidateKind.DECLARED, "192.0.2.8:51820")
+    return msgspec.structs.replace(other(1), endpoints=(offered,))
+
+
+AT_OTHER = Endpoint(Address("192.0.2.8"), 51_820)
+
+
+def test_a_public_node_registers_where_others_come_by_tcp_and_meets_nobody_there_itself() -> None:
+    # NODE-070, NODE-086
+    goals = public(*RELAYS, SPARE[1], declared=True)
+    key = relays.key_of(SPARE[1])
+    assert list(goals.relays) == [key]
+    assert goals.peers[key].keepalive_s == KEEPALIVE_S
+    assert not goals.is_relayed
+    goals.put_member(other(2, "10.0.0.8:51820"), now=0.0)
+    path = goals.path(OTHER.public_key)
+    assert path is not None
+    assert not path.has_relay
+    assert public(*RELAYS, declared=True).relays == {}
+
+
+def test_over_tcp_public_peers_are_met_at_relays_too_and_straight_again_afterwards() -> None:
+    # NODE-086
+    goals = public(*RELAYS, declared=False)
+    assert endpoint_of(goals, OTHER.public_key) == AT_OTHER
+    goals.put_streams({R1: STREAM}, now=NOW)
+    assert written(goals)[OTHER.public_key].endpoint == STREAM
+    goals.put_streams({}, now=NOW)
+    assert written(goals)[OTHER.public_key].endpoint == AT_OTHER
+
+
+def test_a_public_peer_that_is_heard_stays_where_it_is_until_it_is_silent() -> None:
+    # NODE-086
+    goals = public(*RELAYS, declared=False)
+    look(goals, endpoint=AT_OTHER, latest_handshake=int(WALL))
+    written(goals)
+    goals.put_streams({R1: STREAM}, now=NOW)
+    assert endpoint_of(goals, OTHER.public_key) == AT_OTHER
+    assert [key for key, _ in goals.relayed()] == [OTHER.public_key]
