@@ -16,6 +16,8 @@ SETTLE_S = 1.0  # for the other connections, after the first is there
 RETRY_S, RETRY_MAX_S = 5.0, 300.0  # between calls, when nobody answers over TCP either
 PROBE_S, PROBE_MAX_S = 15.0, 300.0  # between questions whether UDP passes again
 PROBE_WAIT_S = 2.0  # for the answer
+DEAF_S, DEAF_BYTES = 5.0, 500  # so much was sent for so long, and nobody was heard
+DOUBT_S = 15.0  # between doubts; each costs a handshake with every relay
 STEADY_S = 600.0  # over UDP for so long: what was before is forgotten
 LOOK_S = 0.25  # between looks while something is waited for
 
@@ -54,6 +56,34 @@ class Fallback(msgspec.Struct, frozen=True):
         if self.asked_at >= 0.0:
             return self.asked_at + LOOK_S
         return None
+
+
+class Ear(msgspec.Struct, frozen=True):
+    """What went out and came in by the underlay, but for our LAN, since somebody was heard last."""
+
+    sent_bytes: int = 0  # then
+    heard_bytes: int = -1  # then; -1: not looked yet
+    heard_at: float = 0.0
+    doubted_at: float = float("-inf")
+
+
+def listen(ear: Ear, *, sent_bytes: int, heard_bytes: int, now: float) -> tuple[Ear, bool]:
+    """The ear after a look, and whether to doubt that UDP passes: much went out, nothing came.
+
+    A session that WireGuard holds says nothing about that for three minutes.
+    """
+    if heard_bytes != ear.heard_bytes or sent_bytes < ear.sent_bytes:
+        fresh = msgspec.structs.replace(
+            ear, sent_bytes=sent_bytes, heard_bytes=heard_bytes, heard_at=now
+        )
+        return fresh, False
+    if (
+        sent_bytes - ear.sent_bytes < DEAF_BYTES
+        or now - ear.heard_at < DEAF_S
+        or now - ear.doubted_at < DOUBT_S
+    ):
+        return ear, False
+    return msgspec.structs.replace(ear, doubted_at=now), True
 
 
 class Act(msgspec.Struct, frozen=True):

@@ -9,16 +9,16 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from overlay.documents import relays
 from overlay.documents.relays import Relay
 from overlay.errors import Unavailable
 from overlay.keys.wireguard import KEY_BYTES, DeviceKey, WireGuardKey
-from overlay.model import Endpoint, WgDevice, WgPublicKey
+from overlay.model import Endpoint, PeerTraffic, WgDevice, WgPublicKey
 from overlay.peers import fallback
-from overlay.peers.fallback import Fallback, Mode
+from overlay.peers.fallback import Ear, Fallback, Mode
 from overlay.peers.paths import HANDSHAKE_FRESH_S
 from overlay.reconcile.backoff import Backoff
 from overlay.reconcile.goals import PeerGoals
@@ -41,6 +41,7 @@ class LastResort:
         self._tasks: dict[WgPublicKey, asyncio.Task[None]] = {}
         self._opened: dict[WgPublicKey, int] = {}
         self._questions = Questions(key)
+        self._ear = Ear()
         self._group: asyncio.TaskGroup | None = None
 
     @property
@@ -88,7 +89,13 @@ class LastResort:
         self._state = fallback.hurried(self._state, now=now)
 
     def look(
-        self, goals: PeerGoals, device: WgDevice, *, wall: float, now: float
+        self,
+        goals: PeerGoals,
+        device: WgDevice,
+        traffic: Mapping[WgPublicKey, PeerTraffic],
+        *,
+        wall: float,
+        now: float,
     ) -> list[WgPublicKey]:
         """Relays and peers that are to be taken off the device and put back, for they moved."""
         before = self._state.mode
@@ -113,7 +120,33 @@ class LastResort:
         moved = goals.put_streams(self._in_use(), now=now) if self._has_moved(goals) else []
         if act.hang_up:
             self.hang_up()
-        return [*moved, *self._reopened(but=moved)]
+        doubted = goals.relays if self._is_doubtful(goals, device, traffic, now=now) else ()
+        return [*moved, *self._reopened(but=moved), *doubted]
+
+    def _is_doubtful(
+        self,
+        goals: PeerGoals,
+        device: WgDevice,
+        traffic: Mapping[WgPublicKey, PeerTraffic],
+        *,
+        now: float,
+    ) -> bool:
+        """Whether relays have to show anew that they hear us and we hear them."""
+        if self._state.mode is not Mode.UDP or not traffic:
+            self._ear = Ear()
+            return False
+        far = [
+            traffic[key]
+            for key, seen in device.peers.items()
+            if key in traffic and not (seen.endpoint and goals.is_neighbour(seen.endpoint))
+        ]
+        self._ear, is_doubtful = fallback.listen(
+            self._ear,
+            sent_bytes=sum(each.tx_bytes for each in far),
+            heard_bytes=sum(each.rx_bytes for each in far),
+            now=now,
+        )
+        return is_doubtful
 
     def _in_use(self) -> dict[WgPublicKey, Endpoint]:
         """Relays that were reached over TCP stay so, also while a connection is made again."""

@@ -471,7 +471,9 @@ class ResourceLoop:
                 return None
             device = devices.together
         self._record_heard()
-        moved = self.last_resort.look(self.goals, devices.shared, wall=wall, now=clock.monotonic())
+        moved = self.last_resort.look(
+            self.goals, devices.shared, traffic, wall=wall, now=clock.monotonic()
+        )
         # The exit that drains stays as it was found: a hole would be opened for another port.
         counted = {**traffic}
         if (draining := self.goals.draining) is not None:

@@ -6,6 +6,9 @@ from itertools import pairwise
 
 from overlay.peers import fallback
 from overlay.peers.fallback import (
+    DEAF_BYTES,
+    DEAF_S,
+    DOUBT_S,
     PROBE_MAX_S,
     PROBE_S,
     PROBE_WAIT_S,
@@ -16,6 +19,7 @@ from overlay.peers.fallback import (
     UDP_TRY_S,
     Act,
     Call,
+    Ear,
     Fallback,
     Mode,
 )
@@ -197,3 +201,34 @@ def test_a_relay_that_takes_no_connections_any_more_ends_them() -> None:
     network.live(STEP_S)
     assert network.state.mode is Mode.UDP
     assert network.hung_up
+
+
+def doubts(seconds: float, *, sent_each: int, heard_each: int) -> list[float]:
+    """When UDP was doubted, with so many bytes out and in at every look."""
+    ear, found, now, sent, heard = Ear(), [], 0.0, 0, 0
+    while now < seconds:
+        now, sent, heard = now + STEP_S, sent + sent_each, heard + heard_each
+        ear, is_doubtful = fallback.listen(ear, sent_bytes=sent, heard_bytes=heard, now=now)
+        found += [now] if is_doubtful else []
+    return found
+
+
+def test_much_that_is_sent_into_a_silence_raises_doubts_seldom() -> None:
+    # NODE-080
+    found = doubts(60.0, sent_each=DEAF_BYTES, heard_each=0)
+    assert found[0] == STEP_S + DEAF_S
+    assert all(b - a >= DOUBT_S for a, b in pairwise(found))
+    assert len(found) == 4
+
+
+def test_whoever_hears_or_says_little_doubts_nothing() -> None:
+    assert doubts(60.0, sent_each=DEAF_BYTES, heard_each=1) == []
+    assert doubts(5 * DEAF_S, sent_each=4, heard_each=0) == []
+    assert doubts(60.0, sent_each=0, heard_each=0) == []
+
+
+def test_a_device_that_counts_from_nothing_again_raises_no_doubt() -> None:
+    ear, _ = fallback.listen(Ear(), sent_bytes=10_000, heard_bytes=5, now=0.0)
+    ear, is_doubtful = fallback.listen(ear, sent_bytes=600, heard_bytes=5, now=DEAF_S)
+    assert not is_doubtful
+    assert ear.heard_at == DEAF_S
