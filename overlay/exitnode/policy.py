@@ -82,9 +82,8 @@ def _failures(
     election: Election, known: Mapping[NodeId, Contender], *, now: float
 ) -> dict[NodeId, float]:
     """When each was seen unhealthy last, as far as that still matters."""
-    kept = {
-        node: at for node, at in election.failed_at.items() if node in known and now - at < STEADY_S
-    }
+    # Who is no exit for a while, as after a deadline, may be one again within the minute.
+    kept = {node: at for node, at in election.failed_at.items() if now - at < STEADY_S}
     # Who was never seen healthy has not failed: it is merely not there yet.
     elected = known.get(election.elected) if election.elected is not None else None
     for contender in known.values():

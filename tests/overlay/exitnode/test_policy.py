@@ -160,3 +160,12 @@ def test_a_dead_one_is_never_taken_while_a_live_one_may_be(
         assert election.elected in names
         if election.elected != before.elected:
             assert flags[names.index(election.elected)]
+
+
+def test_one_that_failed_and_was_no_exit_for_a_while_waits_for_its_minute_all_the_same() -> None:
+    """EXIT-055: an operator drained it past its deadline, and offered it anew."""
+    first = elected(there(A), there(B, 1))
+    second = elected(there(A, ok=False), there(B, 1), before=first, now=1.0)
+    alone = elected(there(B, 1), before=second, now=2.0)
+    assert elected(there(A), there(B, 1, ok=False), before=alone, now=STEADY_S).elected == B
+    assert elected(there(A), there(B, 1, ok=False), before=alone, now=STEADY_S + 1.0).elected == A
