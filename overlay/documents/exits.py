@@ -71,7 +71,8 @@ class ExitOffer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """In a farm: this node lets the traffic of tenants who name it out, within these limits.
 
     The limits are those of one tenant network. What the guards refuse, `refuse` adds to and
-    `allow` takes from.
+    `allow` takes from. A `local` one is for what is on this node itself, of networks that say so;
+    who names the node gets nothing of it.
     """
 
     node: IdText
@@ -81,6 +82,7 @@ class ExitOffer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refuse: Guards = ()
     allow: Guards = ()
     smtp: bool = False
+    local: bool = False
     connections: Annotated[int, Meta(ge=1, le=MAX_CONNECTIONS)] = DEFAULT_CONNECTIONS
     connections_per_s: Annotated[int, Meta(ge=1, le=MAX_CONNECTIONS_PER_S)] = (
         DEFAULT_CONNECTIONS_PER_S
@@ -129,6 +131,8 @@ def check_exit_offers(offers: tuple[ExitOffer, ...], *, nodes: Iterable[str]) ->
                 remedy="add the node to the farm first",
             )
         _check_uplink(offer.uplink, f"{field}.uplink")
+        if offer.local and offer.publish:
+            raise Rejected("nothing is published at a local way out", field=f"{field}.publish")
         _check_addresses(offer.beacons, f"{field}.beacons")
         _check_addresses(offer.resolvers, f"{field}.resolvers")
         _check_guards(offer, field)

@@ -14,7 +14,7 @@ import msgspec
 
 from overlay import addressing
 from overlay.documents import fields, relays, schema, trust
-from overlay.documents.exits import Exit
+from overlay.documents.exits import Exit, ExitOffer
 from overlay.documents.published import Published
 from overlay.documents.relays import Relay
 from overlay.documents.schema import AccessDevice, Member, Network, Rule
@@ -134,6 +134,12 @@ class Selection:
     def is_exit(self) -> bool:
         """The tenant wants this node as a way to the internet, for all or for what is on it."""
         return self.is_named_exit or (self._has_local_exits and self.own_index is not None)
+
+    def leaves_by(self, offer: ExitOffer | None) -> bool:
+        """Whether the network is left here: operator and tenant have to mean the same."""
+        if offer is not None and offer.local:
+            return self._has_local_exits and self.own_index is not None
+        return offer is not None and self.is_exit
 
     @property
     def has_exits(self) -> bool:

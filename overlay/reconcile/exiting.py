@@ -116,6 +116,11 @@ class Exiting:
             published=self.publishing.states(network),
         )
 
+    def announced(self, network: NetworkId) -> ExitService | None:
+        """What of that is said to members: a local way out is none of theirs."""
+        offer = self.offer_in_use
+        return None if offer is None or offer.local else self.service(network)
+
     async def run(self) -> None:
         """Until cancelled; what stands stays."""
         while True:

@@ -115,7 +115,7 @@ class Networks:
     def refresh(self, loop: ResourceLoop) -> None:
         """Gate and member document are what the documents and our links ask for now."""
         loop.put_way_out_here(
-            is_exit=self._exiting.offer_in_use is not None,
+            self._exiting.offer_in_use,
             is_routed=loop.network in self._exiting.routed,
         )
         roster = loop.goals.selection.roster
@@ -142,7 +142,7 @@ class Networks:
             before=before,
             now=int(self._clock.now().timestamp()),
             workloads=(WorkloadName(stored.name, stored.host) for stored in loop.attachments),
-            service=self._exiting.service(loop.network),
+            service=self._exiting.announced(loop.network),
             next_device=said
             if loop.next_key and said and said.device == loop.next_key.id
             else None,

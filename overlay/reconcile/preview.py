@@ -42,7 +42,8 @@ async def plan_network(node: NodeLoop, id_: NetworkId, network: Network) -> tupl
         mtu_bytes=candidates.overlay_mtu_bytes(node.surroundings),
     )
     netns = addressing.netns_name(id_)
-    is_exit = goals.selection.is_exit and node.exiting.offer_in_use is not None
+    offer = node.exiting.offer_in_use
+    is_exit = goals.selection.leaves_by(offer)
     desired = (
         absent_resource(netns)
         if nr is None
@@ -54,7 +55,7 @@ async def plan_network(node: NodeLoop, id_: NetworkId, network: Network) -> tupl
             devices=goals.selection.access_subnets(),
             is_exit=is_exit,
             is_routed=loop is not None and loop.is_routed,
-            serves_members=goals.selection.is_named_exit,
+            serves_members=goals.selection.is_named_exit and not (offer and offer.local),
             has_exits=goals.selection.has_exits and not is_exit,
             way_out=goals.mark(goals.way_out),
             drain=goals.drain(),

@@ -18,6 +18,7 @@ import msgspec
 
 from overlay import addressing
 from overlay.documents import trust
+from overlay.documents.exits import ExitOffer
 from overlay.documents.schema import Network
 from overlay.errors import Diverged, OverlayError, Refused, Unavailable
 from overlay.keys.wireguard import DeviceKey
@@ -119,7 +120,7 @@ class ResourceLoop:
         self.reach = Reach(device_key.public_key)
         self.last_resort = LastResort(device_key, listen_port, machine.random)
         self.leaving = Leaving()
-        self._is_offered = False
+        self._offer: ExitOffer | None = None  # of our farm, for this node
         self.is_routed = False  # the network has an IPv6 prefix of its own at the exit that we are
         self._has_stood = False  # a full pass has brought all of it at least once
         self.publications: tuple[Publication, ...] = ()  # of the network, open at this exit
@@ -163,11 +164,11 @@ class ResourceLoop:
         self.schedule.wake(DOCUMENTS)
         self._machine.on_documents(self)
 
-    def put_way_out_here(self, *, is_exit: bool, is_routed: bool) -> None:
-        """`is_exit`: our farm offers this node as one. `is_routed`: the network has an IPv6 prefix
-        there."""
-        if (is_exit, is_routed) != (self._is_offered, self.is_routed):
-            self._is_offered, self.is_routed = is_exit, is_routed
+    def put_way_out_here(self, offer: ExitOffer | None, *, is_routed: bool) -> None:
+        """As what our farm offers this node. `is_routed`: the network has an IPv6 prefix there."""
+        before = self.is_exit, self.serves_members, self.is_routed
+        self._offer, self.is_routed = offer, is_routed
+        if before != (self.is_exit, self.serves_members, self.is_routed):
             self.changed()
 
     def put_publications(self, publications: tuple[Publication, ...]) -> None:
@@ -178,8 +179,14 @@ class ResourceLoop:
 
     @property
     def is_exit(self) -> bool:
-        """Both our farm and the tenant want members to leave the network here."""
-        return self._is_offered and self.goals.selection.is_exit
+        """Both our farm and the tenant want the network to be left here."""
+        return self.goals.selection.leaves_by(self._offer)
+
+    @property
+    def serves_members(self) -> bool:
+        """Not only what is on this node leaves here."""
+        is_local = self._offer is not None and self._offer.local
+        return self.goals.selection.is_named_exit and not is_local
 
     @property
     def wears_its_key(self) -> bool:
@@ -234,7 +241,7 @@ class ResourceLoop:
             devices=self.goals.selection.access_subnets(),
             is_exit=self.is_exit,
             is_routed=self.is_routed,
-            serves_members=self.goals.selection.is_named_exit,
+            serves_members=self.serves_members,
             has_exits=self.goals.selection.has_exits and not self.is_exit,
             way_out=self.goals.mark(self.goals.way_out),
             drain=self.goals.drain(),

@@ -56,7 +56,8 @@ async def with_open_exit(lab: Lab) -> AsyncIterator[Fleet]:
     async with bring_up(lab, progress=lambda *_: None, tell=lambda *_: None) as fleet:
         # As systemd has it.
         ping = "net.ipv4.ping_group_range=0 2147483647"
-        await lab.node("e1").run("sysctl", "-qw", ping)
+        for name in ("e1", "n1"):
+            await lab.node(name).run("sysctl", "-qw", ping)
         # What the node itself would learn there is not the exit's.
         await lab.node("e1").run("sysctl", "-qw", "net.ipv6.conf.eth0.accept_ra=0")
         for name in GLOBAL_4:
@@ -100,7 +101,7 @@ def giving_addresses(lab: Lab) -> Iterator[None]:
         yield
 
 
-async def offer(fleet: Fleet, *more: str, uplink: str = "macvlan") -> None:
+async def offer(fleet: Fleet, *more: str, uplink: str = "macvlan", at: str = "e1") -> None:
     operator, host = fleet.person("operator", at="registry"), fleet.lab.node("host")
     addresses = (f"{UPLINK[4]}/24", f"{UPLINK[6]}/64")
     kind = "macvlan" if uplink == "learnt" else uplink
@@ -111,7 +112,7 @@ async def offer(fleet: Fleet, *more: str, uplink: str = "macvlan") -> None:
     if uplink == "macvlan":
         for option, values in (("--address", addresses), ("--gateway", GATEWAY.values())):
             words += [word for value in values for word in (option, value)]
-    await operator.zos("exit", "offer", "farm", "e1", *words)
+    await operator.zos("exit", "offer", "farm", at, *words)
 
 
 async def reached(fleet: Fleet, address: str) -> list[str]:

@@ -104,3 +104,30 @@ async def test_a_workload_is_seen_as_itself_by_a_routed_prefix(lab):
 
         await until(seen_as_itself, f"the workload is seen as {itself}")
         assert await reached(fleet, GLOBAL_4["host"]) == ["host", UPLINK[4]]
+
+
+async def test_a_local_offer_is_for_what_is_on_the_node_and_for_nobody_who_names_it(lab):
+    # EXIT-066, EXIT-070
+    async with with_open_exit(await lab(topology())) as fleet:
+        alice = fleet.person("alice", at="registry")
+        nodes = {name: fleet.lab.node(name) for name in (*GLOBAL_4, "e1")}
+        hosts = {4: GLOBAL_4["host"], 6: str(nodes["host"].ipv6)}
+        itself = {4: str(nodes["n1"].ipv4), 6: str(nodes["n1"].ipv6)}
+        argv = ("network", "exit", "set", "home", "--registry", fleet.registry)
+        # All members would leave by it: that is not what is offered.
+        await alice.zos(*argv, "n1")
+        await offer(fleet, "--local", uplink="interface", at="n1")
+        assert not await ask(fleet, hosts[4])
+        await alice.zos(*argv, "--local")
+        for family, address in hosts.items():
+            assert await reached(fleet, address) == ["host", itself[family]]
+        for address in (str(nodes["r"].ipv6), str(nodes["e1"].ipv6), *itself.values()):
+            assert not await ask(fleet, address), address
+        shown = await alice.zos("network", "exit", "show", "home", "--registry", fleet.registry)
+        assert (shown["local"], shown["exits"]) == (True, [])
+        await alice.zos(*argv, "n1")
+
+        async def is_silent() -> bool:
+            return not await ask(fleet, hosts[4])
+
+        await until(is_silent, "n1 lets nothing out")

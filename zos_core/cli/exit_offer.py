@@ -105,6 +105,12 @@ def exit_() -> None:
 )
 @_list("--refuse", metavar="PREFIX", text="Where nobody gets to, beside what is refused anyway.")
 @_list("--allow", metavar="PREFIX", text="Where tenants get to although it is refused otherwise.")
+@click.option(
+    "--local",
+    is_flag=True,
+    help="Only for what is on this node, of networks that say so (zos network exit set NET "
+    "--local); for nobody who names it.",
+)
 @click.option("--smtp", is_flag=True, help="Let mail out (TCP port 25), too.")
 @click.option(
     "--connections",
@@ -152,7 +158,7 @@ def offer(
           --publish tcp/8000-8999 --publish udp/8000-8999
       zos exit offer basement n1 --uplink macvlan:eth0 --ipv4 dhcp --ipv6 slaac \\
           --beacon 198.51.100.1 --beacon 2001:db8:1::1
-      zos exit offer basement n1 --uplink interface:eth0 --beacon 198.51.100.1
+      zos exit offer basement n1 --uplink interface:eth0 --beacon 198.51.100.1 --local
     """
     edit = FarmEdit(Home(), farm_name, registry=registry)
     edit.change(lambda text: farm_files.offer_exit(text, node, entry=entry))

@@ -54,6 +54,7 @@ class ExitEntry(msgspec.Struct, frozen=True, kw_only=True):
     refuse: Guards = ()
     allow: Guards = ()
     smtp: bool = False
+    local: bool = False
     connections: Annotated[int, Meta(ge=1, le=MAX_CONNECTIONS)] = DEFAULT_CONNECTIONS
     connections_per_s: Annotated[int, Meta(ge=1, le=MAX_CONNECTIONS_PER_S)] = (
         DEFAULT_CONNECTIONS_PER_S
@@ -74,6 +75,7 @@ def exit_offer(entry: ExitEntry, *, node: str, name: str) -> ExitOffer:
         refuse=entry.refuse,
         allow=entry.allow,
         smtp=entry.smtp,
+        local=entry.local,
         connections=entry.connections,
         connections_per_s=entry.connections_per_s,
         rate_mbit=entry.rate_mbit,

@@ -73,7 +73,7 @@ def parse(document: Document) -> Document:
         farm(offer()),
         farm(offer(uplink(kind="bridge", link="br.lan"))),
         farm(offer(uplink(kind="vlan", vlan=4_094))),
-        farm(offer(Uplink("interface", "eth0"))),
+        farm(offer(Uplink("interface", "eth0"), local=True)),
         farm(offer(uplink(ipv6_prefix="2001:db8::/32"))),
         farm(offer(uplink(ipv6_prefix="2001:db8:7:100::/56"))),
         farm(offer(Uplink("bridge", "br0", ipv4="dhcp", ipv6="slaac"))),
@@ -146,6 +146,8 @@ def test_a_farm_offers_as_many_exits_as_it_may_have() -> None:  # EXIT-001
             farm(offer(Uplink("vlan", "eth0", (), ("fe80::1",), 7, ipv6="slaac"))),
             "exits[0].uplink.gateways",
         ),
+        # EXIT-070
+        (farm(offer(local=True, publish=("tcp/80",))), "exits[0].publish"),
         # EXIT-049
         *(
             (farm(offer(uplink(ipv6_prefix=text))), "exits[0].uplink.ipv6_prefix")
