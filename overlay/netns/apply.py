@@ -29,8 +29,13 @@ async def apply(
 
     `private_key` is needed by plans that set one, and goes nowhere else.
     """
+    plan = tuple(plan)
+    if shell.pins.path(netns) is None and any(isinstance(c, changes.CreateNetns) for c in plan):
+        # It would keep one alive that was unpinned while nobody looked, and all that is in it. By
+        # itself: what is born beside it may fail for want of the port that is in there.
+        await shell.name_servers.retire(netns)
     writer = _Writer(shell, netns, private_key)
-    inside, birth, rest = split_birth(tuple(plan))
+    inside, birth, rest = split_birth(plan)
     if birth:
         await side_by_side(inside=writer.write_all(inside), birth=writer.write_all(birth))
     await writer.write_all(rest)
@@ -96,9 +101,6 @@ class _Writer:
 
     @write.register
     async def _(self, change: changes.CreateNetns) -> None:
-        if self._shell.pins.path(change.netns) is None:
-            # It would keep one alive that was unpinned while nobody looked, and all that is in it.
-            await self._shell.name_servers.retire(change.netns)
         self._shell.pins.create(change.netns)
 
     @write.register

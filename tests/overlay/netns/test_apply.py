@@ -1,6 +1,9 @@
 import asyncio
 from typing import Any
 
+import pytest
+
+from overlay.errors import Unavailable
 from overlay.netns.apply import apply, split_birth
 from overlay.netns.changes import CreateDevice, CreateNetns, LoadFirewall, MoveDevice
 from overlay.netns.converge import Configurator
@@ -54,3 +57,27 @@ async def test_apply_loads_the_firewall_while_the_device_is_born() -> None:
         await apply(plan, shell, netns=NETNS, private_key=machine.key(0)[0])
     desired = GOAL.on(machine)
     assert await Configurator(machine.shell, clock=FixedClock()).plan(desired) == ()
+
+
+async def test_a_name_server_of_a_lost_netns_has_ended_before_anything_can_fail() -> None:
+    """It keeps the port of the device in there from the one that is born."""  # DNS-026
+    machine = Fake()
+    plan = await Configurator(machine.shell, clock=FixedClock()).plan(GOAL.on(machine))
+    parts, retired = machine.shell, []
+
+    class NameServers:
+        async def retire(self, netns: str) -> None:
+            await asyncio.sleep(0.01)
+            retired.append(netns)
+
+    class WireGuard:
+        async def create(self, birth_name: str) -> None:
+            raise Unavailable("the port is in use")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(parts.wireguard, name)
+
+    shell = Shell(parts.kernel, WireGuard(), parts.packet_filter, parts.pins, NameServers())  # type: ignore[arg-type]
+    with pytest.raises(Unavailable):
+        await apply(plan, shell, netns=NETNS, private_key=machine.key(0)[0])
+    assert retired == [NETNS]
