@@ -6,7 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from netlab.fleet.fleet import Fleet
 from netlab.topology import Workload
@@ -52,6 +52,7 @@ def more_on(*streams: Stream) -> Callable[[], Awaitable[bool]]:
     before = [stream.came_back for stream in streams]
 
     async def look() -> bool:
+        assert [stream.error for stream in streams if stream.error] == []
         return all(s.came_back > b + ENOUGH for s, b in zip(streams, before, strict=True))
 
     return look
@@ -62,8 +63,10 @@ async def running(*streams: Stream) -> AsyncIterator[list[asyncio.Task[None]]]:
     """Each is done when its connection has ended."""
 
     async def until_it_ends(stream: Stream) -> None:
-        with suppress(OSError):
+        try:
             await stream.run()
+        except OSError as exc:
+            stream.error = exc
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(until_it_ends(each)) for each in streams]
@@ -79,6 +82,7 @@ class Stream:
         self.exit, self.source = exit_, source  # by which exit, and as whom we are seen there
         self.came_back = 0  # bytes
         self.longest_gap_s = 0.0  # between one answer and the next
+        self.error: OSError | None = None  # how it ended
         self._sock = sock
 
     async def run(self) -> None:
