@@ -56,6 +56,7 @@ _REFUSALS = {
     "refused_invalid": "belongs to no connection that this node has seen",
     "refused_source": "the source address is not one that may come from there",
     "refused_policy": "the network's policy does not allow it",
+    "refused_drain": "it began at an exit that drains, and would leave by another one",
     "refused_forward": "it is not between the overlay and this node's workloads",
     "refused_input": "it is for the node itself, which answers ping and questions for names only",
 }
@@ -72,6 +73,7 @@ def ruleset(
     serves_members: bool = True,
     has_exits: bool = False,
     way_out: int = 0,
+    draining: int = 0,
     publications: Sequence[Publication] = (),
     admitted: Sequence[AllowRule] = (),
 ) -> str:
@@ -82,8 +84,9 @@ def ruleset(
     node to where its egress netns leads, with `is_routed` as who they are by IPv6; only what is on
     this node when it does not serve members. `has_exits`: what is here may send to anywhere by way
     of a peer, and is answered; `way_out` is the mark of flows that begin to do so, 0 while there is
-    no such peer. `publications`: what comes in from the egress netns of an exit, and where it goes.
-    `admitted`: what exits send here for such, whatever the policy says.
+    no such peer, `draining` that of those that leave by wg1 or not at all. `publications`: what
+    comes in from the egress netns of an exit, and where it goes. `admitted`: what exits send here
+    for such, whatever the policy says.
     """
     local = tuple(sorted(devices))
     # What is refused here is no flow yet: its first packet by a way of our own gets its source.
@@ -95,7 +98,7 @@ def ruleset(
         "overlay_transit": _overlay_transit(nr, local, has_exits=is_led),
     }
     based: dict[str, Iterable[Rule]] = {
-        "forward": _forward(is_exit=is_exit, has_exits=has_exits),
+        "forward": _forward(is_exit=is_exit, has_exits=has_exits, draining=draining),
         "input": _input(nr, is_exit=is_exit),
     }
     if is_exit:
@@ -134,7 +137,7 @@ def _inet_table(
     ]
 
 
-def _forward(*, is_exit: bool, has_exits: bool) -> Iterable[Rule]:
+def _forward(*, is_exit: bool, has_exits: bool, draining: int) -> Iterable[Rule]:
     # Frames between two ports of the bridge come by here where br_netfilter is on. Policy speaks
     # of network resources, not of workloads inside one.
     yield [_from(BRIDGE_LINK), _to(BRIDGE_LINK), ACCEPT]
@@ -147,6 +150,11 @@ def _forward(*, is_exit: bool, has_exits: bool) -> Iterable[Rule]:
             }
         },
     ]
+    if draining:
+        # By the next exit it would be answered with a reset.
+        original = when({"ct": {"key": "direction"}}, "original")
+        marked = when({"ct": {"key": "mark"}}, draining)
+        yield [_to(WG_LINK), original, marked, *refuse("refused_drain")]
     yield from _tracked()
     devices = (WG_LINK, DRAIN_LINK) if has_exits else (WG_LINK,)
     ways = {(each, BRIDGE_LINK): goto("overlay_in") for each in devices}

@@ -146,6 +146,7 @@ def desired_resource(
                 serves_members=serves_members,
                 has_exits=has_exits,
                 way_out=way_out,
+                draining=drain.mark if drain is not None else 0,
                 publications=publications,
                 admitted=admitted,
             ),

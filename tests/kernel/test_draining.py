@@ -15,6 +15,7 @@ from overlay.model import Address, Endpoint, Prefix, WgPeer
 from overlay.netns import namespaces
 from overlay.netns.converge import Configurator, Report
 from overlay.netns.namespaces import open_socket
+from overlay.netns.nft import Nftables
 from overlay.netns.resource import Drain, desired_resource, flow_mark
 from overlay.netns.state import DRAIN_LINK
 from tests.convergence import KEYS, FixedClock
@@ -205,6 +206,7 @@ async def test_without_its_device_nothing_leaves_by_another_way_until_it_is_back
         await connection.passes()
         await world.machine.shell.kernel.delete_link(world.path(world.client), DRAIN_LINK)
         assert connection.is_stuck()
+        assert Nftables().refusals(world.path(world.client))["refused_drain"] > 0
         await leaving.while_it_drains()
         await connection.says_what_was_late()
         await connection.passes()

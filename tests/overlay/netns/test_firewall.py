@@ -25,8 +25,9 @@ def commands(
     nr: NetworkResource,
     attachments: tuple[Attachment, ...] = (),
     devices: tuple[Prefix, ...] = (),
+    **more: Any,
 ) -> list[dict[str, Any]]:
-    text = ruleset(nr, attachments=attachments, devices=devices)
+    text = ruleset(nr, attachments=attachments, devices=devices, **more)
     added: list[dict[str, Any]] = [cmd["add"] for cmd in msgspec.json.decode(text)["nftables"]]
     return added
 
@@ -99,7 +100,7 @@ def test_questions_come_from_inside_and_go_to_the_gateway() -> None:  # DNS-024
 
 
 def test_every_refusal_is_counted_and_has_words_for_people() -> None:  # NET-078
-    found = commands(network_resource(), attached(2))
+    found = commands(network_resource(), attached(2), has_exits=True, draining=3)
     counters = {cmd["counter"]["name"] for cmd in found if "counter" in cmd}
     used = {
         statement["counter"]
@@ -206,3 +207,22 @@ def test_an_access_device_leaves_by_either_device_where_there_are_exits() -> Non
         assert with_both[one, "br0"] == "overlay_in"
         assert with_both["br0", one] == "workload_out"
         assert {with_both[one, other] for other in ("wg0", "wg1")} == {"overlay_transit"}
+
+
+def test_what_began_at_an_exit_that_drains_never_leaves_by_the_next() -> None:  # EXIT-060
+    def refused(draining: int) -> list[Any]:
+        text = ruleset(
+            network_resource(),
+            attachments=(),
+            devices=(),
+            has_exits=True,
+            way_out=7,
+            draining=draining,
+        )
+        found = [cmd["add"] for cmd in msgspec.json.decode(text)["nftables"]]
+        return [r for r in rules_of(found, "forward") if {"counter": "refused_drain"} in r]
+
+    assert refused(0) == []
+    ((link, *_, mark, _counted, _dropped),) = refused(3)
+    assert link == {"match": {"op": "==", "left": {"meta": {"key": "oifname"}}, "right": "wg0"}}
+    assert mark == {"match": {"op": "==", "left": {"ct": {"key": "mark"}}, "right": 3}}
