@@ -23,12 +23,15 @@ class Leaving:
         self.goals = goals
         self.election = Election()
         self.exits: dict[NodeId, Exit] = {}  # that the documents name
+        self._is_asking = False
         self._read = -1  # documents
         self._pulses = Pulses()
         self._answers: list[tuple[Address, float]] = []  # from whom, and when it was asked
 
     def hear(self, answer: Inner) -> None:
-        self._answers.append((answer.source, answer.sent_at))
+        """An answer to who has closed what it asked by is lost."""
+        if self._is_asking:
+            self._answers.append((answer.source, answer.sent_at))
 
     def look(
         self,
@@ -50,7 +53,8 @@ class Leaving:
             is_exit = self.goals.selection.is_exit
             found = () if is_exit else _exits(self.goals, nr)
             self.exits = {each.node: each for each in found}
-        if not is_needed or not self.exits:
+        self._is_asking = is_needed and bool(self.exits)
+        if not self._is_asking:
             self._elect(Election(failed_at=self.election.failed_at))
             return
         exits = self.exits.values()
