@@ -13,6 +13,7 @@ from random import Random
 
 import msgspec
 
+from netlab.keeper.linux import die_with_parent
 from netlab.sim.draw import draw_scenario
 from netlab.sim.promises import Verdict, judge
 from netlab.sim.scenario import Scenario, check
@@ -113,12 +114,13 @@ def _verdicts(
 
 
 def _prepare() -> None:
-    """Whoever started the processes hears of an interruption, and ends them.
+    """Whoever started the processes hears of an interruption, and ends them; they end with it.
 
     A world is hundreds of thousands of objects that all live until its end, and is then taken
     apart: the garbage collector would find nothing, in a sixth of the time.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent(signal.SIGKILL)
     gc.disable()
 
 
