@@ -106,3 +106,23 @@ async def test_without_the_program_nothing_leaves(world: World, family: int) -> 
             await asyncio.wait_for(accepting, SILENCE_S)
     assert await world.converge(uplink=UPLINK)
     assert await world.reaches(HOST[family]) == NODE[family]
+
+
+@FAMILIES
+async def test_what_the_node_has_for_itself_is_not_reached_from_inside(
+    world: World, family: int
+) -> None:  # EXIT-045: an address of its loopback that no guard knows of
+    own = {4: "203.0.113.77", 6: "2001:db8:77::77"}[family]
+    for command in ("ip link set lo up", f"ip address add {host_prefix(own)} dev lo"):
+        assert (await run(command)).code == 0
+    await world.converge(uplink=UPLINK)
+    kind = socket.AF_INET6 if family == 6 else socket.AF_INET
+    with socket.socket(kind, socket.SOCK_STREAM) as server:
+        server.setblocking(False)
+        server.bind((own, PORT))
+        server.listen()
+        with client(world.tenant(), own, PORT):
+            accepting = asyncio.get_running_loop().sock_accept(server)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(accepting, SILENCE_S)
+    assert (await run(f"ip address del {host_prefix(own)} dev lo")).code == 0
