@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
 
 import pytest
@@ -25,6 +25,7 @@ from tests.kernel.egress_world import (
     World,
     everything,
     opened,
+    until,
     until_no_address_is_tentative,
 )
 from tests.lan_servers import giving
@@ -108,13 +109,12 @@ async def test_nothing_of_the_node_changes(world: World) -> None:  # EXIT-031
     with giving_first():
         await until_learnt(world)
         egress, kernel = namespaces.pin_path(EGRESS_NETNS), world.machine.shell.kernel
-        harms: tuple[Callable[[], object], ...] = (
+        harms: tuple[Callable[[], Awaitable[None]], ...] = (
             lambda: kernel.delete_link(egress, UPLINK_LINK),
-            _kill_daemons,
+            _lose_the_lease,
         )
         for harm in harms:
-            if asyncio.iscoroutine(done := harm()):
-                await done
+            await harm()
             await until_learnt(world)
             for family in (4, 6):
                 assert contains(POOL[family], await world.reaches(HOST[family]))  # type: ignore[arg-type]
@@ -152,6 +152,10 @@ async def test_back_to_addresses_that_are_written_down(world: World) -> None:  #
             assert await world.reaches(HOST[family])
 
 
-def _kill_daemons() -> None:
-    for pid in processes.observe(namespaces.pin_path(EGRESS_NETNS)).values():
+async def _lose_the_lease() -> None:
+    """With the program that has it: the next one begins without an address, whatever is there."""
+    egress = namespaces.pin_path(EGRESS_NETNS)
+    for pid in processes.observe(egress).values():
         os.kill(pid, signal.SIGKILL)
+    await until(lambda: not processes.observe(egress))
+    assert (await run(f"ip -4 address flush dev {UPLINK_LINK}", netns=egress)).code == 0
