@@ -254,15 +254,20 @@ def wireguard_processes(node: LabNode) -> dict[int, str]:
 
 
 def name_servers(node: LabNode) -> list[str]:
-    """Of dnsmasq on a node, which tenant netns it is for: once for each process."""
-    found = []
+    """Which tenant netns have a dnsmasq on a node: once for each process."""
+    return sorted(name_server_processes(node).values())
+
+
+def name_server_processes(node: LabNode) -> dict[int, str]:
+    """dnsmasq on a node: pid as we see it, and which tenant netns it is for."""
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             argv = (process / "cmdline").read_bytes().decode().split("\0")
             for word in argv:
                 if word.startswith("--pid-file=/run/zos-dns/") and _is_on(process, node):
-                    found.append(word.split("/")[3])
-    return sorted(found)
+                    found[int(process.name)] = word.split("/")[3]
+    return found
 
 
 def _is_on(process: Path, node: LabNode) -> bool:

@@ -71,13 +71,14 @@ async def _come_up_cold(stage: Scene, workloads: list[Workload]) -> None:
     node = stage.lab.node("n1")
     netns = (await stage.network_of("n1", "home"))["netns"]
     await stage.fleet.stop_node("n1", signal.SIGKILL)
-    for pid in scene.wireguard_processes(node):
+    for pid in (*scene.wireguard_processes(node), *scene.name_server_processes(node)):
         os.kill(pid, signal.SIGKILL)
     await stage.shell(
         "n1",
         f"nsenter --net=/run/netns/{netns} ip link del br0;"
         f" nsenter --net=/run/netns/alice-home ip link del eth0;"
-        f" umount -l /run/netns/{netns}; rm -r /run/netns/{netns} /run/wireguard /run/zos",
+        f" umount -l /run/netns/{netns};"
+        f" rm -r /run/netns/{netns} /run/wireguard /run/zos /run/zos-dns",
     )
     assert await stage.leftovers("n1", netns) == []
     here, there = workloads
