@@ -85,6 +85,7 @@ class Resource:
         self._changed: dict[WgPublicKey, None] = {}  # since the last look
         self._greeted: set[WgPublicKey] = set()
         self._looked_at = 0.0
+        self._doubted: set[WgPublicKey] = set()  # before the last look
 
     def _new_goals(self) -> PeerGoals:
         return PeerGoals(self.own, own_key=self.key.public_key, underlay=self._underlay)
@@ -207,6 +208,8 @@ class Resource:
         tunnel = self.device.tunnels.get(peer.public_key)
         if tunnel is None or peer.endpoint is None or peer.endpoint == tunnel.endpoint:
             return
+        if peer.public_key in self._doubted:
+            return  # of that handshake nobody could tell which endpoint it was made with
         at = int(tunnel.latest_handshake)
         if at <= tunnel.written_at:
             return  # that handshake was made by way of another one (NODE-049)
@@ -295,6 +298,8 @@ class Resource:
         if not device.is_up:
             return
         shown, tunnels = device.shown(changed), device.tunnels
+        paths = ((key, self.goals.path(key)) for key in changed)
+        self._doubted = {key for key, path in paths if path is not None and path.doubtful}
         self.goals.look(
             WgDevice(device.key, device.port, shown),
             lambda key: PeerTraffic(tunnels[key].heard_bytes, tunnels[key].sent_bytes),

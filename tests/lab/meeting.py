@@ -70,16 +70,16 @@ def _firewall(is_blocked: bool, stateful: bool) -> Firewall:
 
 
 @asynccontextmanager
-async def meeting(lab: Lab) -> AsyncIterator[Fleet]:
-    """Everything runs, and the network names every relay."""
+async def meeting(lab: Lab, *, tls: bool = True) -> AsyncIterator[Fleet]:
+    """Everything runs, and the network names every relay. `tls`: they take TLS, too."""
     async with bring_up(lab, progress=lambda *_: None, tell=lambda *_: None) as fleet:
         operator = fleet.person("operator", at="registry")
         relays = [name for name in fleet.node_ids if name.startswith("r")]
         for name in relays:
             at = fleet.lab.node(name)
             endpoints = [w for a in (at.ipv4, at.ipv6) if a for w in ("--endpoint", str(a))]
-            tls = ("--tls-port", str(DEFAULT_TLS_PORT))
-            await operator.zos("relay", "offer", "farm", name, *endpoints, *tls)
+            options = ("--tls-port", str(DEFAULT_TLS_PORT)) if tls else ()
+            await operator.zos("relay", "offer", "farm", name, *endpoints, *options)
         for name in relays:
             await until(lambda name=name: _name(fleet, name), f"{name} is offered", every_s=0.2)
         yield fleet
