@@ -5,11 +5,10 @@ Mirrors `overlay.reconcile.leaving`, without sockets: what is asked is handed to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from netlab.sim.inner import Inner
-from overlay import addressing
-from overlay.exitnode.health import Exit, Pulses
+from overlay.exitnode.health import Exit, Pulses, exits_of
 from overlay.exitnode.policy import Election, elect
 from overlay.keys import wireguard
 from overlay.model import Address, NetworkResource, NodeId
@@ -51,7 +50,7 @@ class Leaving:
         if documents != self._read:
             self._read = documents
             is_exit = self.goals.selection.is_exit
-            found = () if is_exit else _exits(self.goals, nr)
+            found = () if is_exit else exits_of(self.goals.selection, nr)
             self.exits = {each.node: each for each in found}
         self._is_asking = is_needed and bool(self.exits)
         if not self._is_asking:
@@ -72,17 +71,3 @@ class Leaving:
         key = wireguard.wireguard_public_key(member.device) if member is not None else None
         if key != self.goals.way_out:
             self.goals.set_way_out(key)
-
-
-def _exits(goals: PeerGoals, nr: NetworkResource) -> Iterator[Exit]:
-    for member, order in goals.selection.exits():
-        if member.exit is None:
-            continue
-        subnet = addressing.subnet_v4(nr.range_v4, member.index)
-        yield Exit(
-            NodeId(member.node),
-            order,
-            tuple(map(Address, member.exit.beacons)),
-            addressing.address_of(addressing.host_address(subnet, addressing.GATEWAY_HOST)),
-            member.exit.draining_until,
-        )

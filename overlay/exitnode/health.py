@@ -7,12 +7,14 @@ that they are there, and how far.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from overlay import addressing
 from overlay.exitnode.policy import Contender, Election
-from overlay.model import Address, NodeId
+from overlay.model import Address, NetworkResource, NodeId
+from overlay.peers.selection import Selection
 
 ASK_S = 0.4  # between requests to a beacon
 SILENT_S = 1.3  # three requests and a long way
@@ -30,6 +32,21 @@ class Exit(msgspec.Struct, frozen=True):
     beacons: tuple[Address, ...]
     gateway: Address  # its own address in the network
     draining_until: int | None = None  # Unix seconds
+
+
+def exits_of(selection: Selection, nr: NetworkResource) -> Iterator[Exit]:
+    """The exits that the tenant names and that are ready to be one."""
+    for member, order in selection.exits():
+        if member.exit is None:
+            continue
+        subnet = addressing.subnet_v4(nr.range_v4, member.index)
+        yield Exit(
+            NodeId(member.node),
+            order,
+            tuple(map(Address, member.exit.beacons)),
+            addressing.address_of(addressing.host_address(subnet, addressing.GATEWAY_HOST)),
+            member.exit.draining_until,
+        )
 
 
 class Pulse(msgspec.Struct):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import msgspec
 
-from overlay import addressing
 from overlay.documents.exits import ExitService
 from overlay.errors import Unavailable
-from overlay.exitnode.health import ASK_S, Exit, Pulses
+from overlay.exitnode.health import ASK_S, Pulses, exits_of
 from overlay.exitnode.policy import Contender, Election, elect
 from overlay.exitnode.probe import Echoes
 from overlay.keys import wireguard
-from overlay.model import Address, NetworkResource, NodeId, WgDevice, WgPublicKey
+from overlay.model import NetworkResource, NodeId, WgDevice, WgPublicKey
 from overlay.reconcile.goals import PeerGoals
 
 log = logging.getLogger(__name__)
@@ -47,7 +46,7 @@ class Leaving:
         `is_needed`: there is somebody here who may want to leave the network, by another node.
         `may_drain`: an exit that drains can have a device of its own. `netns` is a path.
         """
-        exits = list(_exits(goals, nr)) if is_needed else []
+        exits = list(exits_of(goals.selection, nr)) if is_needed else []
         if not exits:
             is_other = self._elect(goals, Election(failed_at=self.election.failed_at))
             self.way_out = None
@@ -143,17 +142,3 @@ def _lets_out(
         return None
     member = goals.selection.members.get(election.elected)
     return member.exit if member is not None else None
-
-
-def _exits(goals: PeerGoals, nr: NetworkResource) -> Iterator[Exit]:
-    for member, order in goals.selection.exits():
-        if member.exit is None:
-            continue
-        subnet = addressing.subnet_v4(nr.range_v4, member.index)
-        yield Exit(
-            NodeId(member.node),
-            order,
-            tuple(map(Address, member.exit.beacons)),
-            addressing.address_of(addressing.host_address(subnet, addressing.GATEWAY_HOST)),
-            member.exit.draining_until,
-        )

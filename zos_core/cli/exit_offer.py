@@ -21,7 +21,7 @@ from zos_core.cli.command import group
 from zos_core.cli.completion import complete_exits, complete_farms, complete_nodes
 from zos_core.cli.directory import registry_option
 from zos_core.cli.home import Home
-from zos_core.cli.publishing import FarmEdit
+from zos_core.cli.publishing import FarmEdit, finish_farm
 from zos_core.cli.types import DURATION
 from zos_core.files import farm as farm_files
 from zos_core.files.exit_entry import ExitEntry
@@ -163,7 +163,7 @@ def offer(
     edit = FarmEdit(Home(), farm_name, registry=registry)
     edit.change(lambda text: farm_files.offer_exit(text, node, entry=entry))
     done = f"{node} is offered as an exit by {entry['uplink']}"
-    _finish(edit, no_publish=no_publish, done=done)
+    finish_farm(edit, no_publish=no_publish, done=done)
     name, offered = _exit(edit, node)
     if offered.draining_until:
         output.say(f"it drains; to end that: zos exit drain {farm_name} {name} --undo")
@@ -238,7 +238,7 @@ def drain(
     edit.change(lambda text: farm_files.drain_exit(text, node, until=until))
     done = f"{node} drains until {output.rfc3339(until)}" if until else f"{node} is in use again"
     shown = {"draining_until": output.rfc3339(until) if until else None}
-    _finish(edit, no_publish=no_publish, done=done, more=shown)
+    finish_farm(edit, no_publish=no_publish, done=done, **shown)
 
 
 @exit_.command("withdraw")
@@ -255,7 +255,7 @@ def withdraw(farm_name: str, node: str, registry: str | None, no_publish: bool) 
     """
     edit = FarmEdit(Home(), farm_name, registry=registry)
     edit.change(lambda text: farm_files.withdraw_exit(text, node))
-    _finish(edit, no_publish=no_publish, done=f"{node} is no exit any more")
+    finish_farm(edit, no_publish=no_publish, done=f"{node} is no exit any more")
 
 
 def _exit(edit: FarmEdit, node: str) -> tuple[str, ExitEntry]:
@@ -282,16 +282,3 @@ def _json(offered: ExitEntry) -> dict[str, Any]:
     until = offered.draining_until
     shown: dict[str, Any] = msgspec.to_builtins(offered)
     return {**shown, "draining_until": output.rfc3339(until) if until else None}
-
-
-def _finish(
-    edit: FarmEdit, *, no_publish: bool, done: str, more: dict[str, Any] | None = None
-) -> None:
-    if no_publish:
-        edit.save()
-        output.say(f"not published; then run: zos farm publish {edit.named}")
-    else:
-        with output.progress("publishing"):
-            edit.publish()
-    value = {"farm": edit.file.farm, "version": edit.file.version, "published": not no_publish}
-    output.show({"name": edit.file.name, **value, **(more or {})}, done)

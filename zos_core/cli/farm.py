@@ -16,7 +16,7 @@ from zos_core.cli.command import group
 from zos_core.cli.completion import complete_farms
 from zos_core.cli.directory import registry_option
 from zos_core.cli.home import Home
-from zos_core.cli.publishing import FarmEdit
+from zos_core.cli.publishing import FarmEdit, finish_farm
 from zos_core.files import farm as farm_files
 
 _no_publish = click.option("--no-publish", is_flag=True, help="Edit the file only.")
@@ -58,7 +58,7 @@ def create(name: str, key: str | None, registry: str | None, no_publish: bool) -
     )
     edit = FarmEdit(home, name, registry=registry, text=text)
     edit.change(lambda text: text)
-    _finish(edit, no_publish=no_publish, done=signer.id)
+    finish_farm(edit, no_publish=no_publish, done=signer.id)
 
 
 @farm.command("add-node")
@@ -82,7 +82,7 @@ def add_node(
     if not is_label(name):
         raise Rejected(f"{name!r} is no name", field="--as", remedy="use letters, digits, hyphens")
     edit.change(lambda text: farm_files.add_node(text, name, node=node))
-    _finish(edit, no_publish=no_publish, done=f"{name} is in farm {edit.file.name}")
+    finish_farm(edit, no_publish=no_publish, done=f"{name} is in farm {edit.file.name}")
 
 
 @farm.command("remove-node")
@@ -99,7 +99,9 @@ def remove_node(farm_name: str, node: str, registry: str | None, no_publish: boo
     """
     edit = FarmEdit(Home(), farm_name, registry=registry)
     edit.change(lambda text: farm_files.remove_node(text, node))
-    _finish(edit, no_publish=no_publish, done=f"{node} is not in farm {edit.file.name} any more")
+    finish_farm(
+        edit, no_publish=no_publish, done=f"{node} is not in farm {edit.file.name} any more"
+    )
 
 
 @farm.command("publish")
@@ -113,7 +115,7 @@ def publish(farm_name: str, registry: str | None) -> None:
       zos farm publish basement
     """
     edit = FarmEdit(Home(), farm_name, registry=registry)
-    _finish(edit, no_publish=False, done=f"farm {edit.file.name} is published")
+    finish_farm(edit, no_publish=False, done=f"farm {edit.file.name} is published")
 
 
 @farm.command("show")
@@ -169,17 +171,6 @@ def show(farm_name: str, registry: str | None) -> None:
         ("NAME", "SOFTWARE", "WIREGUARD", "RELAY", "EXIT", "NODE"), map(_texts, rows)
     )
     output.show(value, header, *table)
-
-
-def _finish(edit: FarmEdit, *, no_publish: bool, done: str) -> None:
-    if no_publish:
-        edit.save()
-        output.say(f"not published; then run: zos farm publish {edit.named}")
-    else:
-        with output.progress("publishing"):
-            edit.publish()
-    value = {"farm": edit.file.farm, "version": edit.file.version, "published": not no_publish}
-    output.show({"name": edit.file.name, **value}, done)
 
 
 def _texts(row: tuple[object, ...]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from zos_core.cli.network_look import diff, list_, plan, show
 from zos_core.cli.network_publish import publish
 from zos_core.cli.network_relay import relay
 from zos_core.cli.network_service import service
-from zos_core.cli.publishing import NetworkEdit
+from zos_core.cli.publishing import NetworkEdit, finish_network, network_value
 from zos_core.cli.types import DURATION
 from zos_core.files import network as network_files
 
@@ -80,7 +80,7 @@ def create(
     )
     edit = NetworkEdit(home, net, registry=registry, text=text)
     edit.change(lambda text: text)
-    _finish(edit, no_publish, edit.id)
+    finish_network(edit, no_publish=no_publish, done=edit.id)
 
 
 @network.command("add-node")
@@ -112,7 +112,12 @@ def add_node(
     name = name or chosen.name or f"n{len(edit.file.members) + 1}"
     index = network_files.free_index(edit.file) if index is None else index
     edit.change(lambda text: network_files.add_member(text, name, node=chosen.id, index=index))
-    _finish(edit, no_publish, f"{name} is in {edit.file.name}: {_subnet(edit, index)}", index=index)
+    finish_network(
+        edit,
+        no_publish=no_publish,
+        done=f"{name} is in {edit.file.name}: {_subnet(edit, index)}",
+        index=index,
+    )
 
 
 @network.command("remove-node")
@@ -143,7 +148,7 @@ def remove_node(net: str, node: str, registry: str | None, no_publish: bool) -> 
             field="NODE",
             remedy=f"it names {known}; give the id of a node that joined by invitation",
         )
-    _finish(edit, no_publish, f"{node} is not in {edit.file.name} any more")
+    finish_network(edit, no_publish=no_publish, done=f"{node} is not in {edit.file.name} any more")
 
 
 @network.command("invite")
@@ -185,7 +190,7 @@ def invite(
     )
     value = {"name": name, "uses": uses, "expires": output.rfc3339(until), "invitation": key.id}
     text = token.encode()
-    output.show({**_json(edit, published=True), **value, "token": text}, text)
+    output.show({**network_value(edit, published=True), **value, "token": text}, text)
     if qr:
         output.draw_qr(text)
 
@@ -209,7 +214,7 @@ def delete(net: str, yes: bool, registry: str | None) -> None:
             f"Take {edit.file.name} down on {len(edit.file.members)} nodes?", abort=True, err=True
         )
     edit.change(network_files.delete)
-    _finish(edit, False, f"{edit.file.name} is deleted")
+    finish_network(edit, no_publish=False, done=f"{edit.file.name} is deleted")
 
 
 for _command in (access, diff, exit_, list_, plan, publish, relay, service, show):
@@ -227,18 +232,3 @@ def _subnet(edit: NetworkEdit, index: int) -> str:
     range_v4 = addressing.parse_range(edit.file.range)
     range_v6 = addressing.ula_range(edit.id)
     return f"{addressing.subnet_v4(range_v4, index)} {addressing.subnet_v6(range_v6, index)}"
-
-
-def _finish(edit: NetworkEdit, no_publish: bool, done: str, **more: object) -> None:
-    if no_publish:
-        edit.save()
-        output.say(f"not published; then run: zos network publish {edit.named}")
-    else:
-        with output.progress("publishing"):
-            edit.publish()
-    output.show({**_json(edit, published=not no_publish), **more}, done)
-
-
-def _json(edit: NetworkEdit, *, published: bool) -> dict[str, object]:
-    file = edit.file
-    return {"network": edit.id, "name": file.name, "version": file.version, "published": published}

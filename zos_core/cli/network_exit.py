@@ -13,7 +13,7 @@ from zos_core.cli.command import Command, group
 from zos_core.cli.completion import complete_networks, complete_peers
 from zos_core.cli.directory import registry_option
 from zos_core.cli.home import Home
-from zos_core.cli.publishing import NetworkEdit
+from zos_core.cli.publishing import NetworkEdit, finish_network
 from zos_core.files import network as network_files
 
 _NET = click.argument("net", metavar="NET", shell_complete=complete_networks)
@@ -71,7 +71,12 @@ def set_(
     edit = NetworkEdit(Home(), net, registry=registry)
     edit.change(lambda text: network_files.set_exits(text, orders, local=local))
     ways = [*(["each node itself"] if local else []), *members]
-    _finish(edit, no_publish, f"{edit.file.name} is left by {', then '.join(ways)}")
+    finish_network(
+        edit,
+        no_publish=no_publish,
+        done=f"{edit.file.name} is left by {', then '.join(ways)}",
+        **_chosen(edit),
+    )
 
 
 @exit_.command("clear", cls=Command)
@@ -87,7 +92,9 @@ def clear(net: str, registry: str | None, no_publish: bool) -> None:
     """
     edit = NetworkEdit(Home(), net, registry=registry)
     edit.change(lambda text: network_files.set_exits(text, {}))
-    _finish(edit, no_publish, f"nothing leaves {edit.file.name}")
+    finish_network(
+        edit, no_publish=no_publish, done=f"nothing leaves {edit.file.name}", **_chosen(edit)
+    )
 
 
 @exit_.command("show", cls=Command)
@@ -150,20 +157,6 @@ def _orders(members: tuple[str, ...]) -> dict[str, int]:
     return orders
 
 
-def _finish(edit: NetworkEdit, no_publish: bool, done: str) -> None:
-    if no_publish:
-        edit.save()
-        output.say(f"not published; then run: zos network publish {edit.named}")
-    else:
-        with output.progress("publishing"):
-            edit.publish()
-    file = edit.file
-    value = {
-        "network": edit.id,
-        "name": file.name,
-        "version": file.version,
-        "published": not no_publish,
-        "local": file.local_exits,
-        "exits": {name: entry.order for name, entry in file.exits.items()},
-    }
-    output.show(value, done)
+def _chosen(edit: NetworkEdit) -> dict[str, object]:
+    exits = {name: entry.order for name, entry in edit.file.exits.items()}
+    return {"local": edit.file.local_exits, "exits": exits}

@@ -16,7 +16,7 @@ from zos_core.cli.completion import complete_networks, complete_nodes, complete_
 from zos_core.cli.directory import Directory, registry_option
 from zos_core.cli.home import Home
 from zos_core.cli.names import choose_node
-from zos_core.cli.publishing import NetworkEdit
+from zos_core.cli.publishing import NetworkEdit, finish_network, network_value
 from zos_core.files import network as network_files
 from zos_core.files.network import RelayEntry
 
@@ -65,7 +65,11 @@ def add(net: str, node: str, name: str | None, registry: str | None, no_publish:
         )
     entry = _fetch_entry(edit.directory(), chosen.id)
     edit.change(lambda text: network_files.add_relay(text, name, entry))
-    _finish(edit, no_publish, f"{name} relays for {edit.file.name} at {', '.join(entry.endpoints)}")
+    finish_network(
+        edit,
+        no_publish=no_publish,
+        done=f"{name} relays for {edit.file.name} at {', '.join(entry.endpoints)}",
+    )
 
 
 @relay.command("update", cls=Command)
@@ -87,9 +91,11 @@ def update(net: str, registry: str | None, no_publish: bool) -> None:
             changed.append(name)
             edit.change(partial(network_files.set_relay, name=name, entry=entry))
     if not changed:
-        output.show({**_json(edit, published=False), "changed": []}, "nothing has changed")
+        output.show({**network_value(edit, published=False), "changed": []}, "nothing has changed")
         return
-    _finish(edit, no_publish, f"updated: {', '.join(changed)}", changed=changed)
+    finish_network(
+        edit, no_publish=no_publish, done=f"updated: {', '.join(changed)}", changed=changed
+    )
 
 
 @relay.command("remove", cls=Command)
@@ -109,7 +115,9 @@ def remove(net: str, name: str, registry: str | None, no_publish: bool) -> None:
     edit.change(
         lambda text: network_files.remove_entry(text, "relays", names[0] if names else name)
     )
-    _finish(edit, no_publish, f"{name} does not relay for {edit.file.name} any more")
+    finish_network(
+        edit, no_publish=no_publish, done=f"{name} does not relay for {edit.file.name} any more"
+    )
 
 
 @relay.command("list", cls=Command)
@@ -172,18 +180,3 @@ def _trouble(directory: Directory, named: str, entry: RelayEntry) -> str:
     except Unavailable:
         return "not offered"
     return "" if now == entry else f"changed; run: zos network relay update {named}"
-
-
-def _finish(edit: NetworkEdit, no_publish: bool, done: str, **more: object) -> None:
-    if no_publish:
-        edit.save()
-        output.say(f"not published; then run: zos network publish {edit.named}")
-    else:
-        with output.progress("publishing"):
-            edit.publish()
-    output.show({**_json(edit, published=not no_publish), **more}, done)
-
-
-def _json(edit: NetworkEdit, *, published: bool) -> dict[str, object]:
-    file = edit.file
-    return {"network": edit.id, "name": file.name, "version": file.version, "published": published}

@@ -18,7 +18,7 @@ from zos_core.cli.command import Command, group
 from zos_core.cli.completion import complete_networks
 from zos_core.cli.directory import registry_option
 from zos_core.cli.home import Home
-from zos_core.cli.publishing import NetworkEdit
+from zos_core.cli.publishing import NetworkEdit, finish_network
 from zos_core.files import network as network_files
 from zos_core.files.published import PublishedEntry, format_to
 
@@ -77,7 +77,12 @@ def add(
         )
     entries = [PublishedEntry(port, name, to) for name in names]
     edit.change(lambda text: network_files.add_published(text, entries))
-    _finish(edit, no_publish, f"{port} leads to {to} at {', '.join(names)}")
+    finish_network(
+        edit,
+        no_publish=no_publish,
+        done=f"{port} leads to {to} at {', '.join(names)}",
+        **_services(edit),
+    )
     output.say(f"what became of it: zos network service list {edit.named}")
 
 
@@ -100,7 +105,12 @@ def remove(
     edit = NetworkEdit(Home(), net, registry=registry)
     edit.change(lambda text: network_files.remove_published(text, port=port, exits=exits))
     where = f" at {', '.join(exits)}" if exits else ""
-    _finish(edit, no_publish, f"{port} is not published{where} any more")
+    finish_network(
+        edit,
+        no_publish=no_publish,
+        done=f"{port} is not published{where} any more",
+        **_services(edit),
+    )
 
 
 @service.command("list", cls=Command)
@@ -169,19 +179,6 @@ def _outcome(each: Published, exit_: ExitService | None) -> tuple[str, str, list
     return state, REASONS[state], [str(Endpoint(a, each.port)) for a in addresses]
 
 
-def _finish(edit: NetworkEdit, no_publish: bool, done: str) -> None:
-    if no_publish:
-        edit.save()
-        output.say(f"not published; then run: zos network publish {edit.named}")
-    else:
-        with output.progress("publishing"):
-            edit.publish()
-    file = edit.file
-    value = {
-        "network": edit.id,
-        "name": file.name,
-        "version": file.version,
-        "published": not no_publish,
-        "services": [{"port": e.port, "exit": e.exit, "to": e.to} for e in file.published],
-    }
-    output.show(value, done)
+def _services(edit: NetworkEdit) -> dict[str, object]:
+    published = edit.file.published
+    return {"services": [{"port": e.port, "exit": e.exit, "to": e.to} for e in published]}

@@ -11,6 +11,7 @@ from overlay.documents.schema import Document, Farm, Network
 from overlay.errors import Conflict, Refused
 from overlay.keys.identity import Identity, Kind
 from overlay.model import NetworkId
+from zos_core.cli import output
 from zos_core.cli.directory import Directory, choose_reference
 from zos_core.cli.home import Home
 from zos_core.files import farm as farm_files
@@ -127,6 +128,35 @@ class FarmEdit:
         self.file = farm_files.parse_farm_file(self.text)
         self.save()
         return version
+
+
+def finish_network(edit: NetworkEdit, *, no_publish: bool, done: str, **more: object) -> None:
+    """Publish the edited network, or save its file alone, and say so."""
+    _save_or_publish(edit, "network", no_publish=no_publish)
+    output.show({**network_value(edit, published=not no_publish), **more}, done)
+
+
+def network_value(edit: NetworkEdit, *, published: bool) -> dict[str, object]:
+    """What every command that edits a network says as JSON."""
+    file = edit.file
+    return {"network": edit.id, "name": file.name, "version": file.version, "published": published}
+
+
+def finish_farm(edit: FarmEdit, *, no_publish: bool, done: str, **more: object) -> None:
+    """Publish the edited farm, or save its file alone, and say so."""
+    _save_or_publish(edit, "farm", no_publish=no_publish)
+    file = edit.file
+    value = {"farm": file.farm, "version": file.version, "published": not no_publish}
+    output.show({"name": file.name, **value, **more}, done)
+
+
+def _save_or_publish(edit: NetworkEdit | FarmEdit, kind: str, *, no_publish: bool) -> None:
+    if no_publish:
+        edit.save()
+        output.say(f"not published; then run: zos {kind} publish {edit.named}")
+    else:
+        with output.progress("publishing"):
+            edit.publish()
 
 
 def sign_with(

@@ -17,7 +17,7 @@ from zos_core.cli.completion import complete_farms, complete_nodes
 from zos_core.cli.directory import registry_option
 from zos_core.cli.exits import Exit
 from zos_core.cli.home import Home
-from zos_core.cli.publishing import FarmEdit
+from zos_core.cli.publishing import FarmEdit, finish_farm
 from zos_core.files import farm as farm_files
 from zos_core.status import RelayStatus
 
@@ -69,7 +69,7 @@ def offer(
     edit.change(lambda text: farm_files.offer_relay(text, node, endpoints=found, tls_port=tls_port))
     also = f", and by TLS on TCP port {tls_port}" if tls_port is not None else ""
     done = f"{node} is offered as a relay at {', '.join(found)}{also}"
-    _finish(edit, no_publish=no_publish, done=done)
+    finish_farm(edit, no_publish=no_publish, done=done)
 
 
 @click.command("withdraw", cls=Command)
@@ -86,7 +86,7 @@ def withdraw(farm_name: str, node: str, registry: str | None, no_publish: bool) 
     """
     edit = FarmEdit(Home(), farm_name, registry=registry)
     edit.change(lambda text: farm_files.withdraw_relay(text, node))
-    _finish(edit, no_publish=no_publish, done=f"{node} is no relay any more")
+    finish_farm(edit, no_publish=no_publish, done=f"{node} is no relay any more")
 
 
 @click.command("status", cls=Command)
@@ -149,14 +149,3 @@ def _endpoint(text: str) -> Endpoint:
         address = addressing.parse_address(bare, field="--endpoint")
         text = str(Endpoint(address, DEFAULT_RELAY_PORT))
     return check_endpoint(text, "--endpoint")
-
-
-def _finish(edit: FarmEdit, *, no_publish: bool, done: str) -> None:
-    if no_publish:
-        edit.save()
-        output.say(f"not published; then run: zos farm publish {edit.named}")
-    else:
-        with output.progress("publishing"):
-            edit.publish()
-    value = {"farm": edit.file.farm, "version": edit.file.version, "published": not no_publish}
-    output.show({"name": edit.file.name, **value}, done)
