@@ -161,8 +161,10 @@ class Networks:
                 log.error("own member not signed", extra={"key": key, "reason": str(exc)})
             return
         if isinstance(signed.document, Member):
+            before = loop.network_resource
             loop.goals.put_member(signed.document, now=self._clock.monotonic())
-            loop.changed()
+            # What only others are told changes nothing here.
+            loop.changed(peers_only=loop.network_resource == before)
 
     def own_endpoints(self, listen_port: int) -> tuple[EndpointCandidate, ...]:
         return candidates.own_candidates(

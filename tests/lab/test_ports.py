@@ -1,4 +1,4 @@
-"""A node opens WireGuard's UDP ports and nothing else (NODE-050)."""
+"""A node opens WireGuard's UDP ports and nothing else; inside networks, names are answered."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from tests.lab.scene import Scene, measured
 NETWORKS = ("home", "work")
 
 
+NAMES = {("udp", 53), ("tcp", 53)}
+
+
 async def test_node_opens_wireguard_ports_and_nothing_else(lab):
+    # NODE-050, DNS-020
     stage = await Scene.open(await lab(scene.topology("n1", "n2")))
     await stage.enrol("n1", "n2")
     for network in NETWORKS:
@@ -24,8 +28,8 @@ async def test_node_opens_wireguard_ports_and_nothing_else(lab):
     # Every port is WireGuard's, in both families; TCP, raw and packet sockets there are none.
     assert open_here == {("udp", port) for port in wireguard}
     for network in said:
-        # Tenants see no part of the underlay, not even its socket.
-        assert await _open(stage, network["netns"]) == set()
+        # Tenants see no part of the underlay, not even its socket: there are names, and only they.
+        assert await _open(stage, network["netns"]) == NAMES
 
 
 async def _open(stage: Scene, netns: str) -> set[tuple[str, int]]:

@@ -11,7 +11,7 @@ from overlay.keys.store import generate_wireguard_key
 from overlay.keys.wireguard import format_key
 from tests.asking import ask, said
 from tests.lab import scene
-from tests.lab.scene import RANGE, Scene, Workload, measured
+from tests.lab.scene import RANGE, Scene, Workload, measured, until
 
 CONF = "/etc/wireguard/home.conf"
 
@@ -45,7 +45,12 @@ async def test_laptop_with_the_file_gets_in_and_with_a_wrong_key_does_not(lab, u
     reached = await stage.until_all_reach([*inside, me])
     measured(underlay=underlay, pairs_reached=reached)
     for server in made["dns"][:2]:  # DNS-032
-        assert await ask(str(laptop.netns_path), server, "laptop.home.zos") == said(v4)
+
+        async def knows_the_laptop(server: str = server) -> bool:
+            answer = await ask(str(laptop.netns_path), server, "laptop.home.zos")
+            return answer == said(v4)
+
+        await until(knows_the_laptop, f"{server} knows the laptop by name")
     other = format_key(generate_wireguard_key().reveal())
     public = format_key(generate_wireguard_key().public_key)
     for wrong in (_with(conf, "PrivateKey", other), _with(conf, "PublicKey", public)):
