@@ -11,8 +11,8 @@ PYTEST := $(BIN)/pytest -q
 SUITE := $(PYTEST) -p no:schemathesis
 SIM := $(BIN)/python -m netlab.sim
 SOURCES := overlay zos_core netlab
-# The faster one that tools/setup.sh may have unpacked; empty when it has not.
-export ZOS_WIREGUARD_GO ?= $(wildcard $(CURDIR)/build/wireguard-go/usr/bin/wireguard-go)
+# The better one that tools/setup.sh makes; empty when it could not.
+export ZOS_WIREGUARD_GO ?= $(wildcard $(CURDIR)/build/wireguard-go/wireguard-go)
 # After so long a test on real namespaces hangs: they take longer where others work as well.
 HANG_S := 300
 # The least that must run: a suite that loses its tests fails instead of passing empty.

@@ -15,14 +15,14 @@ TREE = Path(__file__).resolve().parent.parent
 PACKAGES = ["overlay", "zos_core", "netlab"]
 # A folder tells what its tests need.
 FOLDER_MARKS = ("kernel", "lab", "page", "vm")
-FAST_WIREGUARD_GO = TREE / "build/wireguard-go/usr/bin/wireguard-go"
+BETTER_WIREGUARD_GO = TREE / "build/wireguard-go/wireguard-go"
 
 hypothesis.settings.register_profile("dev", deadline=None, print_blob=True)
 hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
-if FAST_WIREGUARD_GO.exists():
-    os.environ.setdefault("ZOS_WIREGUARD_GO", str(FAST_WIREGUARD_GO))
+if BETTER_WIREGUARD_GO.exists():
+    os.environ.setdefault("ZOS_WIREGUARD_GO", str(BETTER_WIREGUARD_GO))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

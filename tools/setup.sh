@@ -11,12 +11,17 @@ cd "$(dirname "$0")/.."
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 exec </dev/null
 
-NODE_PACKAGES=(wireguard-go wireguard-tools nftables libnftables1 iproute2 iputils-ping util-linux dnsmasq-base passt udhcpc)
+NODE_PACKAGES=(wireguard-go wireguard-tools nftables libnftables1 iproute2 iputils-ping util-linux dnsmasq-base passt udhcpc
+    patch)
 VM_PACKAGES=(qemu-system-x86 kmod file udev) # without udev the guest has no way to say anything
 PAGE_PACKAGES=(chromium)
 BENCH_PACKAGES=(iperf3 nebula tinc mininet bridge-utils)
-NEXT_SUITE=trixie              # the first Debian whose wireguard-go has segmentation offload,
-FAST_WIREGUARD_GO=0.0.20230101 # that is, from this version on
+# wireguard-go is made from Debian's source: before this suite it had no segmentation offload, and
+# since it has, it sends what is for IPv6 to wrong addresses (tools/wireguard-go.patch).
+SOURCE_SUITE=trixie
+SOURCE_GO=golang-1.24
+SOURCE_PACKAGES=("$SOURCE_GO-go" "$SOURCE_GO-src" golang-golang.zx2c4-wireguard-dev
+    golang-golang-x-crypto-dev golang-golang-x-net-dev golang-golang-x-sys-dev)
 DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 ROOT=$PWD
 STAMPS=$ROOT/build/stamps
@@ -117,34 +122,41 @@ private_apt() {
         -o APT::Sandbox::User=root -o APT::Update::Error-Mode=any -o Acquire::Languages=none "$@"
 }
 
-# apt checks the suite's signature against Debian's keyring and the package against the suite.
-fetch_next_wireguard_go() {
-    local mirror
+# apt checks the suite's signature against Debian's keyring and the packages against the suite.
+fetch_wireguard_go_source() {
+    local mirror package
     # shellcheck source=/dev/null
     mirror=$(debian_mirror "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")")
     [ -n "$mirror" ] && [ -f "$DEBIAN_KEYRING" ] || return 1
-    rm -rf build/apt build/wireguard-go
-    mkdir -p build/apt/lists/partial build/apt/cache/archives/partial
-    echo "deb [signed-by=$DEBIAN_KEYRING] $mirror $NEXT_SUITE main" >build/apt/sources.list
-    private_apt update && (cd build/apt && private_apt download wireguard-go) &&
-        dpkg -x build/apt/wireguard-go_*.deb build/wireguard-go && rm -rf build/apt
+    mkdir -p build/apt/lists/partial build/apt/cache/archives/partial build/apt/root
+    echo "deb [signed-by=$DEBIAN_KEYRING] $mirror $SOURCE_SUITE main" >build/apt/sources.list
+    private_apt update && (cd build/apt && private_apt download "${SOURCE_PACKAGES[@]}") || return 1
+    for package in build/apt/*.deb; do dpkg -x "$package" build/apt/root || return 1; done
+}
+
+build_wireguard_go() {
+    local root=$ROOT/build/apt/root
+    patch -d "$root/usr/share/gocode/src/golang.zx2c4.com" -p0 <tools/wireguard-go.patch &&
+        env -i PATH=/usr/bin:/bin HOME="$root" GOROOT="$root/usr/lib/${SOURCE_GO/golang/go}" \
+            GOPATH="$root/usr/share/gocode" GOCACHE="$root/cache" GO111MODULE=off CGO_ENABLED=0 \
+            GOTOOLCHAIN=local "$root/usr/lib/${SOURCE_GO/golang/go}/bin/go" build -trimpath \
+            -ldflags '-s -w' -o "$ROOT/build/wireguard-go/wireguard-go" golang.zx2c4.com/wireguard
 }
 
 setup_node() {
-    local installed hash
+    local hash
     install_packages "${NODE_PACKAGES[@]}"
-    hash=$(recipe)
+    hash=$(recipe tools/wireguard-go.patch)
     is_done wireguard-go "$hash" && return 0
-    installed=$(dpkg-query -W -f '${Version}' wireguard-go)
-    if dpkg --compare-versions "$installed" ge "$FAST_WIREGUARD_GO"; then
-        say "wireguard-go $installed is recent enough"
-    elif fetch_next_wireguard_go >>"$LOG" 2>&1; then
-        say "unpacked the faster wireguard-go of Debian $NEXT_SUITE into build/wireguard-go"
-    else
-        rm -rf build/apt build/wireguard-go
-        say "Debian $NEXT_SUITE is out of reach: using wireguard-go $installed, about 5 times slower;" \
+    say "making wireguard-go from the source of Debian $SOURCE_SUITE in build/wireguard-go"
+    rm -rf build/apt build/wireguard-go
+    if ! { fetch_wireguard_go_source && build_wireguard_go; } >>"$LOG" 2>&1; then
+        rm -rf build/wireguard-go
+        say "that failed (see $LOG): using wireguard-go $(dpkg-query -W -f '${Version}' wireguard-go)," \
+            "which is slower, or loses packets where addresses of both families meet (decision 0014);" \
             "'make clean' has the next run try again"
     fi
+    rm -rf build/apt
     mark wireguard-go "$hash"
 }
 

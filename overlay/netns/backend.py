@@ -22,7 +22,10 @@ BINARY_SETTING = "ZOS_WIREGUARD_GO"  # path of a wireguard-go
 # Since then it hands segments to the kernel in bulk: several times the throughput. (Debian 13's
 # 0.0.20231211 still says this version.)
 FAST_SINCE = (0, 0, 20230223)
-UPGRADE_REMEDY = f"install wireguard-go of 2023 or newer and name it in {BINARY_SETTING}"
+UPGRADE_REMEDY = f"name a wireguard-go of 2023 or newer in {BINARY_SETTING}; make setup makes one"
+MENDED_REMEDY = (
+    f"boot a kernel with WireGuard, or name a mended one in {BINARY_SETTING} (make setup)"
+)
 
 _PROGRAM = "wireguard-go"
 _USUAL_DIRS = ("/usr/local/bin", "/usr/local/sbin", "/usr/bin", "/usr/sbin")
@@ -39,6 +42,7 @@ class Choice:
     wireguard: WireGuard
     reason: str
     remedy: str | None = None
+    binary: Path | None = None  # of wireguard-go
 
 
 async def choose(environ: Mapping[str, str], *, underlay: str | None = None) -> Choice:
@@ -85,6 +89,7 @@ async def _choose_userspace(environ: Mapping[str, str], underlay: str | None, wh
         UserspaceWireGuard(path, underlay=underlay),
         f"wireguard-go {text} at {path}, {whence}: {why}",
         UPGRADE_REMEDY if version < FAST_SINCE else None,
+        path,
     )
 
 

@@ -42,6 +42,7 @@ SHELL = frozenset(
         "overlay.netns.waiting",
         "overlay.netns.watch",
         "overlay.netns.wg_kernel",
+        "overlay.netns.wg_trial",
         "overlay.peers.cache",
         "overlay.peers.lean_aiohttp",
         "overlay.peers.pinning",

@@ -27,6 +27,7 @@ from overlay.model import Endpoint, Prefix, WgDevice, WgPeer, WgPublicKey
 from overlay.netns import backend, control, namespaces, spawn
 from overlay.netns.uapi import UserspaceWireGuard
 from overlay.netns.wg_kernel import KernelWireGuard, why_unavailable
+from overlay.netns.wg_trial import sends_where_told
 from overlay.ports import DeviceRef, WireGuard
 
 pytestmark = pytest.mark.usefixtures("sandbox")
@@ -119,6 +120,12 @@ async def sites(named: str) -> AsyncIterator[tuple[Site, Site]]:
 @pytest.fixture
 def site(sites: tuple[Site, Site]) -> Site:
     return sites[0]
+
+
+async def test_peers_of_both_families_are_sent_to_where_they_are() -> None:  # WGD-019
+    assert await sends_where_told(Path(binaries()[-1]))
+    assert not list_processes()
+    assert not list_sockets()
 
 
 class TestWireGuard:

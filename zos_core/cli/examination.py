@@ -21,6 +21,7 @@ from overlay.errors import OverlayError, Rejected
 from overlay.netns import backend, dnsmasq, namespaces
 from overlay.netns.kernel import Rtnetlink
 from overlay.netns.nft import Nftables
+from overlay.netns.wg_trial import sends_where_told
 from overlay.peers.registry import RegistryRef
 from overlay.peers.registry_auth import TOKEN_LIFETIME_S
 from zos_core.cli import local
@@ -99,6 +100,11 @@ def _tun() -> Finding:
 
 def _wireguard() -> Finding:
     choice = asyncio.run(backend.choose(os.environ))
+    if choice.binary is not None and not asyncio.run(sends_where_told(choice.binary)):
+        evidence = (
+            f"{choice.reason}; where peers are at addresses of both families, packets go astray"
+        )
+        return Finding("wireguard", "warn", evidence, backend.MENDED_REMEDY)
     verdict: Verdict = "warn" if choice.remedy else "ok"
     return Finding("wireguard", verdict, choice.reason, choice.remedy or "")
 
