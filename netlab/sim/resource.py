@@ -15,7 +15,7 @@ from netlab.sim.internet import Host, Internet
 from netlab.sim.tunnel import Traffic
 from netlab.sim.uplink import Uplink
 from netlab.sim.wireguard import Device
-from overlay.addressing import address_of
+from overlay.addressing import GATEWAY_HOST, address_of, host_address, subnet_v4
 from overlay.documents.schema import Member, Network
 from overlay.errors import OverlayError
 from overlay.keys.wireguard import DeviceKey
@@ -250,6 +250,16 @@ class Resource:
         if self._changed:
             self._look()
 
+    def _ask(self, keys: Iterable[WgPublicKey]) -> None:
+        """An echo request to the gateway of each."""
+        nr, selection = self.network_resource, self.goals.selection
+        for key in keys:
+            if nr is None or (member := selection.member_at(key)) is None:
+                continue
+            gateway = address_of(host_address(subnet_v4(nr.range_v4, member.index), GATEWAY_HOST))
+            now = self._timeline.now
+            self.device.carry(Inner(address_of(nr.gateway_v4), gateway, now, _pass_by, True))
+
     # What comes by it.
 
     def _take(self, inner: Inner) -> None:
@@ -307,6 +317,7 @@ class Resource:
             now=now,
         )
         self._looked_at = wall
+        self._ask(self.goals.doubtful)
         # The node looks for drift at its next poll when it has something to write at this one.
         self.write()
         if drifted := self._drifted(changed):
@@ -342,3 +353,7 @@ class Resource:
 
 def _tell_nobody(_: Inner) -> None:
     """Nobody here asks anybody outside."""
+
+
+def _pass_by(exit_: NodeId, inner: Inner) -> None:
+    """What stays inside comes out nowhere."""

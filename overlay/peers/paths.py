@@ -18,8 +18,8 @@ HANDSHAKE_FRESH_S = 180  # REJECT_AFTER_TIME: no session is older (WireGuard pap
 PATH_TRY_S = 5.0  # REKEY_TIMEOUT: WireGuard sends one handshake initiation in this time
 PATH_TRY_MAX_S = 320.0
 RELAY_TRY_S = 2.0  # who is registered there answers at once, and is greeted every second
-SILENCE_S = 15.0  # KEEPALIVE_TIMEOUT + REKEY_TIMEOUT: who gets data has answered by then
-UNANSWERED_BYTES = 64  # two keepalives, which nobody answers; data, or an initiation, is more
+DOUBT_S = 2.0  # an echo from anywhere on earth has come back by then, and a look has shown it
+UNANSWERED_BYTES = 64  # two keepalives, which nobody answers, or one echo; two of them are more
 KEEPALIVE_S = 25  # below the 30 s after which a NAT may forget a UDP mapping (RFC 4787 REQ-5)
 
 
@@ -225,10 +225,10 @@ def _proves(path: Path, endpoint: Endpoint | None, *, is_later: bool, heard_byte
 
 
 def _doubted(path: Path, *, sent_bytes: int, heard_bytes: int, now: float) -> Path:
-    """The session is fresh, but perhaps not by way of this endpoint: an answer will tell."""
+    """The session is fresh, but perhaps not by way of this endpoint: the peer is asked."""
     if path.asked_at < 0 and sent_bytes <= path.sent_bytes and path.heard_bytes >= 0:
         return path  # nothing is asked
-    if path.asked_at >= 0 and now - path.asked_at < SILENCE_S:
+    if path.asked_at >= 0 and now - path.asked_at < DOUBT_S:
         return path
     if path.asked_at >= 0 and sent_bytes - path.sent_bytes > UNANSWERED_BYTES and path.has_choice:
         return _next(path, now=now, sent_bytes=sent_bytes)

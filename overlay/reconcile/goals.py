@@ -59,6 +59,7 @@ class PeerGoals:
         self._relays: dict[WgPublicKey, Relay] = {}  # where we register, in the tenant's order
         self._streams: dict[WgPublicKey, Endpoint] = {}  # ports of ours that lead to a relay by TCP
         self._stranded: list[WgPublicKey] = []
+        self._doubtful: list[WgPublicKey] = []
         self._way_out: WgPublicKey | None = None  # the peer that takes what leaves the network
         self._draining: WgPublicKey | None = None  # the one before, for what began by it
         # Keys that members use no more, though they say so.
@@ -136,6 +137,7 @@ class PeerGoals:
         now: float,
     ) -> None:
         """Learn from the device which paths work; those that do not give way to others."""
+        self._doubtful = []
         for key, seen in device.peers.items():
             if (path := self._paths.get(key)) is None:
                 continue
@@ -154,6 +156,8 @@ class PeerGoals:
                 wall=wall,
                 now=now,
             )
+            if stepped.doubtful:
+                self._doubtful.append(key)
             if stepped is not path:
                 self._set_path(key, stepped, learnt=stepped.alive)
                 if key in self._relays and stepped.endpoint != path.endpoint:
@@ -218,6 +222,11 @@ class PeerGoals:
         """Peers that the device sends to a port of ours which is closed, since the last call."""
         stranded, self._stranded = self._stranded, []
         return stranded
+
+    @property
+    def doubtful(self) -> tuple[WgPublicKey, ...]:
+        """Whose session may lead nowhere, by the last look: an answer would tell (NODE-049)."""
+        return tuple(self._doubtful)
 
     def is_in_question(self, key: WgPublicKey) -> bool:
         """Whether it matters how much was sent and heard: there is another endpoint to try."""

@@ -492,6 +492,7 @@ class ResourceLoop:
         # Greetings wait for their turn: all looks and what they do stay within their share.
         self.schedule.looked(cost_s=time.process_time() - started)
         moves.renews += [*moved, *self.goals.take_stranded()]
+        moves.asks += self.goals.doubtful
         await self._move(moves)
         # A device for an exit that drains comes with a full pass only.
         self._look_for_way_out(wall=wall, may_drain=not meanwhile or devices.drain is not None)

@@ -8,11 +8,11 @@ from overlay.addressing import is_private, parse_endpoint
 from overlay.model import Address, Candidate, CandidateKind, Prefix
 from overlay.peers import paths
 from overlay.peers.paths import (
+    DOUBT_S,
     HANDSHAKE_FRESH_S,
     KEEPALIVE_S,
     PATH_TRY_MAX_S,
     PATH_TRY_S,
-    SILENCE_S,
     UNANSWERED_BYTES,
     Path,
     Underlay,
@@ -250,18 +250,16 @@ def test_a_handshake_that_ended_before_the_change_does_not_prove_the_next_endpoi
     # Idle, then keepalives, which nobody answers: that proves nothing.
     assert look(path, at=60.0, sent=240, heard=92, handshake_age=55.1) is path
     path = look(path, at=61.0, sent=272, heard=92, handshake_age=56.1)
-    path = look(
-        path, at=61.0 + SILENCE_S, sent=272 + UNANSWERED_BYTES, heard=92, handshake_age=71.1
-    )
+    path = look(path, at=61.0 + DOUBT_S, sent=272 + UNANSWERED_BYTES, heard=92, handshake_age=58.1)
     assert path.endpoint == LAN.endpoint
-    # Data that nobody answers: it gives way, and the former is tried again.
-    begun = look(path, at=77.0, sent=1000, heard=92, handshake_age=72.1)
-    assert begun is path
-    path = look(path, at=76.0 + SILENCE_S, sent=1000, heard=92, handshake_age=87.1)
+    # Questions that nobody answers: it gives way, and the former is tried again.
+    asked = look(path, at=62.5 + DOUBT_S, sent=1000, heard=92, handshake_age=59.6)
+    assert asked is path
+    path = look(path, at=63.0 + DOUBT_S, sent=1000, heard=92, handshake_age=60.1)
     assert (path.endpoint, path.alive) == (DECLARED.endpoint, False)
-    path = look(path, at=92.0, sent=1100, heard=92, handshake_age=88.1)
+    path = look(path, at=67.0, sent=1100, heard=92, handshake_age=62.1)
     assert path.doubtful
-    path = look(path, at=92.5, sent=1100, heard=124, handshake_age=88.6)
+    path = look(path, at=67.5, sent=1100, heard=124, handshake_age=62.6)
     assert (path.endpoint, path.doubtful, path.failures) == (DECLARED.endpoint, False, 0)
 
 

@@ -32,7 +32,7 @@ from overlay.model import (
     WgPeer,
     WgPublicKey,
 )
-from overlay.peers.paths import KEEPALIVE_S, Underlay
+from overlay.peers.paths import KEEPALIVE_S, PATH_TRY_S, Underlay
 from overlay.reconcile.goals import PeerGoals, select_relays
 
 WALL, NOW = 1_000_000.0, 50.0
@@ -114,6 +114,28 @@ def test_a_proven_endpoint_outlives_several_documents_before_one_write() -> None
     peer = written(goals)[OTHER.public_key]
     assert "10.1.9.0/24" in peer.allowed_ips
     assert peer.endpoint is None
+
+
+def test_a_peer_whose_session_may_lead_nowhere_is_doubtful_until_it_is_heard() -> None:  # NODE-049
+    goals = PeerGoals(node("own"), own_key=OWN.public_key, underlay=UNDERLAY)
+    goals.put_network(network(1), now=0.0)
+    goals.put_member(other(1, "192.0.2.7:51820", "192.0.2.8:51820"), now=0.0)
+    looks = (  # at, handshake before NOW, sent, heard
+        (PATH_TRY_S, None, 148, 0),  # the first endpoint gives way
+        (PATH_TRY_S + 0.5, PATH_TRY_S - 0.4, 240, 92),  # and had worked after all
+        (PATH_TRY_S + 1.0, PATH_TRY_S - 0.4, 304, 92),
+        (PATH_TRY_S + 1.5, PATH_TRY_S - 0.4, 368, 124),
+    )
+    doubtful = []
+    for at, handshake, sent, heard in looks:
+        at_s = int(WALL + handshake) if handshake is not None else 0
+        peer = msgspec.structs.replace(goals.peers[OTHER.public_key], latest_handshake=at_s)
+        counted = PeerTraffic(rx_bytes=heard, tx_bytes=sent)
+        device = WgDevice(OWN.public_key, 51820, {peer.public_key: peer})
+        goals.look(device, lambda _, counted=counted: counted, wall=WALL + at, now=at)
+        doubtful.append(goals.doubtful)
+    assert doubtful == [(), (OTHER.public_key,), (OTHER.public_key,), ()]
+    assert endpoint_of(goals, OTHER.public_key) == Endpoint(Address("192.0.2.8"), 51820)
 
 
 def test_a_peer_that_was_dropped_and_is_back_has_its_endpoint_written() -> None:
