@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import os
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 from pyroute2 import IPRoute, WireGuard
+
+from overlay.netns import namespaces
 
 LINK = "wgprobe"
 PEER_KEY = base64.b64encode(bytes(range(32))).decode()
@@ -16,11 +19,15 @@ ALLOWED = {"10.9.3.0/24", "fd09::/64"}
 
 @pytest.fixture
 def wireguard_link() -> Iterator[str]:
-    with IPRoute() as route:
-        route.link("add", ifname=LINK, kind="wireguard")
-    yield LINK
-    with IPRoute() as route:
-        route.link("del", ifname=LINK)
+    scratch = namespaces.anonymous()
+    try:
+        # Not where other tests look for what labs leave behind.
+        with namespaces.hop(scratch):
+            with IPRoute() as route:
+                route.link("add", ifname=LINK, kind="wireguard")
+            yield LINK
+    finally:
+        os.close(scratch)
 
 
 def test_kernel_wireguard_reads_back_what_was_written(wireguard_link: str) -> None:
