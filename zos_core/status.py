@@ -224,11 +224,12 @@ class ExitStatus(msgspec.Struct, frozen=True):
 class WayOutStatus(msgspec.Struct, frozen=True):
     """By which exit what is on this node leaves the network."""
 
-    exit: str | None  # the member's name; None: nothing leaves
+    exit: str | None  # the member's name; None: nothing leaves by way of another
     since_s: int
     reason: str  # of the last change
     failed: tuple[str, ...] = ()  # exits that were not healthy within the last minute
     draining: str | None = None  # the exit by which older flows go on
+    is_here: bool = False  # this node is an exit of the network, and what is on it leaves here
 
 
 class NamesStatus(msgspec.Struct, frozen=True):

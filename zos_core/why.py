@@ -14,6 +14,8 @@ import msgspec
 
 from overlay import addressing
 from overlay.errors import Conflict, OverlayError, Rejected
+from overlay.exitnode import guards
+from overlay.exitnode.firewall import SMTP_PORT
 from overlay.model import Address, InterfaceAddress, Prefix
 from zos_core.status import (
     MemberStatus,
@@ -61,11 +63,18 @@ class Party(msgspec.Struct, frozen=True):
         return (self.address,) if self.address is not None else _gateways(self)
 
 
+class Outside(msgspec.Struct, frozen=True):
+    """An address in the internet, which is reached by way of an exit."""
+
+    text: str
+    address: Address
+
+
 class Walk(msgspec.Struct, frozen=True):
     """Every step that was asked, and the first that refuses."""
 
     source: Party
-    target: Party
+    target: Party | Outside
     traffic: Traffic
     steps: tuple[Step, ...]
 
@@ -87,8 +96,10 @@ def parse_traffic(text: str) -> Traffic:
 
 def walk(inputs: WhyInputs, source: str, target: str, traffic: Traffic) -> Walk:
     """Ask every question. Raises Rejected or Conflict when a name means nobody or two."""
-    a, b = find_party(inputs, source), find_party(inputs, target)
-    if a.member.index == b.member.index:
+    a, b = find_party(inputs, source), find_target(inputs, target)
+    if isinstance(b, Outside):
+        steps = tuple(_steps_outside(inputs, a, b, traffic))
+    elif a.member.index == b.member.index:
         steps = tuple(_same_node(inputs, a, b))
     else:
         steps = tuple(_steps(inputs, a, b, traffic))
@@ -115,6 +126,15 @@ def find_party(inputs: WhyInputs, text: str) -> Party:
             f"{inputs.network.name} has nobody called {text!r}", remedy=f"known: {known}"
         )
     return Party(text, matches[0], _subnets(inputs.network, matches[0].index))
+
+
+def find_target(inputs: WhyInputs, text: str) -> Party | Outside:
+    """Like `find_party`; an address of no network is one in the internet."""
+    address = _address(text)
+    ranges = (Prefix(inputs.network.range_v4), Prefix(inputs.network.range_v6))
+    if address is not None and not any(_contains(each, address) for each in ranges):
+        return Outside(text, address)
+    return find_party(inputs, text)
 
 
 def carrier(network: NetworkStatus, far: Party) -> PeerStatus | None:
@@ -154,6 +174,60 @@ def _same_node(inputs: WhyInputs, a: Party, b: Party) -> Iterator[Step]:
     yield Step("bridge", "ok", f"{a.text} and {b.text} are on the bridge of this node")
     yield _firewall(inputs)
     yield _workload(inputs, b, is_here=True)
+
+
+def _steps_outside(inputs: WhyInputs, a: Party, b: Outside, traffic: Traffic) -> Iterator[Step]:
+    """What keeps something on this node from somebody in the internet (CLI-031)."""
+    network = inputs.network
+    yield _network(network)
+    yield _membership(a)
+    if a.member.index != network.index:
+        evidence = f"{_name(inputs)} does not know by which exit {a.member.name} leaves"
+        yield Step("way out", "unknown", evidence, f"ask on {a.member.name}")
+        return
+    yield _way_out(network)
+    yield _guard(network, b, traffic)
+    exit_ = network.way_out.exit if network.way_out is not None else None
+    if exit_ is not None:
+        peer = next((peer for peer in network.peers if peer.name == exit_), None)
+        yield from _path_to(peer, exit_)
+    yield _firewall(inputs)
+    yield _mtu(network)
+    if exit_ is not None:
+        beyond = f"only {exit_} knows what its operator refuses and who answers it"
+        yield Step("exit", "unknown", beyond, f"on {exit_}: zos status")
+
+
+def _way_out(network: NetworkStatus) -> Step:
+    way = network.way_out
+    if way is None:
+        return Step(
+            "way out",
+            "no",
+            f"{network.name} names no exit, so nothing leaves it",
+            f"zos network exit set {network.name} NODE",
+        )
+    if way.is_here:
+        return Step("way out", "ok", "this node is an exit of the network")
+    if way.exit is None:
+        failed = f"; not healthy: {', '.join(way.failed)}" if way.failed else ""
+        remedy = "on the exit: zos status; of the network: zos network exit show " + network.name
+        return Step("way out", "no", f"no exit can be used ({way.reason}){failed}", remedy)
+    because = f": {way.reason}" if way.reason else ""
+    return Step("way out", "ok", f"by {way.exit} for {way.since_s} s{because}")
+
+
+def _guard(network: NetworkStatus, b: Outside, traffic: Traffic) -> Step:
+    special = guards.SPECIAL_V6 if ":" in b.address else guards.SPECIAL_V4
+    held = next((prefix for prefix in special if _contains(prefix, b.address)), None)
+    if held is not None:
+        evidence = f"{b.address} is in {held}, which is no place in the internet"
+        remedy = "an operator may allow it: zos exit offer FARM NODE --allow PREFIX"
+        return Step("guard", "no", f"{evidence}: exits refuse it", remedy)
+    if traffic.protocol == "tcp" and traffic.port == SMTP_PORT:
+        remedy = f"use a submission port, or an exit whose operator allows mail ({network.name})"
+        return Step("guard", "unknown", "exits send no mail unless their operator says so", remedy)
+    return Step("guard", "ok", f"{b.address} is a place in the internet")
 
 
 def _network(network: NetworkStatus) -> Step:
@@ -204,9 +278,12 @@ def _membership(party: Party) -> Step:
 
 def _path(inputs: WhyInputs, far: Party) -> Iterator[Step]:
     """Peer, endpoint and handshake towards the far end, or towards the node it hangs on."""
-    peer = carrier(inputs.network, far)
+    yield from _path_to(carrier(inputs.network, far), far.member.name)
+
+
+def _path_to(peer: PeerStatus | None, name: str) -> Iterator[Step]:
     if peer is None:
-        yield Step("peer", "no", f"the device has no peer {far.member.name}", "see: zos status")
+        yield Step("peer", "no", f"the device has no peer {name}", "see: zos status")
         return
     yield Step("peer", "ok", f"{peer.name} may send from {', '.join(peer.allowed_ips)}")
     yield _endpoint(peer)

@@ -6,7 +6,7 @@ import pytest
 
 from overlay.errors import Conflict, Rejected
 from tests.zos_core import situation as at
-from zos_core.status import PlannedChange, RuleStatus, WhyInputs
+from zos_core.status import PlannedChange, RuleStatus, WayOutStatus, WhyInputs
 from zos_core.why import Traffic, Walk, find_party, parse_traffic, walk
 
 
@@ -256,3 +256,76 @@ def ask(inputs: WhyInputs, source: str = "a", target: str = "b", traffic: str = 
 
 def verdict(found: Walk, name: str) -> Any:
     return next(step.verdict for step in found.steps if step.name == name)
+
+
+def outside(way: WayOutStatus | None, **changes: Any) -> WhyInputs:
+    return at.why_inputs(network=at.network(way_out=way, **changes))
+
+
+def test_the_way_to_the_internet_is_walked_to_the_exit_in_use() -> None:  # CLI-031
+    found = ask(outside(WayOutStatus("b", 12, "")), "a", "1.1.1.1", "tcp/443")
+
+    assert found.refusal is None
+    assert [(step.name, step.verdict) for step in found.steps] == [
+        ("network", "ok"),
+        ("membership", "ok"),
+        ("way out", "ok"),
+        ("guard", "ok"),
+        ("peer", "ok"),
+        ("endpoint", "ok"),
+        ("handshake", "ok"),
+        ("firewall", "ok"),
+        ("mtu", "ok"),
+        ("exit", "unknown"),
+    ]
+
+
+def test_what_leaves_here_needs_no_peer() -> None:
+    found = ask(outside(WayOutStatus(None, 0, "", is_here=True)), "a", "2606:4700::1111")
+
+    assert found.refusal is None
+    assert {"peer", "exit"}.isdisjoint(step.name for step in found.steps)
+
+
+@pytest.mark.parametrize(
+    ("way", "target", "traffic", "name", "evidence"),
+    [
+        (None, "1.1.1.1", "any", "way out", "names no exit"),
+        (
+            WayOutStatus(None, 3, "no exit is healthy", ("b",)),
+            "1.1.1.1",
+            "any",
+            "way out",
+            "no exit is healthy); not healthy: b",
+        ),
+        (WayOutStatus("b", 3, ""), "169.254.169.254", "any", "guard", "169.254.0.0/16"),
+        (WayOutStatus("b", 3, ""), "fe80::1", "any", "guard", "8000::/1"),
+        (WayOutStatus("gone", 3, ""), "1.1.1.1", "any", "peer", "no peer gone"),
+    ],
+)
+def test_what_keeps_from_the_internet_is_named(
+    way: WayOutStatus | None, target: str, traffic: str, name: str, evidence: str
+) -> None:
+    refusal = ask(outside(way), "a", target, traffic).refusal
+
+    assert refusal is not None
+    assert refusal.name == name
+    assert evidence in refusal.evidence
+
+
+def test_mail_is_what_only_the_operator_allows() -> None:
+    found = ask(outside(WayOutStatus("b", 3, "")), "a", "1.1.1.1", "tcp/25")
+
+    assert verdict(found, "guard") == "unknown"
+
+
+def test_another_node_alone_knows_by_which_exit_its_own_leave() -> None:
+    found = ask(outside(WayOutStatus("b", 3, "")), "b", "1.1.1.1")
+
+    assert found.steps[-1].name == "way out"
+    assert found.steps[-1].verdict == "unknown"
+
+
+def test_an_address_of_the_network_that_nobody_has_is_no_place_outside() -> None:
+    with pytest.raises(Rejected, match="nobody's subnet"):
+        ask(at.why_inputs(), "a", "10.1.200.1")

@@ -8,8 +8,11 @@ from zos_core.cli import local
 from zos_core.status import WhyInputs
 
 
-def find_inputs(network: str | None, *names: str) -> WhyInputs:
-    """The network in which all the names mean somebody. Raises Rejected or Conflict."""
+def find_inputs(network: str | None, name: str, *, target: str | None = None) -> WhyInputs:
+    """The network in which `name` means somebody, and `target` as well, or a place outside.
+
+    Raises Rejected or Conflict.
+    """
     status = local.fetch_status()
     if network is not None or len(status.networks) <= 1:
         chosen = local.choose_network(status, network)
@@ -19,15 +22,17 @@ def find_inputs(network: str | None, *names: str) -> WhyInputs:
     for each in status.networks:
         inputs = local.get("/v1/why", WhyInputs, network=each.id)
         try:
-            for name in names:
-                why.find_party(inputs, name)
+            why.find_party(inputs, name)
+            if target is not None:
+                why.find_target(inputs, target)
         except Rejected as exc:
             refusal = exc
         else:
             found.append(inputs)
     if len(found) > 1:
         both = ", ".join(inputs.network.name for inputs in found)
-        raise Conflict(f"{' and '.join(names)} is in {both}", remedy="choose with --network NET")
+        names = name if target is None else f"{name} and {target}"
+        raise Conflict(f"{names} is in {both}", remedy="choose with --network NET")
     if not found:
         raise refusal
     return found[0]

@@ -200,6 +200,8 @@ def _published(exit_: ExitStatus) -> Iterator[str]:
 
 
 def _way_out(way: WayOutStatus) -> str:
+    if way.is_here:
+        return "way out: this node itself"
     because = f": {way.reason}" if way.reason else ""
     failed = f"; failed within a minute: {', '.join(way.failed)}" if way.failed else ""
     if way.exit is None:

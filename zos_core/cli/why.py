@@ -25,16 +25,19 @@ _MARKS = {"ok": ("ok", "green"), "no": ("NO", "red"), "unknown": ("?", "yellow")
 def why(ctx: click.Context, source: str, target: str, traffic: str, network: str | None) -> None:
     """Say what keeps A from reaching B: policy, membership, peer, endpoint, handshake, firewall.
 
-    A and B are names, node ids, workloads of this node, or addresses of the network. This node
-    judges from what it sees; what it cannot know is marked with "?". Exit code 1 when something
-    refuses.
+    A and B are names, node ids, workloads of this node, or addresses of the network; B may be an
+    address in the internet: then exits, guards and the way to the exit in use are looked at.
+
+    This node judges from what it sees; what it cannot know is marked with "?". Exit code 1 when
+    something refuses.
 
     \b
     Examples:
       zos why n1 n2
       zos why web 10.1.2.5 tcp/443 --network home
+      zos why web 1.1.1.1 tcp/443
     """
-    inputs = find_inputs(network, source, target)
+    inputs = find_inputs(network, source, target=target)
     walk = walking.walk(inputs, source, target, walking.parse_traffic(traffic))
     value = {
         "network": inputs.network.id,

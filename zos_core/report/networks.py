@@ -96,9 +96,10 @@ def _way_out(loop: ResourceLoop) -> WayOutStatus | None:
     return WayOutStatus(
         exit=names.get(election.elected) if election.elected is not None else None,
         since_s=max(0, int(now - election.since)),
-        reason="this node is an exit" if loop.is_exit else election.reason,
+        reason=election.reason,
         failed=tuple(sorted(names.get(node, node) for node in election.failed_at)),
         draining=names.get(election.draining) if election.draining is not None else None,
+        is_here=loop.is_exit,
     )
 
 
