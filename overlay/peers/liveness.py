@@ -14,6 +14,7 @@ SILENT_S = 0.5  # sent, and nothing heard: now it is asked
 ANSWER_S = 0.5  # in which an echo from anywhere on earth has come back
 OTHER_SIDE_S = 0.3  # the side that does not begin leaves so much time to the one that does
 ACTIVE_S = 120.0  # after its last traffic a pair is idle
+MET_S = 20.0  # after its first handshake: what it met for may be over before anybody looks
 OWN_BYTES = 64  # what goes over an idle path: keepalives, and the echo of a probe
 
 
@@ -41,8 +42,11 @@ class Watch(msgspec.Struct, frozen=True, gc=False):
         return self.silent_since >= 0.0
 
 
-def begin_watch(*, sent_bytes: int, heard_bytes: int, handshake: int) -> Watch:
-    return Watch(sent_bytes, heard_bytes, handshake)
+def begin_watch(
+    *, sent_bytes: int, heard_bytes: int, handshake: int, met_at: float = float("-inf")
+) -> Watch:
+    """`met_at`: when the two met, if they did just now."""
+    return Watch(sent_bytes, heard_bytes, handshake, active_at=met_at + MET_S - ACTIVE_S)
 
 
 def look(

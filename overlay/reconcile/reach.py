@@ -51,6 +51,7 @@ class Reach:
     def __init__(self, own_key: WgPublicKey) -> None:
         self.own_key = own_key
         self._watches: dict[WgPublicKey, Watch] = {}
+        self._met: set[WgPublicKey] = set()
         self._upgrades: dict[WgPublicKey, Upgrade] = {}
         self._renewed_at: dict[WgPublicKey, float] = {}
         self.counts = Counts()
@@ -71,6 +72,7 @@ class Reach:
             self._follow(former, key)
         pairs = dict(goals.relayed())
         for key in (self._watches.keys() | self._upgrades.keys()) - pairs.keys():
+            self._met.discard(key)
             self._watches.pop(key, None)
             self._upgrades.pop(key, None)
             path = goals.path(key)
@@ -107,10 +109,11 @@ class Reach:
             return "what would be better is tried when there is traffic"
         if state.phase is not upgrade.Phase.WAITING:
             return "what would be better is being tried"
-        again_s = max(0, round(state.due - now))
+        again_s = round(state.due - now)
+        again = f"is due in {again_s} s" if again_s > 0 else "comes when there is traffic"
         return (
             f"nothing came back by the {len(state.targets)} better endpoints in {state.rounds}"
-            f" rounds; the next one is due in {again_s} s"
+            f" rounds; the next one {again}"
         )
 
     def _target(self, key: WgPublicKey) -> Endpoint | None:
@@ -134,7 +137,9 @@ class Reach:
                 sent_bytes=counted.tx_bytes,
                 heard_bytes=counted.rx_bytes,
                 handshake=seen.latest_handshake,
+                met_at=now if key not in self._met else float("-inf"),
             )
+            self._met.add(key)
             return True
         watch, verdict = liveness.look(
             before,

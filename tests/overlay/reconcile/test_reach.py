@@ -115,11 +115,23 @@ def test_a_better_way_is_taken_when_it_answers_and_kept_open_while_it_is_used() 
     assert there.goals.peers[OTHER.public_key].keepalive_s == 0
 
 
-def test_without_traffic_nothing_is_tried() -> None:
-    # NODE-072
+def test_two_that_just_met_try_whatever_they_met_for() -> None:
+    # NODE-072: one small packet and its answer may be over before anybody looks
     there = Situation(R1, SEEN)
-    there.live(60.0, traffic=False)
-    assert (there.in_use, there.reach.counts.opened) == (R1, 0)
+    there.live(5.0, traffic=False)
+    assert there.in_use == SEEN
+
+
+def test_without_traffic_nothing_more_is_tried() -> None:
+    # NODE-072
+    there = Situation(R1)
+    there.live(liveness.MET_S, traffic=False)
+    opened, tried = there.reach.counts.opened, there.reach.counts.tried
+    assert 1 <= tried <= 2
+    there.answers_at.add(SEEN)
+    there.live(120.0, traffic=False)
+    assert there.in_use == R1
+    assert (there.reach.counts.opened, there.reach.counts.tried) == (opened, tried)
     path = there.goals.path(OTHER.public_key)
     assert path is not None
     assert "traffic" in there.reach.reason(OTHER.public_key, path, now=there.now)
