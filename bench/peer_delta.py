@@ -154,7 +154,7 @@ async def measure(size: int, *, rounds: int, directory: Path) -> dict[str, Any]:
         try:
             client.chunks.put_nowait(bench.begin(node.loop.id))
             loop = await _until(node.loop, lambda: node.loop.loops.get(bench.network))
-            await _until(node.loop, lambda: loop.is_settled and loop.outcome)
+            await _until(node.loop, lambda: loop.is_settled and loop.record.outcome)
             client.chunks.put_nowait(b"".join(bench.member() for _ in range(size)))
             await _until_written(node.loop, loop, size)
             deltas = await _deltas(node.loop, loop, client, bench, rounds=rounds)

@@ -11,7 +11,10 @@ Shell: it carries between the registry, the disk and the kernel, and decides not
 `membership`   whether this node acts on the network, and what it says of itself there (pure)
 `goals`        which peers follow from all documents of the network
 `resource`     passes over one network resource, until the kernel holds what the documents say
-`results`      how that went, for the tenant
+`looking`      looks at its devices in between, for paths that work and paths that do not
+`peering`      writes to peers, greets them, puts them anew, asks them
+`record`       how the passes went and what they changed
+`results`      how they went, for the tenant
 `publisher`    our own documents on their way to the registry
 
 Beside that way: `joining` by token, `rotating` of device keys, `workloads` that are attached,

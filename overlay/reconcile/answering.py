@@ -120,7 +120,8 @@ class Answering:
             return True
         answers = self.answers.get(loop.network)
         # Before the first pass there are no addresses to answer at.
-        if answers is None and (loop.outcome is None or loop.outcome.error is not None):
+        outcome = loop.record.outcome
+        if answers is None and (outcome is None or outcome.error is not None):
             return True
         before = _told(answers)
         now = asyncio.get_running_loop().time()

@@ -455,7 +455,7 @@ class NodeLoop:
 
     def _note_outcome(self, loop: ResourceLoop) -> None:
         self._bump()
-        own, outcome = loop.goals.selection.own_member, loop.outcome
+        own, outcome = loop.goals.selection.own_member, loop.record.outcome
         if own is not None and (own.next_device is not None or loop.next_key is not None):
             self.rotating.wake()
         if outcome is None or not outcome.peers_only:
@@ -467,7 +467,7 @@ class NodeLoop:
                 self.exiting.wake()
         if outcome is None or not loop.gate.open:
             return
-        if outcome.error is None or loop.failures > 1:  # one failure may be a moment's
+        if outcome.error is None or loop.record.failures > 1:  # one failure may be a moment's
             self.results.report(loop.network, outcome.document_version, outcome.error)
 
     def _selection(self, network: NetworkId) -> Selection | None:

@@ -68,8 +68,8 @@ async def read_network(node: NodeLoop, loop: ResourceLoop, *, now: datetime) -> 
         peers=read_peers(loop, device, traffic, now=now),
         attachments=tuple(map(attachment_status, loop.workloads(nr))) if nr else (),
         refusals=network_refusals(loop, now=now),
-        last_pass_at=loop.outcome.at if loop.outcome else None,
-        last_change_at=loop.last_change_at,
+        last_pass_at=loop.record.outcome.at if loop.record.outcome else None,
+        last_change_at=loop.record.last_change_at,
         relays=network_relays(loop),
         way_out=_way_out(loop),
         names=names_status(node.answering.answers.get(loop.network)),
@@ -109,7 +109,7 @@ def _state(loop: ResourceLoop) -> tuple[NetworkState, str, str]:
         return "removing", "the network is deleted, or this node is no longer in it", ""
     if not loop.gate.open:
         return "waiting", loop.gate.message, loop.gate.remedy
-    outcome = loop.outcome
+    outcome = loop.record.outcome
     if outcome is not None and outcome.error is not None:
         error = outcome.error
         return "converging", str(error.message), error.remedy or "zos tries again by itself"

@@ -13,7 +13,7 @@ from zos_core.status import Refusal
 def network_refusals(loop: ResourceLoop, *, now: datetime) -> tuple[Refusal, ...]:
     """Of documents that did not get in, and of members that are in no right to be peers."""
     outside = [
-        refusal_status(r) for r in loop.journal.refusals if network_of(r.key) == loop.network
+        refusal_status(r) for r in loop.record.journal.refusals if network_of(r.key) == loop.network
     ]
     inside = [
         _peer_refusal(refused, now=now)

@@ -476,7 +476,7 @@ async def test_one_network_that_fails_stops_no_other(
         monkeypatch.setattr(fake_machine.FakeKernel, "add_route", add_route)
         registry.send(world.farm(OWN), world.network("own", "n2"))
         failing = await node.until(lambda: node.loop.loops.get(HOME), "the network")
-        await node.until(lambda: failing.failures > 1, "failures")
+        await node.until(lambda: failing.record.failures > 1, "failures")
         bad.clear()
         await node.until(lambda: failing.is_settled, "recovery")
 
@@ -498,7 +498,7 @@ async def test_while_passes_fail_the_device_is_looked_at_all_the_same(
             broken.setattr(fake_machine.FakeKernel, "add_route", fail)
             netns.routes.clear()
             node.notices.tell()
-            await node.until(lambda: loop.failures > 1, "failures")
+            await node.until(lambda: loop.record.failures > 1, "failures")
             roamed = Endpoint(Address("203.0.113.9"), 40_000)
             wg0 = netns.links["wg0"].device
             wg0.peers[key] = msgspec.structs.replace(
@@ -507,8 +507,8 @@ async def test_while_passes_fail_the_device_is_looked_at_all_the_same(
                 latest_handshake=int(node.clock.now().timestamp()),
             )
             await node.until(lambda: loop.goals.peers[key].endpoint == roamed, "the way it takes")
-            failures = loop.failures
-            await node.until(lambda: loop.failures > failures, "another try of the whole")
+            failures = loop.record.failures
+            await node.until(lambda: loop.record.failures > failures, "another try of the whole")
         await node.until(lambda: loop.is_settled, "recovery")
         assert node.device().peers[key].endpoint == roamed
 

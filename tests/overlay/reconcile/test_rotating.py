@@ -174,9 +174,7 @@ async def test_peers_are_not_lost_with_the_key_and_a_packet_goes_to_each(
 ) -> None:
     # KEY-024
     sent: list[str] = []
-    monkeypatch.setattr(
-        "overlay.reconcile.resource.poke", lambda _, gateways: sent.extend(gateways)
-    )
+    monkeypatch.setattr("overlay.reconcile.peering.poke", lambda _, gateways: sent.extend(gateways))
     async with running(tmp_path, registry=registry, clock=clock, rotation=PACE) as node:
         await member_of(node, registry, world)
         former, peers = key(node), dict(node.device().peers)
