@@ -198,9 +198,10 @@ async def test_registry_that_lies_changes_no_kernel_and_is_named(lab):
             honest = {key: versions[-1] for key, versions in plot.liar._versions.items()}
             key = lie(plot)
             for node in NODES:
-                await until(partial(_refusal, plot, node, key, word), f"{word!r} on {node}")
+                look = partial(_refusal, plot, node, key, word)
+                refused = await until(look, f"{word!r} on {node}")
             await _unchanged(plot, before)
-            measured(lie=lie.__name__.strip("_"), refused=(await _refusals(plot, "n1"))[key])
+            measured(lie=lie.__name__.strip("_"), refused=refused)
             if key in honest:  # and the truth again, as the newest
                 plot.liar.hold(honest[key], key=key)
         await _named_by_the_command(plot)
@@ -244,18 +245,15 @@ async def _unchanged(plot: Plot, before: list[str]) -> None:
     await plot.stage.until_all_reach(plot.workloads)
 
 
-async def _refusals(plot: Plot, node: str) -> dict[str, str]:
-    status = await plot.stage.read(node)
-    return _all_refusals(status)
-
-
 def _all_refusals(status: scene.Answer) -> dict[str, str]:
     lists = [status["refusals"], *(network["refusals"] for network in status["networks"])]
     return {refusal["key"]: refusal["reason"] for found in lists for refusal in found}
 
 
-async def _refusal(plot: Plot, node: str, key: str, word: str) -> bool:
-    return word in (await _refusals(plot, node)).get(key, "")
+async def _refusal(plot: Plot, node: str, key: str, word: str) -> str:
+    """What the node says of the lie; empty while it does not say that."""
+    reason = _all_refusals(await plot.stage.read(node)).get(key, "")
+    return reason if word in reason else ""
 
 
 async def _named_by_the_command(plot: Plot) -> None:
