@@ -346,7 +346,7 @@ class RunningNode:
         """Everything that was sent has been looked at, and the loops have settled."""
         await self.until(
             lambda: (
-                self.loop.feed.events.empty()
+                self.loop.following.feed.events.empty()
                 and all(each.is_settled or not each.is_wanted for each in self.loop.loops.values())
             ),
             "quiet",
@@ -398,7 +398,7 @@ async def running(
             link_notices=notices.links,
         )
         if registry is not None:
-            node.connect(registry.client())  # type: ignore[arg-type]
+            node.following.connect(registry.client())  # type: ignore[arg-type]
         await node.load()
         async with asyncio.TaskGroup() as group:
             task = group.create_task(node.run())

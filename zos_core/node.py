@@ -138,7 +138,7 @@ async def _until_stopped(node: RunningNode, config: NodeConfig) -> None:
 async def _tell_systemd(node: RunningNode) -> None:
     while True:
         up = sum(loop.is_settled for loop in node.loop.loops.values())
-        registry = node.loop.feed.connection.state
+        registry = node.loop.following.feed.connection.state
         sdnotify.notify(f"STATUS=networks: {up} of {len(node.loop.loops)} up; registry {registry}")
         await asyncio.sleep(STATUS_EVERY_S)
 
@@ -210,7 +210,7 @@ class RunningNode:
         self._own_client: RegistryClient | None = None  # of a registry that a token named
 
     def connect(self, client: RegistryClient) -> None:
-        self.loop.connect(client)
+        self.loop.following.connect(client)
 
     async def close(self) -> None:
         if self._own_client is not None:
@@ -300,7 +300,7 @@ class RunningNode:
 
     async def _use_registry(self, ref: RegistryRef) -> None:
         """A node without a registry takes the token's. Raises Refused when it has another."""
-        known = self.loop.client
+        known = self.loop.following.client
         if known is None:
             self._cache.set_setting(REGISTRY_SETTING, str(ref))
             self._own_client = await self._make_client(ref, self._identity).__aenter__()

@@ -4,7 +4,7 @@ Shell: it carries between the registry, the disk and the kernel, and decides not
 `peers`, `documents` and `netns` could decide. A document goes through it in this order:
 
 `feed`         the registry's stream brings it
-`node`         takes it from there in batches
+`following`    takes it from there in batches
 `intake`       verifies it, refuses what is older than what was seen, keeps it on disk
 `acceptance`   waits until it is there, and only then lets the loop of its network know
 `networks`     which networks are ours, their loops and ports
@@ -17,7 +17,10 @@ Shell: it carries between the registry, the disk and the kernel, and decides not
 `results`      how they went, for the tenant
 `publisher`    our own documents on their way to the registry
 
-Beside that way: `joining` by token, `rotating` of device keys, `workloads` that are attached,
-`preview` of a document that is not signed yet. What they stand on: `machine`, `keyring`,
-`settings`, `surroundings`, `backoff`, and the `journal` of what was refused or repaired.
+`node` puts all that together and keeps it running.
+
+Beside that way: `restoring` at a start, `links` of our own that change, `joining` by token,
+`rotating` of device keys, `workloads` that are attached, `preview` of a document that is not signed
+yet. What they stand on: `machine`, `keyring`, `settings`, `surroundings`, `backoff`, and the
+`journal` of what was refused or repaired.
 """

@@ -9,26 +9,24 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from overlay import addressing
 from overlay.documents.exits import ExitOffer
 from overlay.documents.published import PortSpan
-from overlay.documents.relays import Sighting, endpoints_of
-from overlay.documents.schema import Farm, Member, Network, Result
-from overlay.errors import Refused, Rejected, Unavailable
+from overlay.documents.relays import endpoints_of
+from overlay.documents.schema import Farm
+from overlay.errors import Unavailable
 from overlay.exitnode.converge import EgressConfigurator
 from overlay.exitnode.publishing import reserved_ports
 from overlay.keys.identity import Identity
 from overlay.model import NetworkId, NodeId
 from overlay.netns.converge import Configurator
 from overlay.netns.ports import Shell
-from overlay.peers import candidates
 from overlay.peers.cache import Cache
 from overlay.peers.candidates import Surroundings
-from overlay.peers.registry import Bookmark, Document, RegistryClient, Snapshot
+from overlay.peers.registry import Document
 from overlay.peers.selection import Selection
 from overlay.ports import Clock
 from overlay.reconcile import workloads
@@ -36,13 +34,14 @@ from overlay.reconcile.acceptance import Acceptance
 from overlay.reconcile.answering import Answering
 from overlay.reconcile.backoff import Backoff
 from overlay.reconcile.description import Description
-from overlay.reconcile.exiting import Exiting, select_exit_offer
-from overlay.reconcile.feed import BATCH_DOCUMENTS, Batch, Feed
+from overlay.reconcile.exiting import Exiting
+from overlay.reconcile.following import Following
 from overlay.reconcile.guarding import Guarding
 from overlay.reconcile.heard import Heard
 from overlay.reconcile.intake import Intake
 from overlay.reconcile.journal import Journal
 from overlay.reconcile.keyring import Keyring
+from overlay.reconcile.links import Links
 from overlay.reconcile.machine import LinkNotices, Machine, Notices
 from overlay.reconcile.naming import Naming
 from overlay.reconcile.networks import Networks
@@ -51,19 +50,15 @@ from overlay.reconcile.publishing import Publishing
 from overlay.reconcile.relayed import select_offer
 from overlay.reconcile.relaying import Relaying
 from overlay.reconcile.resource import ResourceLoop
+from overlay.reconcile.restoring import restore
 from overlay.reconcile.results import Results
 from overlay.reconcile.rotating import Rotating
 from overlay.reconcile.schedule import NOTIFICATION
 from overlay.reconcile.settings import NodeSettings
-from overlay.reconcile.surroundings import select_surroundings
 
 log = logging.getLogger(__name__)
 
-SURROUNDINGS_S = 10.0  # our links are looked at again after this time, or when told
-SETTLE_S = 0.2
 RESTART_S = 5.0  # after a fault of ours
-DISK_RETRY_S = 2.0
-DISK = "disk"  # in the journal, what keeps documents from being stored
 
 
 class NodeLoop:
@@ -88,7 +83,6 @@ class NodeLoop:
         self.journal = Journal()
         self.generation = 0
         self.intake = Intake(cache)
-        self.feed = Feed(clock=clock, backoff=Backoff(random), resume=self._revision)
         self.publisher = Publisher(
             self.intake, clock=clock, backoff=Backoff(random), on_conflict=self._take_conflict
         )
@@ -99,7 +93,6 @@ class NodeLoop:
         self.keys = Keyring(keys, identity)
         self._cache = cache
         self._notices = notices
-        self._link_notices = link_notices
         self.machine = Machine(
             configurator,
             shell,
@@ -125,7 +118,7 @@ class NodeLoop:
         guarding = Guarding(
             farm=lambda: self.farm,
             selection=self._selection,
-            registry=lambda: self._client.ref.host if self._client is not None else None,
+            registry=lambda: client.ref.host if (client := self.following.client) else None,
             declared=settings.endpoints,
             monotonic=clock.monotonic,
         )
@@ -197,41 +190,40 @@ class NodeLoop:
         self._group: asyncio.TaskGroup | None = None
         self._changed = asyncio.Event()
         self._naming = Naming(self.networks)
-        self._client: RegistryClient | None = None
-        self._has_client = asyncio.Event()
-        self._resync = asyncio.Event()
-        self._asks_again = False  # for everything; until a snapshot comes no revision counts
+        self.following = Following(
+            self.documents,
+            cache=cache,
+            clock=clock,
+            random=random,
+            publisher=self.publisher,
+            journal=self.journal,
+            own_keys=self._own_keys,
+            on_change=self._bump,
+        )
+        self.links = Links(
+            shell.kernel,
+            settings,
+            cache=cache,
+            networks=self.networks,
+            notices=link_notices,
+            on_change=self._bump,
+        )
 
     # Life.
 
     async def load(self) -> None:
         """Take what is on disk. Networks come up from there without anybody's help."""
-        self.networks.surroundings = await self._read_surroundings()
-        self.networks.forget_strangers()
-        for _, verified in self.documents.stored("farm/"):
-            if isinstance(verified.document, Farm) and verified.document.farm == self.settings.farm:
-                self.networks.farm = verified.document
-        self.relaying.load(select_offer(self.farm, self.id))
-        self.exiting.put_offer(select_exit_offer(self.farm, self.id))
-        ports = self._cache.ports()
-        for key, verified in self.documents.stored("network/"):
-            if not isinstance(verified.document, Network):
-                continue
-            is_relayed = self.relaying.load_document(verified.document)
-            # A network that is ours has a port, from the transaction that brought it.
-            if (network := NetworkId(key.partition("/")[2])) in ports:
-                self._reopen(network, verified.document)
-            elif not is_relayed:
-                self._cache.forget(key)
-                self._cache.forget_below(f"member/{network}/")
-        self._load_members()
-        self._load_results()
-        self.exiting.resume(
-            loop.network
-            for loop in self.loops.values()
-            if (own := loop.goals.selection.own_member) is not None
-            and own.exit is not None
-            and loop.goals.selection.is_exit
+        self.networks.surroundings = await self.links.read()
+        restore(
+            self.documents,
+            self.id,
+            self.settings,
+            cache=self._cache,
+            networks=self.networks,
+            relaying=self.relaying,
+            exiting=self.exiting,
+            results=self.results,
+            clock=self.clock,
         )
         with self._cache.batch():
             for loop in self.loops.values():
@@ -240,44 +232,15 @@ class NodeLoop:
         for key in self._own_keys():
             self.publisher.offer(key)
 
-    def _reopen(self, network: NetworkId, document: Network) -> None:
-        """A network whose key file is damaged stays as it is; the others run."""
-        try:
-            self.networks.open(network, document)
-        except Rejected as exc:
-            log.error("network not served", extra={"network": network, "reason": str(exc)})
-            self.networks.refuse(network, document, Refused(exc.message, remedy=exc.remedy))
-
-    def _load_members(self) -> None:
-        for _, verified in self.documents.stored("member/"):
-            member = verified.document
-            self.relaying.load_document(member)
-            if isinstance(member, Member) and (loop := self.networks.get(member.network)):
-                loop.goals.put_member(member, now=self.clock.monotonic())
-        for _, verified in self.documents.stored("sighting/"):
-            said = verified.document
-            self.relaying.load_document(said)
-            if isinstance(said, Sighting) and (loop := self.networks.get(said.network)):
-                loop.goals.put_sighting(said, now=self.clock.monotonic())
-
-    def _load_results(self) -> None:
-        for key, verified in self.documents.stored("result/"):
-            if isinstance(verified.document, Result) and self.networks.get(
-                verified.document.network
-            ):
-                self.results.put(verified.document)
-            else:
-                self._cache.forget(key)
-
     async def run(self) -> None:
         """Serve until cancelled. What is in the kernel stays."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             for name, task in (
-                ("documents", self._take_events),
+                ("documents", self.following.take_events),
                 ("publisher", self.publisher.run),
-                ("feed", self._follow),
-                ("links", self._watch_links),
+                ("feed", self.following.run),
+                ("links", self.links.watch),
                 ("relay", self.relaying.run),
                 ("exit", self.exiting.run),
                 ("names", self._naming.run),
@@ -289,11 +252,6 @@ class NodeLoop:
             for loop in self.loops.values():
                 self._start(loop)
 
-    def connect(self, client: RegistryClient) -> None:
-        """Use this registry from now on."""
-        self._client = client
-        self._has_client.set()
-
     @property
     def farm(self) -> Farm | None:
         """The latest document of our farm."""
@@ -304,17 +262,8 @@ class NodeLoop:
         return self.networks.surroundings
 
     @property
-    def client(self) -> RegistryClient | None:
-        return self._client
-
-    @property
     def backend(self) -> str:
         return self.machine.shell.wireguard.name
-
-    @property
-    def revision(self) -> int | None:
-        """Up to where the registry has been followed."""
-        return self._revision()
 
     async def wait_change(self, generation: int) -> None:
         """Until something that status shows is other than at `generation`."""
@@ -322,70 +271,6 @@ class NodeLoop:
             await self._changed.wait()
 
     # Tasks.
-
-    async def _follow(self) -> None:
-        await self._has_client.wait()
-        while (client := self._client) is not None:
-            connected = partial(self._connected, client)
-            async with asyncio.TaskGroup() as group:
-                following = group.create_task(
-                    self.feed.run(client, on_connected=connected), name="registry stream"
-                )
-                await self._resync.wait()
-                self._resync.clear()
-                following.cancel()
-
-    def _connected(self, client: RegistryClient) -> None:
-        self.publisher.connect(client)
-        self._bump()
-
-    async def _take_events(self) -> None:
-        while True:
-            for batch in await self.feed.next_batches():
-                await self._take_surely(batch)
-
-    async def _take_surely(self, event: Batch) -> None:
-        """Nothing that came is forgotten because the disk takes nothing: it is taken again."""
-        while True:
-            try:
-                await self._take_event(event)
-            except Unavailable as exc:
-                if self.journal.refuse(DISK, exc, now=self.clock.now()):
-                    log.error("disk takes nothing", extra={"reason": str(exc)})
-                self._bump()
-                await asyncio.sleep(DISK_RETRY_S)
-            else:
-                self.journal.accept(DISK)
-                return
-
-    async def _take_event(self, event: Batch) -> None:
-        match event:
-            case tuple():
-                self.documents.take(event)
-            case Snapshot(revision=revision, documents=documents):
-                self._asks_again = False
-                for start in range(0, len(documents), BATCH_DOCUMENTS):
-                    self.documents.take(documents[start : start + BATCH_DOCUMENTS])
-                    await asyncio.sleep(0)
-                for key in self._own_keys() - {document.key for document in documents}:
-                    self.publisher.offer(key)
-                self._note_revision(revision)
-            case Bookmark(revision=revision):
-                self._note_revision(revision)
-        self._bump()
-
-    async def _watch_links(self) -> None:
-        """Our addresses changed: say so, and be heard from the new ones."""
-        changed = asyncio.Event()
-        with self._link_notices(changed.set):
-            while True:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(SURROUNDINGS_S):
-                        await changed.wait()
-                        await asyncio.sleep(SETTLE_S)
-                changed.clear()
-                with suppress(Unavailable):
-                    self.put_surroundings(await self._read_surroundings())
 
     async def _watch_resources(self) -> None:
         """What others change in a tenant netns, or do to its pin, is looked at."""
@@ -431,6 +316,9 @@ class NodeLoop:
         self.documents.adopt(network, documents, invitation=invitation)
         self._bump()
 
+    def _ask_again(self) -> None:
+        self.following.ask_again()
+
     def _take_conflict(self, document: Document) -> None:
         self.documents.take_conflict(document)
 
@@ -444,12 +332,6 @@ class NodeLoop:
             self.refused.clear()
             self._ask_again()
         self._bump()
-
-    def _ask_again(self) -> None:
-        """Have the registry send everything."""
-        self._cache.drop_setting(self._revision_name)
-        self._asks_again = True
-        self._resync.set()
 
     # What others hear of us.
 
@@ -518,36 +400,6 @@ class NodeLoop:
             if self.id in loop.goals.selection.members
         }
         return {f"node/{self.id}", *members, *self.results.keys(), *self.relaying.said}
-
-    # Surroundings and small things.
-
-    async def _read_surroundings(self) -> Surroundings:
-        underlay = await self.machine.shell.kernel.read(None)
-        return select_surroundings(underlay, mtu_bytes=self.settings.mtu_bytes)
-
-    def put_surroundings(self, found: Surroundings) -> None:
-        if found == self.surroundings:
-            return
-        log.info("own links changed", extra={"addresses": len(found.addresses)})
-        self.networks.surroundings = found
-        underlay = candidates.underlay_of(found, declared=self.settings.endpoints)
-        with self._cache.batch():
-            for loop in self.loops.values():
-                loop.put_surroundings(found, underlay)
-                self.networks.refresh(loop)
-        self._bump()
-
-    @property
-    def _revision_name(self) -> str:
-        return f"revision/{self._client.ref.id}" if self._client else "revision"
-
-    def _revision(self) -> int | None:
-        stored = self._cache.setting(self._revision_name)
-        return None if stored is None else int(stored)
-
-    def _note_revision(self, revision: int) -> None:
-        if self._revision() != revision and not self._asks_again:
-            self._cache.set_setting(self._revision_name, str(revision))
 
     def now(self) -> int:
         """Unix seconds."""

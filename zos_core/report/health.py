@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from overlay.reconcile import membership
-from overlay.reconcile.node import DISK, NodeLoop
+from overlay.reconcile.following import DISK
+from overlay.reconcile.node import NodeLoop
 from overlay.reconcile.resource import ResourceLoop
 from zos_core.report.facts import Facts
 from zos_core.report.names import names_health

@@ -74,12 +74,12 @@ def _farm_state(node: NodeLoop) -> FarmState:
 
 
 def _registry(node: NodeLoop, facts: Facts) -> RegistryStatus:
-    connection = node.feed.connection
+    connection = node.following.feed.connection
     return RegistryStatus(
-        reference=str(node.client.ref) if node.client else facts.registry,
-        state=connection.state if node.client else "none",
+        reference=str(node.following.client.ref) if node.following.client else facts.registry,
+        state=connection.state if node.following.client else "none",
         since=connection.since,
         verified_at=connection.verified_at,
-        revision=node.revision or 0,
+        revision=node.following.revision or 0,
         error=connection.error,
     )

@@ -21,8 +21,7 @@ from overlay.keys import store
 from overlay.keys.identity import Identity, Kind
 from overlay.model import Address, Endpoint, InterfaceAddress
 from overlay.peers.cache import Cache
-from overlay.reconcile import joining, membership, workloads
-from overlay.reconcile import node as reconcile_node
+from overlay.reconcile import following, joining, membership, workloads
 from overlay.reconcile.keyring import Keyring
 from tests import fake_machine
 from tests.fake_machine import FakeFilter, FakeKernel, FakeMachine
@@ -283,7 +282,7 @@ async def test_networks_come_up_from_disk_while_the_registry_is_down(
     registry.down = True
     async with running(tmp_path, registry=registry, machine=FakeMachine()) as node:
         await node.until(lambda: node.device() == before, "the same device")
-        await node.until(lambda: node.loop.feed.connection.error, "an error to show")
+        await node.until(lambda: node.loop.following.feed.connection.error, "an error to show")
 
 
 async def test_a_restart_resumes_where_it_was(
@@ -293,7 +292,7 @@ async def test_a_restart_resumes_where_it_was(
         registry.send(world.farm(OWN), world.network("own", "n2"))
         await node.until(node.device, "a device")
         await node.quiet()
-        reached = await node.until(lambda: node.loop.revision, "a revision")
+        reached = await node.until(lambda: node.loop.following.revision, "a revision")
     async with running(tmp_path, registry=registry, machine=node.machine) as again:
         await again.until(lambda: len(registry.resumed_from) == 2, "a second stream")
     assert registry.resumed_from[0] is None
@@ -604,7 +603,7 @@ async def test_documents_that_the_disk_did_not_take_are_taken_when_it_does(
     world: World, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # NODE-011
-    monkeypatch.setattr(reconcile_node, "DISK_RETRY_S", 0.01)
+    monkeypatch.setattr(following, "DISK_RETRY_S", 0.01)
     machine, is_full, commit = FakeMachine(), False, Cache._commit
 
     def commit_if_there_is_room(cache: Cache) -> None:
@@ -619,11 +618,11 @@ async def test_documents_that_the_disk_did_not_take_are_taken_when_it_does(
         await node.until(lambda: node.loop.loops, "a network that waits")
         is_full = True
         registry.send(world.farm(OWN), world.network("own", "n2", version=2), world.member("n2", 2))
-        await node.until(lambda: reconcile_node.DISK in node.refused(), "the disk is blamed")
+        await node.until(lambda: following.DISK in node.refused(), "the disk is blamed")
         assert node.device() is None
         is_full = False
         await node.until(node.peers, "a peer")
-        await node.until(lambda: reconcile_node.DISK not in node.refused(), "nothing to blame")
+        await node.until(lambda: following.DISK not in node.refused(), "nothing to blame")
     registry.down = True
     async with running(tmp_path, registry=registry, machine=machine) as node:
         await node.quiet()

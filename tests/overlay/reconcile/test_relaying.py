@@ -22,8 +22,7 @@ from overlay.keys.wireguard import DeviceKey
 from overlay.model import WgPublicKey
 from overlay.peers.cache import Cache
 from overlay.peers.registry import Document
-from overlay.reconcile import backoff
-from overlay.reconcile import node as reconcile_node
+from overlay.reconcile import backoff, following
 from overlay.reconcile.relaying import ASKED
 from tests import fake_machine
 from tests.node_world import (
@@ -421,7 +420,7 @@ async def test_what_did_not_reach_the_disk_is_not_acted_on(
         commit(cache)
 
     monkeypatch.setattr(Cache, "_commit", fail)
-    monkeypatch.setattr(reconcile_node, "DISK_RETRY_S", 0.01)
+    monkeypatch.setattr(following, "DISK_RETRY_S", 0.01)
     async with stage.running(stage.offer()) as node:
         await node.until(stage.is_open, "the relay")
         await node.quiet()

@@ -264,7 +264,7 @@ async def test_endpoints_may_change_while_a_key_is_announced(
         node.loop.rotating.begin(node.loop.loops[HOME])
         announced = await node.until(lambda: said(registry).next_device, "an announcement")
         here = msgspec.structs.replace(node.loop.surroundings, addresses=("192.0.2.99/24",))
-        node.loop.put_surroundings(here)
+        node.loop.links.put(here)
         await node.until(lambda: "192.0.2.99" in str(said(registry).endpoints), "the new address")
         assert said(registry).next_device == announced
 
