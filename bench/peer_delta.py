@@ -154,7 +154,7 @@ async def measure(size: int, *, rounds: int, directory: Path) -> dict[str, Any]:
         try:
             client.chunks.put_nowait(bench.begin(node.loop.id))
             loop = await _until(node.loop, lambda: node.loop.loops.get(bench.network))
-            await _until(node.loop, lambda: loop.is_settled and loop.record.outcome)
+            await _until(node.loop, lambda: loop.passes.is_settled and loop.record.outcome)
             client.chunks.put_nowait(b"".join(bench.member() for _ in range(size)))
             await _until_written(node.loop, loop, size)
             deltas = await _deltas(node.loop, loop, client, bench, rounds=rounds)
@@ -189,7 +189,7 @@ async def _idle() -> float:
 
 async def _until_written(node: NodeLoop, loop: ResourceLoop, count: int) -> None:
     """A pass ended after which nothing of so many peers is left to be written."""
-    await _until(node, lambda: len(loop.goals.peers) >= count and loop.is_settled)
+    await _until(node, lambda: len(loop.goals.peers) >= count and loop.passes.is_settled)
 
 
 async def _until(node: NodeLoop, look: Callable[[], Any]) -> Any:

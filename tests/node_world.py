@@ -347,7 +347,10 @@ class RunningNode:
         await self.until(
             lambda: (
                 self.loop.following.feed.events.empty()
-                and all(each.is_settled or not each.is_wanted for each in self.loop.loops.values())
+                and all(
+                    each.passes.is_settled or not each.is_wanted
+                    for each in self.loop.loops.values()
+                )
             ),
             "quiet",
         )

@@ -137,7 +137,7 @@ async def _until_stopped(node: RunningNode, config: NodeConfig) -> None:
 
 async def _tell_systemd(node: RunningNode) -> None:
     while True:
-        up = sum(loop.is_settled for loop in node.loop.loops.values())
+        up = sum(loop.passes.is_settled for loop in node.loop.loops.values())
         registry = node.loop.following.feed.connection.state
         sdnotify.notify(f"STATUS=networks: {up} of {len(node.loop.loops)} up; registry {registry}")
         await asyncio.sleep(STATUS_EVERY_S)

@@ -1,6 +1,6 @@
 """One tenant network on one node: the real goals, over a device that is a model.
 
-Mirrors what `overlay.reconcile.resource` does around its decisions, without waiting and writing:
+Mirrors what `overlay.reconcile.passes` does around its decisions, without waiting and writing:
 write what changed, greet whom it concerns, look at the device, and let paths give way.
 """
 

@@ -10,7 +10,8 @@ Shell: it carries between the registry, the disk and the kernel, and decides not
 `networks`     which networks are ours, their loops and ports
 `membership`   whether this node acts on the network, and what it says of itself there (pure)
 `goals`        which peers follow from all documents of the network
-`resource`     passes over one network resource, until the kernel holds what the documents say
+`resource`     what is wanted of the network resource; `wanted` is how the next ones see it (pure)
+`passes`       over it, until the kernel holds what the documents say
 `looking`      looks at its devices in between, for paths that work and paths that do not
 `peering`      writes to peers, greets them, puts them anew, asks them
 `record`       how the passes went and what they changed

@@ -7,11 +7,12 @@ reached in them. It alone can begin again, and only if it knows where they were.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import msgspec
 
 from overlay import addressing
-from overlay.errors import Rejected
+from overlay.errors import Rejected, Unavailable
 from overlay.model import Endpoint, NetworkId, WgPublicKey
 from overlay.peers.cache import Cache
 
@@ -45,6 +46,27 @@ class Heard:
 
     def forget(self, network: NetworkId) -> None:
         self._cache.drop_setting(_name(network))
+
+
+class LastHeard:
+    """Of one network, and written no more often than every RECORD_EVERY_S."""
+
+    def __init__(self, kept: Heard, network: NetworkId) -> None:
+        self.places: Mapping[WgPublicKey, Endpoint] = kept.of(network)  # as on disk
+        self._kept = kept
+        self._network = network
+        self._next_at = 0.0
+
+    def is_due(self, *, now: float) -> bool:
+        return now >= self._next_at
+
+    def put(self, places: Mapping[WgPublicKey, Endpoint], *, now: float) -> None:
+        """A disk that takes nothing takes it later; it is a hint."""
+        if places != self.places:
+            self._next_at = now + RECORD_EVERY_S
+            with suppress(Unavailable):
+                self._kept.keep(self._network, places)
+                self.places = places
 
 
 def _name(network: NetworkId) -> str:

@@ -306,7 +306,7 @@ class NodeLoop:
             self._group.create_task(self._serve(loop), name=name)
 
     async def _serve(self, loop: ResourceLoop) -> None:
-        await self._supervise(loop.run, f"network {loop.network}")
+        await self._supervise(loop.passes.run, f"network {loop.network}")
         self._retire(loop)
 
     def adopt(

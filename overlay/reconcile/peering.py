@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping
 from overlay import addressing
 from overlay.model import (
     Address,
-    NetworkResource,
     PeerTraffic,
     WgDevice,
     WgPeer,
@@ -21,36 +20,33 @@ from overlay.netns.changes import Change, CreateDevice, SetKey
 from overlay.netns.converge import Report
 from overlay.netns.plan import HANDSHAKE_FRESH_S
 from overlay.netns.state import BIRTH_PREFIXES, DRAIN_LINK, Resource
-from overlay.reconcile.goals import PeerGoals
 from overlay.reconcile.greeting import Greetings
 from overlay.reconcile.machine import Machine
 from overlay.reconcile.packets import ask, open_ways, poke
 from overlay.reconcile.reach import Moves
 from overlay.reconcile.record import Record
+from overlay.reconcile.wanted import Wanted
 
 
 class Peering:
-    """`netns` is a name. `on_torn` hears that a write ended half way: the device is to be read."""
+    """`on_torn` hears that a write ended half way: the device is to be read."""
 
     def __init__(
         self,
-        netns: str,
-        listen_port: int,
+        wanted: Wanted,
         machine: Machine,
         record: Record,
         *,
-        goals: Callable[[], PeerGoals],
-        network_resource: Callable[[], NetworkResource | None],
         on_torn: Callable[[], None],
     ) -> None:
-        self._netns = netns
-        self._listen_port = listen_port
+        self._wanted = wanted
         self._machine = machine
         self._record = record
-        self._goals = goals
-        self._network_resource = network_resource
         self._on_torn = on_torn
-        self._greetings = Greetings(lambda key: goals().goes_first(key))
+        self._greetings = Greetings(self._goes_first)
+
+    def _goes_first(self, key: WgPublicKey) -> bool:
+        return self._wanted.goals.goes_first(key)
 
     # Writing.
 
@@ -58,12 +54,12 @@ class Peering:
         self, *, put: Iterable[WgPeer] = (), drop: Iterable[WgPublicKey] = ()
     ) -> tuple[Change, ...]:
         return await self._machine.configurator.apply_peers(
-            self._netns, put=put, drop=drop, draining=self._goals().draining
+            self._wanted.netns, put=put, drop=drop, draining=self._wanted.goals.draining
         )
 
     async def write_unwritten(self) -> tuple[WgPeer, ...]:
         """Write the peers that changed; those that there are now."""
-        delta = self._goals().take_unwritten()
+        delta = self._wanted.goals.take_unwritten()
         try:
             made = await self.apply(put=delta.put, drop=delta.drop)
         except BaseException:
@@ -75,7 +71,7 @@ class Peering:
     async def put_anew(self, keys: Iterable[WgPublicKey]) -> None:
         """Taken off the device and put back: WireGuard begins with them from nothing."""
         # While something else was waited for, documents may have taken a peer away.
-        goals = self._goals()
+        goals = self._wanted.goals
         anew = tuple(dict.fromkeys(key for key in keys if key in goals.peers))
         if not anew:
             return
@@ -86,13 +82,14 @@ class Peering:
         except BaseException:
             self._on_torn()
             raise
-        self._goals().forget_traffic(anew)
+        self._wanted.goals.forget_traffic(anew)
 
     async def move(self, moves: Moves) -> None:
         """Do what a look at pairs that meet at relays led to."""
         if not moves:
             return
-        open_ways(self._listen_port, (e for targets in moves.opens.values() for e in targets))
+        opens = (endpoint for targets in moves.opens.values() for endpoint in targets)
+        open_ways(self._wanted.listen_port, opens)
         if moves.writes:
             await self.apply(put=moves.writes)
         await self.put_anew(moves.renews)
@@ -109,12 +106,12 @@ class Peering:
         return self._greetings.due
 
     def will_greet(self, keys: Iterable[WgPublicKey]) -> None:
-        spare = self._goals().takeovers.is_spare
+        spare = self._wanted.goals.takeovers.is_spare
         self._greetings.add(key for key in keys if not spare(key))
 
     def greet(self) -> None:
         """Send one packet to each new peer, or wait for its packet first (decision 0005)."""
-        peers = len(self._goals().peers)
+        peers = len(self._wanted.goals.peers)
         self._send(poke, self._greetings.begin(peers=peers, now=self._machine.clock.monotonic()))
 
     async def greet_again(
@@ -123,7 +120,7 @@ class Peering:
         """Whom we greeted in vain is greeted anew. `traffic` is the newer of the two."""
         silent = {
             key: traffic[key].rx_bytes if key in traffic else 0
-            for key in self._goals().peers.keys() & device.peers.keys()
+            for key in self._wanted.goals.peers.keys() & device.peers.keys()
             if not device.peers[key].latest_handshake
         }
         again = self._greetings.look(silent, now=self._machine.clock.monotonic())
@@ -147,7 +144,7 @@ class Peering:
         device = report.actual.device
         if device is None:
             return
-        await self.put_anew(self._goals().relays)  # first: others are met there
+        await self.put_anew(self._wanted.goals.relays)  # first: others are met there
         wall = self._machine.clock.now().timestamp()
         self._send(
             poke,
@@ -155,7 +152,7 @@ class Peering:
                 key
                 for key, peer in device.peers.items()
                 if wall - peer.latest_handshake < HANDSHAKE_FRESH_S
-                and not self._goals().takeovers.is_spare(key)
+                and not self._wanted.goals.takeovers.is_spare(key)
             ),
         )
 
@@ -163,10 +160,10 @@ class Peering:
         self, send: Callable[[str, Iterable[Address]], None], keys: Iterable[WgPublicKey]
     ) -> None:
         """A packet to the gateway of each peer, by way of the tenant netns."""
-        nr, path = self._network_resource(), self._machine.shell.pins.path(self._netns)
+        nr, path = self._wanted.network_resource, self._machine.shell.pins.path(self._wanted.netns)
         if nr is None or path is None:
             return
-        goals = self._goals()
+        goals = self._wanted.goals
         gateways = [
             addressing.address_of(
                 addressing.host_address(

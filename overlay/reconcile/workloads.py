@@ -40,7 +40,7 @@ async def attach(
     await _apply(loop, cache)
     nr = loop.network_resource
     found = [] if nr is None else [w for w in loop.workloads(nr) if w.name == name]
-    if not found or found[0].port in loop.unreachable:
+    if not found or found[0].port in loop.passes.unreachable:
         cache.drop_attachment(loop.network, name)
         await _apply(loop, cache)
         raise Unavailable(
@@ -61,13 +61,13 @@ async def detach(loop: ResourceLoop, cache: Cache, *, name: str) -> None:
 
 def drop_ended(loop: ResourceLoop, cache: Cache) -> None:
     """Workloads whose process has ended are detached: nobody is left who could do it."""
-    if not loop.unreachable:
+    if not loop.passes.unreachable:
         return
     nr = loop.network_resource
     ended = [
         workload.name
         for workload in (loop.workloads(nr) if nr is not None else ())
-        if workload.port in loop.unreachable and workload.netns.startswith(OF_A_PROCESS)
+        if workload.port in loop.passes.unreachable and workload.netns.startswith(OF_A_PROCESS)
     ]
     for name in ended:
         cache.drop_attachment(loop.network, name)

@@ -69,6 +69,7 @@ SHELL = frozenset(
         "overlay.reconcile.networks",
         "overlay.reconcile.node",
         "overlay.reconcile.packets",
+        "overlay.reconcile.passes",
         "overlay.reconcile.peering",
         "overlay.reconcile.preview",
         "overlay.reconcile.publisher",

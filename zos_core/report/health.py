@@ -124,7 +124,7 @@ def _workload_health(loop: ResourceLoop) -> Iterable[HealthItem]:
     if nr is None:
         return
     for it in loop.workloads(nr):
-        if it.port in loop.unreachable:
+        if it.port in loop.passes.unreachable:
             yield HealthItem(
                 "workload-unreachable",
                 f"{it.name} is not attached",

@@ -113,7 +113,7 @@ def _state(loop: ResourceLoop) -> tuple[NetworkState, str, str]:
     if outcome is not None and outcome.error is not None:
         error = outcome.error
         return "converging", str(error.message), error.remedy or "zos tries again by itself"
-    if not loop.is_settled:
+    if not loop.passes.is_settled:
         return "converging", "", ""
     refusal = None if loop.is_announced() else loop.announcement_error()
     if refusal is not None:

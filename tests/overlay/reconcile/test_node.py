@@ -477,7 +477,7 @@ async def test_one_network_that_fails_stops_no_other(
         failing = await node.until(lambda: node.loop.loops.get(HOME), "the network")
         await node.until(lambda: failing.record.failures > 1, "failures")
         bad.clear()
-        await node.until(lambda: failing.is_settled, "recovery")
+        await node.until(lambda: failing.passes.is_settled, "recovery")
 
 
 async def test_while_passes_fail_the_device_is_looked_at_all_the_same(
@@ -508,7 +508,7 @@ async def test_while_passes_fail_the_device_is_looked_at_all_the_same(
             await node.until(lambda: loop.goals.peers[key].endpoint == roamed, "the way it takes")
             failures = loop.record.failures
             await node.until(lambda: loop.record.failures > failures, "another try of the whole")
-        await node.until(lambda: loop.is_settled, "recovery")
+        await node.until(lambda: loop.passes.is_settled, "recovery")
         assert node.device().peers[key].endpoint == roamed
 
 
@@ -842,8 +842,8 @@ class TestWorkloads:
             machine.new_link(machine.workloads["/w/b"], "eth0", "bridge")
             registry.send(world.network("own", "n2", version=2))
             loop, port = node.loop.loops[HOME], first.port  # type: ignore[attr-defined]
-            await node.until(lambda: loop.unreachable == {port}, "the workload is left out")
-            assert loop.is_settled
+            await node.until(lambda: loop.passes.unreachable == {port}, "the workload is left out")
+            assert loop.passes.is_settled
 
     @pytest.mark.parametrize("netns", ["/proc/self/ns/net", "/proc/thread-self/ns/net"])
     async def test_the_netns_of_the_node_is_refused(

@@ -23,11 +23,11 @@ async def test_a_pass_under_way_is_not_settled(
     add_address, write = FakeKernel.add_address, FakeWireGuard.write
 
     async def look_then_add(kernel: FakeKernel, *what: Any) -> None:
-        seen.append(node.loop.loops[HOME].is_settled)
+        seen.append(node.loop.loops[HOME].passes.is_settled)
         await add_address(kernel, *what)
 
     async def look_then_write(wireguard: FakeWireGuard, ref: Any, **options: Any) -> None:
-        seen.append(node.loop.loops[HOME].is_settled)
+        seen.append(node.loop.loops[HOME].passes.is_settled)
         await write(wireguard, ref, **options)
 
     async with running(tmp_path, registry=registry, machine=machine) as node:
