@@ -19,6 +19,7 @@ from overlay.documents import trust
 from overlay.documents.schema import Document, Member, Network
 from overlay.documents.trust import Floor, Verified
 from overlay.errors import Rejected
+from overlay.exitnode.named import is_exit
 from overlay.model import Endpoint, NetworkId
 from overlay.peers import candidates
 from overlay.reconcile import membership
@@ -140,7 +141,7 @@ class Agent:
         if selection.roster is None:
             return
         before = selection.own_member
-        resource.uplink = self.uplink if self.uplink is not None and selection.is_exit else None
+        resource.uplink = self.uplink if self.uplink is not None and is_exit(selection) else None
         member = membership.own_member(
             selection.roster,
             self.id,

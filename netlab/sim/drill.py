@@ -12,6 +12,7 @@ from netlab.sim import cast
 from netlab.sim.reference import Pair, Reference
 from netlab.sim.surfer import Surfer
 from netlab.sim.world import World
+from overlay.exitnode.named import has_exits, is_exit
 from overlay.netns.resource import desired_resource
 from overlay.netns.state import EVERYWHERE, WG_LINK
 
@@ -94,7 +95,7 @@ class Leaver:
             nr,
             device_key=resource.key.public_key,
             peers={},
-            has_exits=selection.has_exits and not selection.is_exit,
+            has_exits=has_exits(selection) and not is_exit(selection),
         ).routes
         if {route.link for route in routes} != {WG_LINK} or not set(EVERYWHERE) <= {
             route.prefix for route in routes

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from netlab.sim.inner import Inner
 from overlay.exitnode.health import Exit, Pulses, exits_of
+from overlay.exitnode.named import is_exit
 from overlay.exitnode.policy import Election, elect
 from overlay.keys import wireguard
 from overlay.model import Address, NetworkResource, NodeId
@@ -49,8 +50,8 @@ class Leaving:
         answers, self._answers = self._answers, []
         if documents != self._read:
             self._read = documents
-            is_exit = self.goals.selection.is_exit
-            found = () if is_exit else exits_of(self.goals.selection, nr)
+            selection = self.goals.selection
+            found = () if is_exit(selection) else exits_of(selection, nr)
             self.exits = {each.node: each for each in found}
         self._is_asking = is_needed and bool(self.exits)
         if not self._is_asking:

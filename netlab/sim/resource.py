@@ -18,6 +18,7 @@ from netlab.sim.wireguard import Device
 from overlay.addressing import GATEWAY_HOST, address_of, host_address, subnet_v4
 from overlay.documents.schema import Member, Network
 from overlay.errors import OverlayError
+from overlay.exitnode.named import has_exits
 from overlay.keys.wireguard import DeviceKey
 from overlay.model import (
     NetworkResource,
@@ -186,7 +187,7 @@ class Resource:
 
     def _apply(self, changes: Iterable[Change]) -> None:
         self.writes += 1
-        has_exits = self.goals.selection.has_exits
+        leads_out = has_exits(self.goals.selection)
         for change in changes:
             match change:
                 case DropPeer(public_key=key):
@@ -194,7 +195,7 @@ class Resource:
                 case PutPeer(peer=peer):
                     self._check_path(peer)
                     self.device.put(peer)
-                    if has_exits:
+                    if leads_out:
                         self._check_way_out()
 
     def _check_way_out(self) -> None:

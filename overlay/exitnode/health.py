@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from overlay import addressing
+from overlay.exitnode.named import ready_exits
 from overlay.exitnode.policy import Contender, Election
 from overlay.model import Address, NetworkResource, NodeId
 from overlay.peers.selection import Selection
@@ -36,7 +37,7 @@ class Exit(msgspec.Struct, frozen=True):
 
 def exits_of(selection: Selection, nr: NetworkResource) -> Iterator[Exit]:
     """The exits that the tenant names and that are ready to be one."""
-    for member, order in selection.exits():
+    for member, order in ready_exits(selection):
         if member.exit is None:
             continue
         subnet = addressing.subnet_v4(nr.range_v4, member.index)

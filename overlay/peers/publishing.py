@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from overlay import addressing
 from overlay.documents.published import Published
+from overlay.documents.schema import Member
 from overlay.model import AllowRule, NetworkResource, NodeId, Prefix, Publication
 from overlay.peers.selection import Selection
 
@@ -15,7 +16,7 @@ def select_published(
 ) -> Iterator[tuple[Published, Publication | None]]:
     """What the network publishes at this exit, each with where it leads: a member says what its
     workloads are called, and gives names to its own addresses only (DNS-002)."""
-    for each in selection.published:
+    for each in _published(selection):
         if each.exit == exit_:
             yield each, _publication(selection, nr, each)
 
@@ -34,16 +35,16 @@ def select_admitted(
             protocol=each.protocol,
             ports=((each.target, each.target),),
         )
-        for each in selection.published
+        for each in _published(selection)
         if each.node == own and each.exit != own and each.workload in hosts
-        if (index := selection.named_index(each.exit)) is not None
+        if (index := _named_index(selection, each.exit)) is not None
     )
 
 
 def _publication(
     selection: Selection, nr: NetworkResource, published: Published
 ) -> Publication | None:
-    member = selection.admitted(published.node)
+    member = _admitted(selection, published.node)
     if member is None:
         return None
     host = next((w.host for w in member.workloads if w.name == published.workload), None)
@@ -57,6 +58,24 @@ def _publication(
         addressing.address_of(addressing.host_address(v6, host)),
         published.target,
     )
+
+
+def _published(selection: Selection) -> tuple[Published, ...]:
+    """Ports of exits that lead to workloads of the network."""
+    roster = selection.roster
+    return () if roster is None or roster.network.deleted else roster.network.published
+
+
+def _named_index(selection: Selection, node: str) -> int | None:
+    """The place of a node that the tenant lists."""
+    named = None if selection.roster is None else selection.roster.named(NodeId(node))
+    return None if named is None else named.index
+
+
+def _admitted(selection: Selection, node: str) -> Member | None:
+    """The document of a member against which nothing speaks; our own is one."""
+    member = selection.members.get(node)
+    return None if member is None or node in selection.refusals else member
 
 
 def _addresses(nr: NetworkResource, index: int, host: int) -> tuple[Prefix, ...]:

@@ -6,18 +6,16 @@ is what all documents together would give, in whatever order they came: refusals
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
 import msgspec
 
 from overlay import addressing
-from overlay.documents import fields, relays, schema, trust
-from overlay.documents.exits import Exit, ExitOffer
-from overlay.documents.published import Published
+from overlay.documents import relays, trust
 from overlay.documents.relays import Relay
-from overlay.documents.schema import AccessDevice, Member, Network, Rule
+from overlay.documents.schema import AccessDevice, Member, Network
 from overlay.documents.trust import Roster
 from overlay.errors import Refused
 from overlay.keys import wireguard
@@ -30,6 +28,7 @@ from overlay.model import (
     WgPeer,
     WgPublicKey,
 )
+from overlay.peers.policy import resolve_policy
 
 K = TypeVar("K")
 
@@ -112,6 +111,10 @@ class Selection:
         return PeerDelta() if self._roster is None else self.put_network(self._roster.network)
 
     @property
+    def own(self) -> NodeId:
+        return self._own
+
+    @property
     def refusals(self) -> Mapping[str, RefusedPeer]:
         """By node id, or by "access/<name>"."""
         return MappingProxyType(self._refusals)
@@ -125,62 +128,9 @@ class Selection:
         """By way of whom members may be reached, in the tenant's order."""
         return () if self._roster is None else self._roster.relays
 
-    @property
-    def is_named_exit(self) -> bool:
-        """The tenant names this node as a way to the internet for all members."""
-        return any(each.node == self._own for each in self._named_exits())
-
-    @property
-    def is_exit(self) -> bool:
-        """The tenant wants this node as a way to the internet, for all or for what is on it."""
-        return self.is_named_exit or (self._has_local_exits and self.own_index is not None)
-
-    def leaves_by(self, offer: ExitOffer | None) -> bool:
-        """Whether the network is left here: operator and tenant have to mean the same."""
-        if offer is not None and offer.local:
-            return self._has_local_exits and self.own_index is not None
-        return offer is not None and self.is_exit
-
-    @property
-    def has_exits(self) -> bool:
-        """The tenant wants ways to the internet."""
-        return bool(self._named_exits()) or self._has_local_exits
-
-    @property
-    def _has_local_exits(self) -> bool:
-        roster = self._roster
-        return roster is not None and roster.network.local_exits and not roster.network.deleted
-
-    def exits(self) -> Iterator[tuple[Member, int]]:
-        """Peers that the tenant names as exits and that are ready to be one, with their orders."""
-        for each in self._named_exits():
-            member = self._members.get(each.node)
-            if member is not None and member.exit is not None and self.peer_of(each.node):
-                yield member, each.order
-
-    @property
-    def published(self) -> tuple[Published, ...]:
-        """Ports of exits that lead to workloads of the network."""
-        roster = self._roster
-        return () if roster is None or roster.network.deleted else roster.network.published
-
-    def named_index(self, node: str) -> int | None:
-        """The place of a node that the tenant lists."""
-        named = None if self._roster is None else self._roster.named(NodeId(node))
-        return None if named is None else named.index
-
-    def admitted(self, node: str) -> Member | None:
-        """The document of a member against which nothing speaks; our own is one."""
-        member = self._members.get(node)
-        return None if member is None or node in self._refusals else member
-
     def outside(self) -> tuple[Prefix, ...]:
         """Where nobody of the network is."""
         return () if self._ranges is None else addressing.outside(*self._ranges)
-
-    def _named_exits(self) -> tuple[Exit, ...]:
-        roster = self._roster
-        return () if roster is None or roster.network.deleted else roster.network.exits
 
     @property
     def members(self) -> Mapping[str, Member]:
@@ -478,43 +428,6 @@ def select_all(
         selection.put_member(member)
     selection.put_network(network)
     return selection
-
-
-def resolve_policy(
-    network: Network, *, ranges: tuple[Prefix, Prefix], own: Iterable[int]
-) -> tuple[AllowRule, ...] | None:
-    """The rules that concern the indexes `own`, names resolved; None when there is no policy."""
-    if not network.policy:
-        return None
-    spans = schema.names(network)
-    here = frozenset(own)
-    return tuple(
-        rule
-        for written in network.policy
-        if (rule := _allow_rule(written, spans=spans, ranges=ranges, own=here)) is not None
-    )
-
-
-def _allow_rule(
-    rule: Rule, *, spans: Mapping[str, range], ranges: tuple[Prefix, Prefix], own: frozenset[int]
-) -> AllowRule | None:
-    to = [range(index, index + 1) for index in own if _covers(rule.to, index, spans)]
-    if not to:
-        return None
-    return AllowRule(
-        source=(
-            tuple(sorted(ranges))
-            if "*" in rule.source
-            else addressing.merged_subnets(*ranges, (spans[name] for name in rule.source))
-        ),
-        to=addressing.merged_subnets(*ranges, to),
-        protocol=rule.protocol,
-        ports=tuple(sorted(map(fields.parse_port_range, rule.ports))),
-    )
-
-
-def _covers(names: Iterable[str], index: int, spans: Mapping[str, range]) -> bool:
-    return any(name == "*" or index in spans[name] for name in names)
 
 
 def _remove(claims: dict[K, tuple[str, ...]], key: K, node: str) -> None:

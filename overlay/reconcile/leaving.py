@@ -10,6 +10,7 @@ import msgspec
 from overlay.documents.exits import ExitService
 from overlay.errors import Unavailable
 from overlay.exitnode.health import ASK_S, Pulses, exits_of
+from overlay.exitnode.named import ready_exits
 from overlay.exitnode.policy import Contender, Election, elect
 from overlay.exitnode.probe import Echoes
 from overlay.keys import wireguard
@@ -76,7 +77,7 @@ class Leaving:
         self, goals: PeerGoals, shared: WgDevice, drain: WgDevice | None, *, wall: float, now: float
     ) -> None:
         """After a start: the exits that the devices show are in use as before (EXIT-065)."""
-        exits = {it.node: it.exit for it, _ in goals.selection.exits()}
+        exits = {it.node: it.exit for it, _ in ready_exits(goals.selection)}
         outside = frozenset(goals.selection.outside())
 
         def exit_among(device: WgDevice | None) -> NodeId | None:

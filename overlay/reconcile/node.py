@@ -19,6 +19,7 @@ from overlay.documents.relays import endpoints_of
 from overlay.documents.schema import Farm
 from overlay.errors import Unavailable
 from overlay.exitnode.converge import EgressConfigurator
+from overlay.exitnode.named import is_exit
 from overlay.exitnode.publishing import reserved_ports
 from overlay.keys.identity import Identity
 from overlay.model import NetworkId, NodeId
@@ -345,7 +346,7 @@ class NodeLoop:
             workloads.drop_ended(loop, self._cache)
             self._naming.note(loop)
             self.answering.note(loop)
-            if loop.goals.selection.is_exit or loop.network in self.exiting.standing:
+            if is_exit(loop.goals.selection) or loop.network in self.exiting.standing:
                 self.exiting.wake()
         if outcome is None or not loop.gate.open:
             return

@@ -15,6 +15,7 @@ from contextlib import suppress
 import msgspec
 
 from overlay.errors import OverlayError, Unavailable
+from overlay.exitnode.named import has_exits
 from overlay.model import WgPublicKey
 from overlay.netns.state import Resource
 from overlay.reconcile.backoff import Backoff
@@ -266,7 +267,7 @@ class Passes:
 
     async def _adopt_exits(self) -> None:
         """At a start, before anything is written: what leaves the network goes on doing so."""
-        if self._has_stood or self._wanted.is_exit or not self._wanted.goals.selection.has_exits:
+        if self._has_stood or self._wanted.is_exit or not has_exits(self._wanted.goals.selection):
             return
         devices = await find_devices(self._machine.shell, self._wanted.netns)
         if devices is not None:

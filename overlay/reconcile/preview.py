@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from overlay import addressing
 from overlay.documents.schema import Network
+from overlay.exitnode.named import has_exits, is_named_exit, leaves_by
 from overlay.keys import store
 from overlay.keys.identity import Kind
 from overlay.keys.wireguard import DeviceKey
@@ -35,7 +36,7 @@ async def plan_network(node: NodeLoop, id_: NetworkId, network: Network) -> tupl
     goals.put_network(network, now=node.clock.monotonic())
     if loop is not None:
         goals.adopt_takeovers(loop.goals.takeovers.taken, now=node.clock.monotonic())
-    if loop is not None and goals.selection.has_exits:
+    if loop is not None and has_exits(goals.selection):
         goals.set_way_out(loop.goals.way_out, draining=loop.goals.draining)
     nr = goals.selection.network_resource(
         listen_port=loop.listen_port if loop else node.settings.first_port,
@@ -43,7 +44,7 @@ async def plan_network(node: NodeLoop, id_: NetworkId, network: Network) -> tupl
     )
     netns = addressing.netns_name(id_)
     offer = node.exiting.offer_in_use
-    is_exit = goals.selection.leaves_by(offer)
+    is_exit = leaves_by(goals.selection, offer)
     desired = (
         absent_resource(netns)
         if nr is None
@@ -55,8 +56,8 @@ async def plan_network(node: NodeLoop, id_: NetworkId, network: Network) -> tupl
             devices=goals.selection.access_subnets(),
             is_exit=is_exit,
             is_routed=loop is not None and loop.is_routed,
-            serves_members=goals.selection.is_named_exit and not (offer and offer.local),
-            has_exits=goals.selection.has_exits and not is_exit,
+            serves_members=is_named_exit(goals.selection) and not (offer and offer.local),
+            has_exits=has_exits(goals.selection) and not is_exit,
             way_out=goals.mark(goals.way_out),
             drain=goals.drain(),
             # Who gets a port that is published anew is decided once the document is signed.

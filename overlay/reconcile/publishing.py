@@ -15,6 +15,7 @@ import msgspec
 from overlay.documents.exits import ExitOffer
 from overlay.documents.published import PortSpan, PublishedState, parse_ports
 from overlay.errors import Rejected, Unavailable
+from overlay.exitnode.named import is_exit
 from overlay.exitnode.publishing import Claim, Decision, Port, decide
 from overlay.model import NetworkId, NodeId
 from overlay.peers.cache import Cache
@@ -59,7 +60,7 @@ class Publishing:
 
     def resume(self, offer: ExitOffer) -> None:
         """After a start: as before it, until it is known which networks may use this node."""
-        named = (n for n, loop in self._loops().items() if loop.goals.selection.is_exit)
+        named = (n for n, loop in self._loops().items() if is_exit(loop.goals.selection))
         self.decide(offer, tuple(named))
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from overlay.documents import trust
 from overlay.documents.exits import ExitOffer
 from overlay.documents.schema import Network
 from overlay.errors import OverlayError
+from overlay.exitnode.named import has_exits, is_named_exit, leaves_by
 from overlay.keys.wireguard import DeviceKey
 from overlay.model import (
     NetworkId,
@@ -151,13 +152,13 @@ class ResourceLoop:
     @property
     def is_exit(self) -> bool:
         """Both our farm and the tenant want the network to be left here."""
-        return self.goals.selection.leaves_by(self._offer)
+        return leaves_by(self.goals.selection, self._offer)
 
     @property
     def serves_members(self) -> bool:
         """Not only what is on this node leaves here."""
         is_local = self._offer is not None and self._offer.local
-        return self.goals.selection.is_named_exit and not is_local
+        return is_named_exit(self.goals.selection) and not is_local
 
     @property
     def wears_its_key(self) -> bool:
@@ -202,7 +203,7 @@ class ResourceLoop:
             is_exit=self.is_exit,
             is_routed=self.is_routed,
             serves_members=self.serves_members,
-            has_exits=self.goals.selection.has_exits and not self.is_exit,
+            has_exits=has_exits(self.goals.selection) and not self.is_exit,
             way_out=self.goals.mark(self.goals.way_out),
             drain=self.goals.drain(),
             publications=self.publications if self.is_exit else (),

@@ -7,6 +7,7 @@ import logging
 from overlay.documents.relays import Sighting
 from overlay.documents.schema import Farm, Member, Network, Result
 from overlay.errors import Refused, Rejected
+from overlay.exitnode.named import is_exit
 from overlay.model import NetworkId, NodeId
 from overlay.peers.cache import Cache
 from overlay.ports import Clock
@@ -58,7 +59,7 @@ def restore(
         for loop in networks.loops.values()
         if (own_member := loop.goals.selection.own_member) is not None
         and own_member.exit is not None
-        and loop.goals.selection.is_exit
+        and is_exit(loop.goals.selection)
     )
 
 

@@ -11,6 +11,7 @@ import msgspec
 from overlay import addressing
 from overlay.documents.schema import Network
 from overlay.errors import Refused, Unavailable
+from overlay.exitnode.named import has_exits
 from overlay.keys import wireguard
 from overlay.model import AllowRule, NetworkResource, PeerTraffic, WgDevice, WgPublicKey
 from overlay.netns.namespaces import pin_path
@@ -89,7 +90,7 @@ async def _read_device(
 
 
 def _way_out(loop: ResourceLoop) -> WayOutStatus | None:
-    if not loop.goals.selection.has_exits:
+    if not has_exits(loop.goals.selection):
         return None
     names, now = member_names(loop), loop.schedule.now
     election = loop.leaving.election

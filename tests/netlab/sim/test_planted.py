@@ -93,11 +93,12 @@ def keep_the_last(self: PeerGoals, key: WgPublicKey | None, **draining: Any) -> 
         _set_way_out(self, key, **draining)
 
 
-def believe_whoever_says_so(self: Selection) -> Iterator[tuple[Member, int]]:
+def believe_whoever_says_so(chosen: Selection) -> Iterator[tuple[Member, int]]:
     """Named or not."""
-    orders = {each.node: each.order for each in self._named_exits()}
-    for member in self.members.values():
-        if member.exit is not None and self.peer_of(member.node):
+    named = chosen.roster.network.exits if chosen.roster is not None else ()
+    orders = {each.node: each.order for each in named}
+    for member in chosen.members.values():
+        if member.exit is not None and chosen.peer_of(member.node):
             yield member, orders.get(member.node, 0)
 
 
@@ -130,7 +131,7 @@ PLANTED: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "an election ignores order": (policy, "_preference", lambda contender: contender.node),
     "an election never ends": (health, "SILENT_S", 1e9),
     "an exit that was withdrawn keeps the way out": (PeerGoals, "set_way_out", keep_the_last),
-    "an exit is whoever says so": (Selection, "exits", believe_whoever_says_so),
+    "an exit is whoever says so": (health, "ready_exits", believe_whoever_says_so),
 }
 
 
