@@ -28,6 +28,7 @@ DEFAULT_RELAY_PORT = 51_819  # beside the ports that networks get unless a node 
 DEFAULT_TLS_PORT = 443  # what passes where nothing else does
 MAX_RELAY_OFFERS = 16  # of one farm
 MAX_RELAYS = 4  # of one network: a member registers with two, and two may be gone
+RELAYS_IN_USE = 2  # of a network's: one may be gone
 MAX_RELAY_ENDPOINTS = 2  # one of each family
 MAX_SEEN = 4_096  # as many members as a relay holds
 
@@ -102,6 +103,20 @@ def places_in(sighting: Sighting) -> Mapping[WgPublicKey, Endpoint]:
 def relay_of(relays: Iterable[Relay], node: str) -> Relay | None:
     """The relay that is at `node`."""
     return next((relay for relay in relays if relay.node == node), None)
+
+
+def select_relays(named: Iterable[Relay]) -> tuple[Relay, ...]:
+    """Those of a network's at which everybody registers: the first ones (NODE-070).
+
+    The last of them gives way to one that takes connections by TLS, if none else does: where UDP is
+    blocked there must be one at which the others are as well.
+    """
+    named = tuple(named)
+    first = named[:RELAYS_IN_USE]
+    if all(relay.tls_port is None for relay in first):
+        spare = [relay for relay in named[RELAYS_IN_USE:] if relay.tls_port is not None]
+        return (*first[: RELAYS_IN_USE - 1], *spare[:1]) if spare else first
+    return first
 
 
 def check_offers(offers: tuple[RelayOffer, ...], *, nodes: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ Shell: it carries between the registry, the disk and the kernel, and decides not
 `networks`     which networks are ours, their loops and ports
 `membership`   whether this node acts on the network, and what it says of itself there (pure)
 `goals`        which peers follow from all documents of the network
+`draining`     the way out, and the exit before it that drains (pure)
 `resource`     what is wanted of the network resource; `wanted` is how the next ones see it (pure)
 `passes`       over it, until the kernel holds what the documents say
 `looking`      looks at its devices in between, for paths that work and paths that do not

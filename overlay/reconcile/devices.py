@@ -15,6 +15,7 @@ from overlay.netns.observe import device_ref
 from overlay.netns.plan import plan_peers
 from overlay.netns.ports import Shell
 from overlay.netns.state import DRAIN_LINK, WG_LINK
+from overlay.reconcile.draining import select_drain, shared_peers
 from overlay.reconcile.goals import PeerGoals
 
 
@@ -33,12 +34,12 @@ class Devices(msgspec.Struct, frozen=True):
 
     def have_drifted(self, goals: PeerGoals, *, wall: int) -> bool:
         """Whether the peers are others than they should be."""
-        wanted = goals.drain()
+        wanted = select_drain(goals)
         if (wanted is None) != (self.drain is None):
             return True
         draining = {} if wanted is None else {wanted.peer.public_key: wanted.peer}
         there: Mapping[WgPublicKey, WgPeer] = {} if self.drain is None else self.drain.peers
-        shared = goals.peers if wanted is None else goals.shared_peers()
+        shared = goals.peers if wanted is None else shared_peers(goals)
         changes = chain(
             plan_peers(desired=shared, actual=self.shared.peers, now=wall),
             plan_peers(desired=draining, actual=there, now=wall),

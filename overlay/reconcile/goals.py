@@ -27,13 +27,10 @@ from overlay.model import (
     WgPeer,
     WgPublicKey,
 )
-from overlay.netns.resource import Drain, flow_mark
 from overlay.peers import paths
 from overlay.peers.paths import KEEPALIVE_S, Path, Underlay
 from overlay.peers.selection import PeerDelta, Selection
 from overlay.peers.takeover import Fate, Takeovers
-
-RELAYS_IN_USE = 2  # of a network's: one may be gone
 
 
 class PeerGoals:
@@ -249,33 +246,6 @@ class PeerGoals:
         """The peer that keeps what began by it, on a device of its own (EXIT-060)."""
         return self._draining
 
-    def shared_peers(self) -> dict[WgPublicKey, WgPeer]:
-        """All peers but the one that drains, as they are now."""
-        return {key: peer for key, peer in self._peers.items() if key != self._draining}
-
-    def drain(self) -> Drain | None:
-        """What the device of the peer that drains needs."""
-        if self._draining is None or (peer := self._peers.get(self._draining)) is None:
-            return None
-        return Drain(
-            self.mark(self._draining), peer, self.selection.peers[self._draining].allowed_ips
-        )
-
-    def can_drain(self, key: WgPublicKey) -> bool:
-        """Whether this peer hears us from another port as well: it is where it says to be.
-
-        A NAT or a relay in between knows the port of wg0 alone, and a replaced key hears nobody.
-        """
-        path = self._paths.get(key)
-        if path is None or path.endpoint is None or self.takeovers.bears_for(key) != key:
-            return False
-        return path.known_as(path.endpoint) in (CandidateKind.DECLARED, CandidateKind.LOCAL)
-
-    def mark(self, exit_: WgPublicKey | None) -> int:
-        """The mark of flows that leave by this peer."""
-        member = self.selection.member_at(exit_) if exit_ is not None else None
-        return 0 if member is None else flow_mark(member.index)
-
     def set_way_out(self, key: WgPublicKey | None, *, draining: WgPublicKey | None = None) -> None:
         """From now on this peer takes it, or nobody does. The one before gives it up first."""
         before = (self._way_out, self._draining)
@@ -383,7 +353,7 @@ class PeerGoals:
         others = (relay for relay in self.selection.relays if relay.node != self._own)
         wanted = {
             relays.key_of(relay): relay
-            for relay in select_relays(others)
+            for relay in relays.select_relays(others)
             if relay.tls_port is not None or not self._underlay.declared
         }
         before, self._relays = self._relays, wanted
@@ -539,20 +509,6 @@ class PeerGoals:
         if allowed == peer.allowed_ips:
             return peer
         return msgspec.structs.replace(peer, allowed_ips=allowed)
-
-
-def select_relays(named: Iterable[Relay]) -> tuple[Relay, ...]:
-    """Those of a network's at which everybody registers: the first ones (NODE-070).
-
-    The last of them gives way to one that takes connections by TLS, if none else does: where UDP is
-    blocked there must be one at which the others are as well.
-    """
-    named = tuple(named)
-    first = named[:RELAYS_IN_USE]
-    if all(relay.tls_port is None for relay in first):
-        spare = [relay for relay in named[RELAYS_IN_USE:] if relay.tls_port is not None]
-        return (*first[: RELAYS_IN_USE - 1], *spare[:1]) if spare else first
-    return first
 
 
 def _is_stranded(path: Path, endpoint: Endpoint | None) -> bool:

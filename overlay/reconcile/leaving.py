@@ -15,6 +15,7 @@ from overlay.exitnode.policy import Contender, Election, elect
 from overlay.exitnode.probe import Echoes
 from overlay.keys import wireguard
 from overlay.model import NetworkResource, NodeId, WgDevice, WgPublicKey
+from overlay.reconcile.draining import can_drain
 from overlay.reconcile.goals import PeerGoals
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Leaving:
         contenders = self._pulses.contenders(exits, self.election, wall=wall, now=now)
         election = elect(self.election, contenders, now=now)
         draining = _key(goals, election.draining)
-        if draining is not None and not (may_drain and goals.can_drain(draining)):
+        if draining is not None and not (may_drain and can_drain(goals, draining)):
             election = msgspec.structs.replace(election, draining=None)
         is_other = self._elect(goals, election)
         # Once more: who was just elected is now measured through itself.

@@ -20,6 +20,7 @@ from overlay.model import WgPublicKey
 from overlay.netns.state import Resource
 from overlay.reconcile.backoff import Backoff
 from overlay.reconcile.devices import Devices, find_devices
+from overlay.reconcile.draining import shared_peers
 from overlay.reconcile.heard import LastHeard
 from overlay.reconcile.lastresort import LastResort
 from overlay.reconcile.leaving import Leaving
@@ -189,7 +190,8 @@ class Passes:
         """Peers that came while the rest was made do not wait until that is confirmed."""
         if self._goal_changed or desired.device is None or not self._wanted.goals.has_unwritten:
             return desired
-        delta, peers = self._wanted.goals.take_unwritten(), self._wanted.goals.shared_peers()
+        delta = self._wanted.goals.take_unwritten()
+        peers = shared_peers(self._wanted.goals)
         self._announced |= {peer.public_key for peer in delta.put} | {*delta.drop}
         made = await self._peering.apply(put=delta.put, drop=delta.drop)
         self._record.changed(made)

@@ -15,6 +15,7 @@ from overlay.netns.state import absent_resource
 from overlay.peers import candidates
 from overlay.peers.publishing import select_admitted, select_published
 from overlay.peers.selection import Selection
+from overlay.reconcile import draining
 from overlay.reconcile.goals import PeerGoals
 from overlay.reconcile.node import NodeLoop
 from overlay.reconcile.resource import ResourceLoop
@@ -51,15 +52,15 @@ async def plan_network(node: NodeLoop, id_: NetworkId, network: Network) -> tupl
         else desired_resource(
             nr,
             device_key=key.public_key,
-            peers=goals.shared_peers(),
+            peers=draining.shared_peers(goals),
             attachments=() if loop is None else loop.workloads(nr),
             devices=goals.selection.access_subnets(),
             is_exit=is_exit,
             is_routed=loop is not None and loop.is_routed,
             serves_members=is_named_exit(goals.selection) and not (offer and offer.local),
             has_exits=has_exits(goals.selection) and not is_exit,
-            way_out=goals.mark(goals.way_out),
-            drain=goals.drain(),
+            way_out=draining.mark_of(goals, goals.way_out),
+            drain=draining.select_drain(goals),
             # Who gets a port that is published anew is decided once the document is signed.
             publications=() if loop is None else _kept(loop, goals.selection, nr),
             admitted=select_admitted(

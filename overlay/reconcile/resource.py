@@ -28,6 +28,7 @@ from overlay.peers.cache import StoredAttachment
 from overlay.peers.candidates import Surroundings, overlay_mtu_bytes
 from overlay.peers.paths import Underlay
 from overlay.peers.publishing import select_admitted
+from overlay.reconcile import draining
 from overlay.reconcile.devices import read_devices, read_traffic
 from overlay.reconcile.goals import PeerGoals
 from overlay.reconcile.heard import LastHeard
@@ -197,15 +198,15 @@ class ResourceLoop:
             nr,
             device_key=self.device_key.public_key,
             # A copy: documents may arrive while the kernel is written.
-            peers=self.goals.shared_peers(),
+            peers=draining.shared_peers(self.goals),
             attachments=self.workloads(nr),
             devices=self.goals.selection.access_subnets(),
             is_exit=self.is_exit,
             is_routed=self.is_routed,
             serves_members=self.serves_members,
             has_exits=has_exits(self.goals.selection) and not self.is_exit,
-            way_out=self.goals.mark(self.goals.way_out),
-            drain=self.goals.drain(),
+            way_out=draining.mark_of(self.goals, self.goals.way_out),
+            drain=draining.select_drain(self.goals),
             publications=self.publications if self.is_exit else (),
             admitted=select_admitted(self.goals.selection, nr, own=self.node, hosts=self.hosts),
         )

@@ -33,7 +33,8 @@ from overlay.model import (
     WgPublicKey,
 )
 from overlay.peers.paths import KEEPALIVE_S, PATH_TRY_S, Underlay
-from overlay.reconcile.goals import PeerGoals, select_relays
+from overlay.reconcile import draining
+from overlay.reconcile.goals import PeerGoals
 
 WALL, NOW = 1_000_000.0, 50.0
 
@@ -287,20 +288,20 @@ def test_the_peer_that_drains_keeps_what_leaves_the_network_on_a_device_of_its_o
     goals = with_relays()
     key = OTHER.public_key
     inside = goals.peers[key].allowed_ips
-    assert (goals.drain(), goals.mark(None)) == (None, 0)
+    assert (draining.select_drain(goals), draining.mark_of(goals, None)) == (None, 0)
     goals.set_way_out(None, draining=key)
-    drain = goals.drain()
+    drain = draining.select_drain(goals)
     assert drain is not None
     assert (drain.peer, drain.subnets) == (goals.peers[key], inside)
     assert set(drain.peer.allowed_ips) > set(inside)
-    assert drain.mark == goals.mark(key) != 0
+    assert drain.mark == draining.mark_of(goals, key) != 0
     assert key in goals.peers
-    assert key not in goals.shared_peers()
+    assert key not in draining.shared_peers(goals)
     assert goals.goes_first(key)  # a device that is new has no session that the peer knows of
     assert written(goals)[key] == drain.peer
     goals.set_way_out(None)
-    assert goals.drain() is None
-    assert goals.shared_peers()[key].allowed_ips == inside
+    assert draining.select_drain(goals) is None
+    assert draining.shared_peers(goals)[key].allowed_ips == inside
     assert written(goals)[key].allowed_ips == inside
 
 
@@ -400,7 +401,7 @@ def test_a_relay_that_is_named_no_more_is_no_stream_any_more() -> None:
 def test_of_relays_without_tls_the_second_gives_way_to_one_that_has_it() -> None:
     # NODE-085
     def names(*named: Relay) -> list[str]:
-        return [relay.name for relay in select_relays(named)]
+        return [relay.name for relay in relays.select_relays(named)]
 
     assert names(*RELAYS) == ["r1", "r2"]
     assert names(*RELAYS, SPARE[0]) == ["r1", "r2"]
@@ -413,10 +414,10 @@ def test_of_relays_without_tls_the_second_gives_way_to_one_that_has_it() -> None
 
 def test_a_peer_drains_where_it_says_to_be() -> None:  # EXIT-061
     goals = heard_from(Endpoint(Address("192.0.2.7"), 51820))
-    assert goals.can_drain(OTHER.public_key)
+    assert draining.can_drain(goals, OTHER.public_key)
     look(goals, endpoint=ROAMED, latest_handshake=int(WALL))
-    assert not goals.can_drain(OTHER.public_key)  # through a NAT, it seems
-    assert not goals.can_drain(OWN.public_key)
+    assert not draining.can_drain(goals, OTHER.public_key)  # through a NAT, it seems
+    assert not draining.can_drain(goals, OWN.public_key)
 
 
 def public(*named: Relay, declared: bool) -> PeerGoals:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from overlay.documents.devices import NextDevice
+from overlay.documents.relays import RELAYS_IN_USE
 from overlay.keys.wireguard import DeviceKey
 from overlay.model import Address, Endpoint, PeerTraffic, WgDevice, WgPeer, WgPublicKey
 from overlay.peers import liveness
 from overlay.peers.paths import KEEPALIVE_S
-from overlay.reconcile.goals import RELAYS_IN_USE, PeerGoals
+from overlay.reconcile.goals import PeerGoals
 from overlay.reconcile.reach import RENEW_S, Moves, Reach
 from tests.overlay.reconcile.test_goals import (
     OTHER,
