@@ -162,7 +162,12 @@ def _span(prefix: Prefix) -> tuple[int, int]:
 
 @lru_cache(maxsize=4096)
 def _value(address: Address) -> int:
-    return int(_parsed(address))
+    return int(_parsed(address)) if ":" in address else _value_v4(address)
+
+
+def _value_v4(address: str) -> int:
+    a, b, c, d = map(int, address.split("."))
+    return a << 24 | b << 16 | c << 8 | d
 
 
 @lru_cache(maxsize=4096)
@@ -182,6 +187,12 @@ def subnet_v6(range_v6: Prefix, index: int) -> Prefix:
     """The index-th /64 of the ULA /48."""
     value = _first(range_v6) + (index << 64)
     return Prefix(f"{netaddr.IPAddress(value, 6)}/64")
+
+
+@lru_cache(maxsize=4096)
+def subnets(range_v4: Prefix, range_v6: Prefix, index: int) -> tuple[Prefix, ...]:
+    """The subnets of one index in both families, sorted as text."""
+    return tuple(sorted((subnet_v4(range_v4, index), subnet_v6(range_v6, index))))
 
 
 def merged_subnets(
@@ -224,13 +235,19 @@ def address_of(interface_address: InterfaceAddress) -> Address:
 @lru_cache(maxsize=4096)
 def prefix_of(interface_address: InterfaceAddress) -> Prefix:
     """The prefix that an interface address is in: 10.1.3.0/24 of 10.1.3.7/24."""
-    network = netaddr.IPNetwork(interface_address, version=_family(interface_address))
-    return Prefix(str(network.cidr))
+    if ":" in interface_address:
+        return Prefix(str(netaddr.IPNetwork(interface_address, version=6).cidr))
+    address, _, length = interface_address.partition("/")
+    free = 32 - int(length)
+    value = _value_v4(address) >> free << free
+    return Prefix(f"{value >> 24}.{value >> 16 & 255}.{value >> 8 & 255}.{value & 255}/{length}")
 
 
 def contains(prefix: Prefix, address: Address) -> bool:
+    if (":" in prefix) != (":" in address):
+        return False
     first, last = _span(prefix)
-    return _family(prefix) == _family(address) and first <= _value(address) <= last
+    return first <= _value(address) <= last
 
 
 def packed(address: Address) -> bytes:

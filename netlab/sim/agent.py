@@ -33,6 +33,28 @@ class Agent:
     With an `uplink` its operator offers it as an exit.
     """
 
+    __slots__ = (
+        "_documents",
+        "_floors",
+        "_keys",
+        "_on_publish",
+        "_surroundings",
+        "_underlay",
+        "_world",
+        "declared",
+        "host",
+        "id",
+        "inbox",
+        "is_awake",
+        "is_connected",
+        "number",
+        "outbox",
+        "refused",
+        "resources",
+        "revision",
+        "uplink",
+    )
+
     def __init__(
         self,
         host: Host,
@@ -86,12 +108,13 @@ class Agent:
             case Network() as network:
                 self._accept_network(verified, network, touched)
             case Member() as member:
-                resource = self.resources.get(NetworkId(member.network))
+                network_id = NetworkId(member.network)
+                resource = self.resources.get(network_id)
                 if resource is None or _holds(resource, member):
                     return
-                self._keep(verified, NetworkId(member.network))
+                self._keep(verified, network_id)
                 resource.put_member(member)
-                touched[NetworkId(member.network)] = None
+                touched[network_id] = None
 
     def _accept_network(
         self, verified: Verified, network: Network, touched: dict[NetworkId, None]
@@ -115,7 +138,9 @@ class Agent:
 
     def _open(self, network: NetworkId) -> Resource:
         ports = {resource.port for resource in self.resources.values()}
-        port = next(p for p in range(FIRST_PORT, 65_536) if p not in ports)
+        port = FIRST_PORT
+        while port in ports:
+            port += 1
         self._keys += 1
         resource = self.resources[network] = Resource(
             self.id,

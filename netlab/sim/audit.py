@@ -17,41 +17,58 @@ RESELECTED = 48  # resources of a world whose documents are all selected anew
 def misinformed(world: World, reference: Reference) -> Iterator[str]:
     """What is wrong about anybody's peers, of those whom the registry can tell everything."""
     resources = []
-    for network, tenant in world.tenants.items():
+    for network in world.tenants:
+        whole = _Whole(world, reference, network)
         for node in reference.informed(network):
             resource = world.resource(network, node)
             if resource is None:
                 yield f"node {node} has no part in network {network}, which names it"
                 continue
             resources.append(resource)
-            yield from _Part(world, reference, network, node, resource).faults()
-        for agent in world.agents.values():
-            is_left = tenant.id in agent.resources and agent.number not in tenant.indexes
-            if is_left and reference.is_informed(agent.number):
-                yield f"node {agent.number} is still in network {network}, which it left"
+            yield from _Part(whole, node, resource).faults()
+    yield from _still_in(world, reference)
     for resource in resources[:: max(1, len(resources) // RESELECTED)]:
         yield from _not_as_selected(resource)
+
+
+def _still_in(world: World, reference: Reference) -> Iterator[str]:
+    """Who has left a network, and still has a part in it."""
+    tenants = {tenant.id: tenant for tenant in world.tenants.values()}
+    for agent in world.agents.values():
+        for network in agent.resources:
+            tenant = tenants[network]
+            if agent.number not in tenant.indexes and reference.is_informed(agent.number):
+                yield f"node {agent.number} is still in network {tenant.number}, which it left"
+
+
+class _Whole:
+    """What the reference says of one network, the same for all parts of it."""
+
+    def __init__(self, world: World, reference: Reference, network: int) -> None:
+        self.reference = reference
+        self.network = network
+        self.members = reference.members(network)
+        self.access = list(world.tenants[network].access.values())
+        self.prefixes = {node: reference.prefixes(network, node) for node in self.members}
+        self.keys: dict[WgPublicKey, int] = {}
+        for node in self.members:
+            if (resource := world.resource(network, node)) is not None:
+                self.keys[resource.key.public_key] = node
 
 
 class _Part:
     """One node's part of one network, beside what the reference says."""
 
-    def __init__(
-        self, world: World, reference: Reference, network: int, node: int, resource: Resource
-    ) -> None:
-        self._reference = reference
-        self._network = network
+    def __init__(self, whole: _Whole, node: int, resource: Resource) -> None:
+        self._reference = whole.reference
         self._node = node
         self._resource = resource
-        self._here = f"node {node} in network {network}"
-        self._members = reference.members(network)
+        self._here = f"node {node} in network {whole.network}"
+        self._members = whole.members
+        self._prefixes = whole.prefixes
         self._shown = resource.device.shown(resource.device.tunnels)
-        self._access = sum(via == node for via in world.tenants[network].access.values())
-        self._keys: dict[WgPublicKey, int] = {}
-        for other in self._members:
-            there = world.resource(network, other)
-            if there is not None and other != node:
-                self._keys[there.key.public_key] = other
+        self._access = whole.access.count(node)
+        self._keys = {key: other for key, other in whole.keys.items() if other != node}
 
     def faults(self) -> Iterator[str]:
         yield from self._missing()
@@ -88,7 +105,7 @@ class _Part:
 
     def _wrong_prefixes(self, peer: WgPeer, other: int) -> Iterator[str]:
         found = {prefix for prefix in peer.allowed_ips if ":" not in prefix}
-        wanted = self._reference.prefixes(self._network, other)
+        wanted = self._prefixes[other]
         if found != wanted or len(peer.allowed_ips) != 2 * len(wanted):
             yield f"{self._here}: peer {other} has {sorted(found)}, not {sorted(wanted)}"
 

@@ -24,6 +24,23 @@ FIRST_HOST = 2
 class Site:
     """A LAN, its router and who is there now."""
 
+    __slots__ = (
+        "_public",
+        "_wan",
+        "delay_s",
+        "flows",
+        "has_v4",
+        "has_v6",
+        "hosts",
+        "lan_v4",
+        "lan_v6",
+        "loss",
+        "nat",
+        "side",
+        "spec",
+        "wan",
+    )
+
     def __init__(self, spec: scenario.Site) -> None:
         number = spec.number + 1  # 2001:db8:0::/48 would be written in another way
         self.spec = spec
@@ -142,7 +159,9 @@ class Internet:
 
     def route(self, host: Host, port: int, to: Endpoint, *, now: float) -> Arrival | None:
         """Where a packet comes out; None when nowhere. Routers on the way remember it."""
-        return (self._route_v6 if ":" in to.address else self._route_v4)(host, port, to, now)
+        if ":" in to.address:
+            return self._route_v6(host, port, to, now)
+        return self._route_v4(host, port, to, now)
 
     def _route_v4(self, host: Host, port: int, to: Endpoint, now: float) -> Arrival | None:
         here, own, address = host.site, host.v4, to.address
@@ -151,20 +170,20 @@ class Internet:
         if address.startswith(here.lan_v4) and (here.nat or address in here.hosts):
             there = here.hosts.get(address)
             return None if there is None else (there, to.port, Endpoint(own, port), LAN_DELAY_S)
-        if here.nat is None:
-            seen = Endpoint(own, port)
-        else:
-            seen = Endpoint(here.wan, here.nat.outbound((own, port), to, now=now))
-            if address == here.wan and not here.nat.nat.hairpin:
+        as_seen, nat = own, here.nat
+        if nat is not None:
+            as_seen, port = here.wan, nat.outbound((own, port), to, now=now)
+            if address == as_seen and not nat.nat.hairpin:
                 return None
         router = self._routers.get(address)
         if router is None:
             target = self._open.get(address)
             if target is None or target.site.side != here.side:
                 return None
-            return self._over_core(host, target, to.port, seen)
+            return self._over_core(host, target, to.port, Endpoint(as_seen, port))
         if router.side != here.side or router.nat is None:
             return None
+        seen = Endpoint(as_seen, port)
         inner = router.nat.inbound(to.port, seen, now=now)
         target = router.hosts.get(inner[0]) if inner is not None else None
         if target is None or inner is None:

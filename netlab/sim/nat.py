@@ -26,6 +26,18 @@ class Mapping:
 class NatTable:
     """The mappings of one router. `forwards` are its operator's: public port -> host behind."""
 
+    __slots__ = (
+        "_by_port",
+        "_filters_by_address",
+        "_filters_nothing",
+        "_forwarded",
+        "_maps_by",
+        "_next_port",
+        "_out",
+        "forwards",
+        "nat",
+    )
+
     def __init__(self, nat: Nat) -> None:
         self.nat = nat
         self._maps_by = None if nat.mapping == "endpoint-independent" else nat.mapping
@@ -61,7 +73,8 @@ class NatTable:
             mapping = self._out[key] = Mapping(self._free_port(inner[1], now), inner)
             self._by_port[mapping.port] = mapping
         mapping.last = now
-        mapping.allowed[to.address if self._filters_by_address else to] = now
+        if not self._filters_nothing:
+            mapping.allowed[to.address if self._filters_by_address else to] = now
         return mapping.port
 
     def inbound(self, port: int, source: Endpoint, *, now: float) -> Inner | None:

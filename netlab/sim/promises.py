@@ -81,19 +81,19 @@ def _silent(
     what it was answered by may have been the last moment of a session.
     """
     timeline = world.timeline
-    began, waiting, silent = timeline.now, pairs, set(pairs)
+    began, waiting, silent = timeline.now, pairs, dict.fromkeys(pairs)
     while waiting and timeline.now < began + within_s:
         for network, source, target in waiting:
             world.ask(network, source, target, seconds=within_s)
         timeline.run(min(timeline.now + STEP_S, began + within_s))
-        for pair in sorted(silent):
+        for pair in list(silent):
             answered = _answered_at(world, pair)
             if answered >= began:
-                silent.discard(pair)
+                del silent[pair]
                 if verdict is not None:
                     verdict.slowest_s = max(verdict.slowest_s, answered - began)
         waiting = [
-            (n, s, t) for n, s, t in waiting if not silent.isdisjoint(((n, s, t), (n, t, s)))
+            pair for pair in waiting if pair in silent or (pair[0], pair[2], pair[1]) in silent
         ]
     for network, source, target in sorted(silent):
         yield (

@@ -30,7 +30,7 @@ from overlay.model import (
 )
 from overlay.netns.changes import Change, DropPeer, PutPeer
 from overlay.netns.plan import plan_peer_delta, plan_peers
-from overlay.peers.paths import HANDSHAKE_FRESH_S, Underlay
+from overlay.peers.paths import HANDSHAKE_FRESH_S, Underlay, is_on_trial
 from overlay.reconcile.goals import PeerGoals
 
 LOOK_S = 0.5  # from a change on the device to the look that finds it: the node's POLL_MIN_S
@@ -58,6 +58,27 @@ class Resource:
     `uplink` is where members leave the network here, while this is an exit of it. `documents` and
     `writes` count what came and what was brought to the device.
     """
+
+    __slots__ = (
+        "_changed",
+        "_doubted",
+        "_greeted",
+        "_looked_at",
+        "_timeline",
+        "_underlay",
+        "_world",
+        "device",
+        "documents",
+        "goals",
+        "host",
+        "is_awake",
+        "key",
+        "on_answer",
+        "own",
+        "port",
+        "uplink",
+        "writes",
+    )
 
     def __init__(
         self,
@@ -294,9 +315,19 @@ class Resource:
         self._changed[key] = None
 
     def _note_try(self, key: WgPublicKey) -> None:
-        """How much was sent is looked at only where there is another endpoint to try."""
-        if self.goals.is_in_question(key):
+        """How much was sent is looked at only where another endpoint may be tried by then."""
+        if self.goals.is_in_question(key) and not self._is_on_trial(key):
             self.note_change(key)
+
+    def _is_on_trial(self, key: WgPublicKey) -> bool:
+        """Nothing can follow from the next look: no session, and a wait that is not over."""
+        path, tunnel = self.goals.path(key), self.device.tunnels[key]
+        if path is None or path.alive or self.goals.selection.coming:
+            return False
+        timeline = self._timeline
+        return timeline.wall - tunnel.latest_handshake > HANDSHAKE_FRESH_S and is_on_trial(
+            path, now=timeline.now + LOOK_S
+        )
 
     def _poll(self) -> None:
         if self.is_awake and self._changed:
@@ -308,24 +339,28 @@ class Resource:
         changed, self._changed = self._changed, {}
         if not device.is_up:
             return
-        shown, tunnels = device.shown(changed), device.tunnels
-        paths = ((key, self.goals.path(key)) for key in changed)
-        self._doubted = {key for key, path in paths if path is not None and path.doubtful}
-        self.goals.look(
-            WgDevice(device.key, device.port, shown),
-            lambda key: PeerTraffic(tunnels[key].heard_bytes, tunnels[key].sent_bytes),
-            wall=wall,
-            now=now,
-        )
+        shown, path_to = device.shown(changed), self.goals.path
+        self._doubted = {
+            key for key in changed if (path := path_to(key)) is not None and path.doubtful
+        }
+        seen = WgDevice(device.key, device.port, shown)
+        self.goals.look(seen, self._traffic, wall=wall, now=now)
         self._looked_at = wall
-        self._ask(self.goals.doubtful)
+        if doubtful := self.goals.doubtful:
+            self._ask(doubtful)
         # The node looks for drift at its next poll when it has something to write at this one.
-        self.write()
+        if self.goals.has_unwritten:
+            self.write()
         if drifted := self._drifted(changed):
             actual = device.shown(drifted)
             self._apply(plan_peers(desired=drifted, actual=actual, now=int(wall)))
         for peer in shown.values():
-            self._note_when_stale(peer, wall)
+            if peer.latest_handshake:
+                self._note_when_stale(peer, wall)
+
+    def _traffic(self, key: WgPublicKey) -> PeerTraffic:
+        tunnel = self.device.tunnels[key]
+        return PeerTraffic(tunnel.heard_bytes, tunnel.sent_bytes)
 
     def _drifted(self, keys: Iterable[WgPublicKey]) -> dict[WgPublicKey, WgPeer]:
         """Whose endpoint is another than is wanted; nothing else changes by itself."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from netlab.sim.inner import Inner
 from overlay.model import Endpoint, Prefix, WgPublicKey
 
@@ -16,10 +14,13 @@ INITIATION, RESPONSE, KEEPALIVE, CONFIRMATION, REQUEST, REPLY, INNER = range(7)
 SIZES_BYTES = (148, 92, 32, 32, 128, 128, 128)
 
 
-class Session(NamedTuple):
-    number: int
-    born: float
-    is_initiator: bool
+class Session:
+    __slots__ = ("born", "is_initiator", "number")
+
+    def __init__(self, number: int, born: float, *, is_initiator: bool) -> None:
+        self.number = number
+        self.born = born
+        self.is_initiator = is_initiator
 
 
 class Tunnel:

@@ -47,6 +47,27 @@ class Device:
     that it may send.
     """
 
+    __slots__ = (
+        "_chance",
+        "_host",
+        "_internet",
+        "_missed",
+        "_numbers",
+        "_on_change",
+        "_on_inner",
+        "_on_try",
+        "_ports",
+        "_routes",
+        "_timeline",
+        "_traffic",
+        "holders",
+        "is_asleep",
+        "is_up",
+        "key",
+        "port",
+        "tunnels",
+    )
+
     def __init__(
         self,
         key: WgPublicKey,
@@ -137,7 +158,7 @@ class Device:
         return {
             key: WgPeer(
                 key,
-                tuple([p for p in tunnel.allowed_ips if self.holders.get(p) == key]),
+                self._held(tunnel),
                 tunnel.endpoint,
                 tunnel.keepalive_s,
                 int(tunnel.latest_handshake),
@@ -145,6 +166,14 @@ class Device:
             for key in keys
             if (tunnel := self.tunnels.get(key)) is not None
         }
+
+    def _held(self, tunnel: Tunnel) -> tuple[Prefix, ...]:
+        """What was not given to another peer since."""
+        holders, key = self.holders, tunnel.key
+        for prefix in tunnel.allowed_ips:
+            if holders.get(prefix) != key:
+                return tuple([p for p in tunnel.allowed_ips if holders.get(p) == key])
+        return tunnel.allowed_ips
 
     # What the tenant sends.
 
@@ -170,8 +199,8 @@ class Device:
         if now > tunnel.asking_until:
             tunnel.asked_at = -1.0
             return
-        if self._is_good(tunnel.current):
-            self._send(tunnel, REQUEST, tunnel.current)
+        if (session := self._good(tunnel)) is not None:
+            self._send(tunnel, REQUEST, session)
             if now - since >= UNANSWERED_S:
                 self._initiate(tunnel)
         else:
@@ -193,11 +222,11 @@ class Device:
         if self.is_asleep or (key := self.holder(inner.target)) is None:
             return None
         tunnel, now = self.tunnels[key], self._timeline.now
-        if not self._is_good(tunnel.current):
+        if (session := self._good(tunnel)) is None:
             tunnel.staged = (*tunnel.staged, inner)[-STAGED_MOST:]
             self._initiate(tunnel)
             return key
-        self._send(tunnel, INNER, tunnel.current, inner)
+        self._send(tunnel, INNER, session, inner)
         if tunnel.unheard_since < 0.0:
             tunnel.unheard_since = now
         elif now - tunnel.unheard_since >= UNANSWERED_S:
@@ -215,8 +244,12 @@ class Device:
             return False
         return True
 
-    def _is_good(self, session: Session | None) -> bool:
-        return session is not None and self._timeline.now - session.born < REJECT_AFTER_S
+    def _good(self, tunnel: Tunnel) -> Session | None:
+        """The session that may be sent with, if there is one."""
+        session = tunnel.current
+        if session is None or self._timeline.now - session.born >= REJECT_AFTER_S:
+            return None
+        return session
 
     def _keep_alive(self, tunnel: Tunnel, mark: float) -> None:
         if not self._is_ours(tunnel, self._keep_alive, mark) or not tunnel.keepalive_s:
@@ -228,8 +261,8 @@ class Device:
         self._timeline.after(rest_s, self._keep_alive, tunnel, 0.0)
 
     def _send_empty(self, tunnel: Tunnel, kind: int) -> None:
-        if self._is_good(tunnel.current):
-            self._send(tunnel, kind, tunnel.current)
+        if (session := self._good(tunnel)) is not None:
+            self._send(tunnel, kind, session)
         else:
             self._initiate(tunnel)
 
@@ -243,9 +276,9 @@ class Device:
 
     def _send_initiation(self, tunnel: Tunnel) -> None:
         tunnel.shaken = self._timeline.now
-        tunnel.pending = next(self._numbers)
+        tunnel.pending = number = next(self._numbers)
         tunnel.trying += 1
-        self._transmit(tunnel, INITIATION, tunnel.pending)
+        self._transmit(tunnel, INITIATION, number)
         self._on_try(tunnel.key)
         wait_s = REKEY_TIMEOUT_S + REKEY_JITTER_S * self._chance.random()
         self._timeline.after(wait_s, self._try_again, tunnel, tunnel.trying)
@@ -253,9 +286,10 @@ class Device:
     def _try_again(self, tunnel: Tunnel, mark: float) -> None:
         if tunnel.trying != mark or not self._is_ours(tunnel, self._try_again, mark):
             return
-        if self._timeline.now >= tunnel.attempts_until:
+        now = self._timeline.now
+        if now >= tunnel.attempts_until:
             tunnel.is_staged, tunnel.staged = False, ()
-        elif self._timeline.now - tunnel.shaken >= REKEY_TIMEOUT_S:
+        elif now - tunnel.shaken >= REKEY_TIMEOUT_S:
             self._send_initiation(tunnel)
 
     def _send(
@@ -268,13 +302,12 @@ class Device:
             self._initiate(tunnel)
 
     def _transmit(self, tunnel: Tunnel, kind: int, number: int, inner: Inner | None = None) -> None:
-        now = self._timeline.now
-        tunnel.sent_at = now
-        if tunnel.endpoint is None:
+        tunnel.sent_at = now = self._timeline.now
+        if (endpoint := tunnel.endpoint) is None:
             return
         self._traffic.sent[kind] += 1
         tunnel.sent_bytes += SIZES_BYTES[kind]
-        arrival = self._internet.route(self._host, self.port, tunnel.endpoint, now=now)
+        arrival = self._internet.route(self._host, self.port, endpoint, now=now)
         if arrival is None:
             return
         there, port, seen, delay_s = arrival
@@ -322,8 +355,8 @@ class Device:
                 self._on_inner(inner)
 
     def _answer(self, tunnel: Tunnel) -> None:
-        if self._is_good(tunnel.current):
-            self._send(tunnel, REPLY, tunnel.current)
+        if (session := self._good(tunnel)) is not None:
+            self._send(tunnel, REPLY, session)
 
     def _note_endpoint(self, tunnel: Tunnel, seen: Endpoint) -> None:
         if tunnel.endpoint != seen:
@@ -339,7 +372,9 @@ class Device:
         known = tunnel.current
         if known is None or known.number != number:
             known = tunnel.previous
-        return known is not None and known.number == number and self._is_good(known)
+            if known is None or known.number != number:
+                return False
+        return self._timeline.now - known.born < REJECT_AFTER_S
 
     def _complete(self, tunnel: Tunnel, session: Session) -> None:
         tunnel.previous, tunnel.current = tunnel.current, session

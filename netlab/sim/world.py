@@ -112,8 +112,8 @@ class World:
     def _hand_over(self, agent: Agent) -> None:
         batch, agent.inbox = agent.inbox, []
         if batch:
-            agent.take(verified for verified, _ in batch)
-            agent.revision = max(agent.revision, *(revision for _, revision in batch))
+            agent.take([verified for verified, _ in batch])
+            agent.revision = max(agent.revision, *[revision for _, revision in batch])
 
     def _send_out(self, agent: Agent) -> None:
         for key in agent.outbox if agent.is_connected else ():

@@ -7,6 +7,7 @@ to something, indexes that are disjoint. Who may say it, and whether it is new, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -277,7 +278,12 @@ def parse_network_id(text: str, *, field: str | None = None) -> NetworkId:
 
 def candidates(member: Member) -> tuple[Candidate, ...]:
     """The member's endpoint candidates as values."""
-    return tuple(Candidate(c.kind, addressing.endpoint_of(c.endpoint)) for c in member.endpoints)
+    return _candidates(member.endpoints)
+
+
+@lru_cache(maxsize=4096)
+def _candidates(offered: tuple[EndpointCandidate, ...]) -> tuple[Candidate, ...]:
+    return tuple([Candidate(c.kind, addressing.endpoint_of(c.endpoint)) for c in offered])
 
 
 def names(network: Network) -> dict[str, range]:

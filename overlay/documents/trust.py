@@ -115,7 +115,7 @@ def claim_rank(network: NetworkId, node: str) -> bytes:
 class Roster:
     """Who is a member of one network, by one version of its document. Immutable."""
 
-    __slots__ = ("_access", "_by_invitation", "_by_node", "_names", "_revoked", "id", "network")
+    __slots__ = ("_access", "_by_invitation", "_by_node", "_revoked", "id", "network")
 
     def __init__(self, network: Network) -> None:
         self.id: NetworkId = network_id(network.owners, network.name)
@@ -123,7 +123,6 @@ class Roster:
         self._by_node: Mapping[str, NamedMember] = {m.node: m for m in network.members}
         self._by_invitation: Mapping[str, Invitation] = {i.key: i for i in network.invitations}
         self._revoked = frozenset(network.revoked)
-        self._names = schema.names(network)
         access: dict[str, list[AccessDevice]] = {}
         for device in network.access:
             access.setdefault(device.via, []).append(device)

@@ -30,6 +30,7 @@ _FIELD_PRIME = 2**255 - 19
 _PROBE = (1 << 254).to_bytes(KEY_BYTES, "little")  # a valid scalar, a multiple of every small order
 
 
+@lru_cache(maxsize=MAX_CACHED_IDS)
 def wireguard_public_key(device: str, *, field: str | None = None) -> WgPublicKey:
     """The WireGuard public key of a `wg1...` id. Raises Rejected when it is none.
 

@@ -23,6 +23,11 @@ UNANSWERED_BYTES = 64  # two keepalives, which nobody answers, or one echo; two 
 KEEPALIVE_S = 25  # below the 30 s after which a NAT may forget a UDP mapping (RFC 4787 REQ-5)
 
 
+# To ask the enumeration for one of these costs as much as to compare with it five times.
+_DECLARED, _LOCAL = CandidateKind.DECLARED, CandidateKind.LOCAL
+_OBSERVED, _RELAY = CandidateKind.OBSERVED, CandidateKind.RELAY
+
+
 class Underlay(msgspec.Struct, frozen=True):
     """How we are connected ourselves."""
 
@@ -34,7 +39,10 @@ class Underlay(msgspec.Struct, frozen=True):
         return (6 if ":" in address else 4) in self.families
 
     def is_neighbour(self, address: Address) -> bool:
-        return any(addressing.contains(prefix, address) for prefix in self.prefixes)
+        for prefix in self.prefixes:  # noqa: SIM110 - a generator costs twice as much
+            if addressing.contains(prefix, address):
+                return True
+        return False
 
 
 class Path(msgspec.Struct, frozen=True, gc=False):
@@ -72,12 +80,15 @@ class Path(msgspec.Struct, frozen=True, gc=False):
 
     def known_as(self, endpoint: Endpoint) -> CandidateKind | None:
         """The kind of the candidate that `endpoint` is; None for one that nobody offers."""
-        return next((c.kind for c in self.candidates if c.endpoint == endpoint), None)
+        for candidate in self.candidates:
+            if candidate.endpoint == endpoint:
+                return candidate.kind
+        return None
 
     @property
     def has_relay(self) -> bool:
         """Both of us seem hidden, and may meet at a relay."""
-        return any(candidate.kind is CandidateKind.RELAY for candidate in self.candidates)
+        return any(candidate.kind is _RELAY for candidate in self.candidates)
 
     @property
     def is_public(self) -> bool:
@@ -104,7 +115,9 @@ def select_candidates(offered: Iterable[Candidate], *, underlay: Underlay) -> tu
     The order inside a kind is the peer's own.
     """
     usable = [c for c in offered if underlay.reaches(c.endpoint.address)]
-    return tuple(sorted(usable, key=lambda candidate: _preference(candidate, underlay)))
+    if len(usable) > 1:
+        usable.sort(key=lambda candidate: _preference(candidate, underlay))
+    return tuple(usable)
 
 
 def begin_path(
@@ -113,13 +126,14 @@ def begin_path(
     """The path to a peer that we learn of. `heard`: where it was in an earlier life of ours."""
     offered = tuple(offered)
     candidates = select_candidates(offered, underlay=underlay)
-    known = {candidate.endpoint for candidate in candidates}
-    usable = heard is not None and heard not in known and underlay.reaches(heard.address)
+    proven = None
+    if heard is not None and underlay.reaches(heard.address):
+        proven = None if any(c.endpoint == heard for c in candidates) else heard
     return Path(
         candidates=candidates,
         keepalive_s=_keepalive_s(offered, underlay),
         position=_start(candidates),
-        proven=heard if usable else None,
+        proven=proven,
         since=now,
     )
 
@@ -208,9 +222,14 @@ def step(
             path, alive=False, doubtful=False, since=now, sent_bytes=sent_bytes
         )
     # Without traffic WireGuard sends no handshake, and silence proves nothing.
-    if sent_bytes <= path.sent_bytes or now - path.since < _patience_s(path):
+    if sent_bytes <= path.sent_bytes or is_on_trial(path, now=now):
         return path
     return _next(path, now=now, sent_bytes=sent_bytes) if path.has_choice else path
+
+
+def is_on_trial(path: Path, *, now: float) -> bool:
+    """Whether the endpoint in use still has time to be answered from."""
+    return now - path.since < _patience_s(path)
 
 
 def _proves(path: Path, endpoint: Endpoint | None, *, is_later: bool, heard_bytes: int) -> bool:
@@ -318,21 +337,24 @@ def _start(candidates: tuple[Candidate, ...]) -> int:
     """Where a pair begins that knows nothing yet: at a relay when there is one, which works at
     once; what is better is tried from there.
     """
-    return next((n for n, c in enumerate(candidates) if c.kind is CandidateKind.RELAY), 0)
+    for n, candidate in enumerate(candidates):
+        if candidate.kind is _RELAY:
+            return n
+    return 0
 
 
 def _preference(candidate: Candidate, underlay: Underlay) -> int:
-    match candidate.kind:
-        case CandidateKind.DECLARED:
-            return 0
-        case CandidateKind.LOCAL if underlay.is_neighbour(candidate.endpoint.address):
-            return 1
-        case CandidateKind.OBSERVED:
-            return 2
-        case CandidateKind.LOCAL if not addressing.is_private(candidate.endpoint.address):
-            return 3  # behind a firewall at most, which opens when both sides send
-        case CandidateKind.RELAY:
-            return 4
+    kind = candidate.kind
+    if kind is _DECLARED:
+        return 0
+    if kind is _LOCAL and underlay.is_neighbour(candidate.endpoint.address):
+        return 1
+    if kind is _OBSERVED:
+        return 2
+    if kind is _LOCAL and not addressing.is_private(candidate.endpoint.address):
+        return 3  # behind a firewall at most, which opens when both sides send
+    if kind is _RELAY:
+        return 4
     # Of another LAN: routed between sites, or nowhere. Worth a packet when nothing else is left.
     return 5
 
@@ -344,4 +366,7 @@ def _keepalive_s(offered: tuple[Candidate, ...], underlay: Underlay) -> int:
 
 def _is_public(offered: Iterable[Candidate]) -> bool:
     """An operator says that it can be reached."""
-    return any(candidate.kind is CandidateKind.DECLARED for candidate in offered)
+    for candidate in offered:  # noqa: SIM110 - a generator costs twice as much
+        if candidate.kind is _DECLARED:
+            return True
+    return False

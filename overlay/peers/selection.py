@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -45,6 +45,9 @@ class PeerDelta(msgspec.Struct, frozen=True):
         return bool(self.put or self.drop)
 
 
+_NOTHING = PeerDelta()
+
+
 class RefusedPeer(msgspec.Struct, frozen=True, gc=False):
     """Who is no peer, although a verified document speaks of it, and why."""
 
@@ -68,6 +71,26 @@ class Selection:
     A member that replaces its key is two peers; the key to come has no allowed IPs (DOC-071).
     """
 
+    __slots__ = (
+        "_access",
+        "_by_index",
+        "_by_key",
+        "_coming",
+        "_members",
+        "_own",
+        "_own_key",
+        "_peers",
+        "_policies",
+        "_ranges",
+        "_refusals",
+        "_relay_keys",
+        "_resources",
+        "_roster",
+        "coming",
+        "members",
+        "peers",
+    )
+
     def __init__(self, own: NodeId, *, own_key: WgPublicKey) -> None:
         self._own = own
         self._own_key = own_key
@@ -84,17 +107,13 @@ class Selection:
         self._peers: dict[WgPublicKey, WgPeer] = {}
         self._coming: dict[WgPublicKey, Coming] = {}
         self._refusals: dict[str, RefusedPeer] = {}
+        self.peers: Final[Mapping[WgPublicKey, WgPeer]] = MappingProxyType(self._peers)
+        # Of these peers, the keys to come of members that are peers with another key.
+        self.coming: Final[Mapping[WgPublicKey, Coming]] = MappingProxyType(self._coming)
+        # Every member document held, admitted or not, by node id; our own among them.
+        self.members: Final[Mapping[str, Member]] = MappingProxyType(self._members)
         # By listen port and MTU: other members come and go without changing our own part.
         self._resources: dict[tuple[int, int], NetworkResource | None] = {}
-
-    @property
-    def peers(self) -> Mapping[WgPublicKey, WgPeer]:
-        return MappingProxyType(self._peers)
-
-    @property
-    def coming(self) -> Mapping[WgPublicKey, Coming]:
-        """Of these peers, the keys to come of members that are peers with another key."""
-        return MappingProxyType(self._coming)
 
     def successor_of(self, key: WgPublicKey) -> WgPublicKey | None:
         """The key to come of the member whose peer this is."""
@@ -133,11 +152,6 @@ class Selection:
         return () if self._ranges is None else addressing.outside(*self._ranges)
 
     @property
-    def members(self) -> Mapping[str, Member]:
-        """Every member document held, admitted or not, by node id; our own among them."""
-        return MappingProxyType(self._members)
-
-    @property
     def own_member(self) -> Member | None:
         return self._members.get(self._own)
 
@@ -174,7 +188,7 @@ class Selection:
 
     def put_network(self, network: Network) -> PeerDelta:
         """Act on another version of the network document: everything is decided anew."""
-        before = self._peers
+        before = self._peers.copy()
         self._resources = {}
         self._roster = Roster(network)
         self._ranges = (Prefix(network.range), addressing.ula_range(self._roster.id))
@@ -188,8 +202,9 @@ class Selection:
             }
         )
         self._policies = {}
-        self._by_index, self._by_key, self._peers, self._refusals = {}, {}, {}, {}
-        self._coming = {}
+        self._by_index, self._by_key, self._refusals = {}, {}, {}
+        self._peers.clear()
+        self._coming.clear()
         for member in self._members.values():
             self._claim(member)
         for node in self._members:
@@ -220,7 +235,8 @@ class Selection:
         if index is None or self._roster is None or self._ranges is None:
             return None
         range_v4, range_v6 = self._ranges
-        subnet_v4, subnet_v6 = self._subnets(index)
+        subnet_v4 = addressing.subnet_v4(range_v4, index)
+        subnet_v6 = addressing.subnet_v6(range_v6, index)
         network = NetworkId(self._roster.id)
         return NetworkResource(
             network=network,
@@ -252,11 +268,14 @@ class Selection:
             self._resources = {}
         nodes, keys = {node}, set[WgPublicKey]()
         before = self._members.get(node)
-        for touched in (before, member):
-            if touched is not None:
-                keys.update(_keys_of(touched))
-                nodes.update(self._by_index.get(touched.index, ()))
-        nodes.update(*(self._by_key.get(key, ()) for key in keys))
+        if before is not None:
+            keys.update(_keys_of(before))
+            nodes.update(self._by_index.get(before.index, ()))
+        if member is not None:
+            keys.update(_keys_of(member))
+            nodes.update(self._by_index.get(member.index, ()))
+        for key in keys:
+            nodes.update(self._by_key.get(key, ()))
         if before is not None:
             self._unclaim(before)
         if member is None:
@@ -292,7 +311,9 @@ class Selection:
         member = self._members.get(node)
         if member is None or self._roster is None:
             return
-        refusal = self._admission(member) or self._lost_claim(member)
+        # Who was admitted has claimed its index.
+        is_admitted = node in self._by_index.get(member.index, ())
+        refusal = self._lost_claim(member) if is_admitted else self._admission(member)
         if refusal is not None:
             self._refusals[node] = refusal
 
@@ -306,25 +327,28 @@ class Selection:
         return None
 
     def _lost_claim(self, member: Member) -> RefusedPeer | None:
-        document = trust.document_key(member)
         key = wireguard.wireguard_public_key(member.device)
         holder = self._first(self._by_index[member.index])
         if member.node != self._own and member.index == self.own_index:
             holder = self._own
         if holder != member.node:
             return RefusedPeer(
-                document,
+                trust.document_key(member),
                 f"index {member.index} is held by {holder}",
                 "index",
                 "the node joins again and takes another index",
             )
         if key in self._relay_keys:
-            return RefusedPeer(document, "its WireGuard key is the key of a relay", "device")
+            return RefusedPeer(
+                trust.document_key(member), "its WireGuard key is the key of a relay", "device"
+            )
         holder = self._first_of(key)
         if member.node != self._own and key == self._own_key:
             holder = self._own
         if holder != member.node:
-            return RefusedPeer(document, f"its WireGuard key is the key of {holder}", "device")
+            return RefusedPeer(
+                trust.document_key(member), f"its WireGuard key is the key of {holder}", "device"
+            )
         return None
 
     def _first(self, claimants: tuple[str, ...]) -> str:
@@ -369,9 +393,10 @@ class Selection:
         """Exactly the member's subnets and those of the access devices that hang on it."""
         if self._roster is None:
             return ()
-        devices = self._roster.access_via(member.node)
-        indexes = (member.index, *(device.index for device in devices))
-        return tuple(sorted(prefix for index in indexes for prefix in self._subnets(index)))
+        own, devices = self._subnets(member.index), self._roster.access_via(member.node)
+        if not devices:
+            return own
+        return tuple(sorted((*own, *(p for each in devices for p in self._subnets(each.index)))))
 
     def _access_peer(self, key: WgPublicKey) -> WgPeer | None:
         device = self._access.get(key)
@@ -385,13 +410,12 @@ class Selection:
                 label, f"the key of {device.name} is a member's", "public_key"
             )
             return None
-        return WgPeer(key, tuple(sorted(self._subnets(device.index))))
+        return WgPeer(key, self._subnets(device.index))
 
-    def _subnets(self, index: int) -> tuple[Prefix, Prefix]:
+    def _subnets(self, index: int) -> tuple[Prefix, ...]:
         if self._ranges is None:
             raise AssertionError("no network document")
-        range_v4, range_v6 = self._ranges
-        return addressing.subnet_v4(range_v4, index), addressing.subnet_v6(range_v6, index)
+        return addressing.subnets(*self._ranges, index)
 
     def _policy(self, index: int) -> tuple[AllowRule, ...] | None:
         if self._roster is None or self._ranges is None:
@@ -413,10 +437,13 @@ def diff_peers(
     *, desired: Mapping[WgPublicKey, WgPeer], actual: Mapping[WgPublicKey, WgPeer]
 ) -> PeerDelta:
     """What makes `desired` out of `actual`, in the order of the keys."""
-    return PeerDelta(
-        put=tuple(peer for key, peer in sorted(desired.items()) if actual.get(key) != peer),
-        drop=tuple(sorted(key for key in actual if key not in desired)),
-    )
+    put = [(key, peer) for key, peer in desired.items() if actual.get(key) != peer]
+    drop = [key for key in actual if key not in desired]
+    if not put and not drop:
+        return _NOTHING
+    put.sort()
+    drop.sort()
+    return PeerDelta(tuple([peer for _, peer in put]), tuple(drop))
 
 
 def select_all(

@@ -34,6 +34,15 @@ class Fate(Enum):
 class Takeovers:
     """The keys to come that were seen in use, of the peers that `selection` has."""
 
+    __slots__ = (
+        "_asked",
+        "_former",
+        "_late",
+        "_selection",
+        "_since",
+        "own_key",
+    )
+
     def __init__(self, selection: Selection, own_key: WgPublicKey) -> None:
         self._selection = selection
         self.own_key = own_key
@@ -41,6 +50,10 @@ class Takeovers:
         self._former: dict[WgPublicKey, WgPublicKey] = {}  # of each of these
         self._late: set[WgPublicKey] = set()  # formers of keys that should be in use
         self._asked: set[WgPublicKey] = set()
+
+    def is_taken(self, key: WgPublicKey | None) -> bool:
+        """Whether this is a key to come that was seen in use."""
+        return key in self._since
 
     @property
     def taken(self) -> frozenset[WgPublicKey]:
@@ -53,6 +66,8 @@ class Takeovers:
 
     def end(self) -> frozenset[WgPublicKey]:
         """Forget what documents speak of no more; the keys of which something else holds now."""
+        if not self._former:
+            return frozenset()
         coming, ended = self._selection.coming, set[WgPublicKey]()
         for key, former in tuple(self._former.items()):
             if key not in coming or coming[key].former != former:
@@ -106,6 +121,11 @@ class Takeovers:
                 yield key, it, Fate.IS_ASKED if key in self._asked else Fate.IS_LEFT_ALONE
             else:
                 yield key, it, Fate.IS_LEFT_ALONE
+
+    def rest(self) -> None:
+        """As after a look when no key is to come."""
+        if self._asked or self._late:
+            self._asked, self._late = set(), set()
 
     def next_look_s(self, *, wall: float) -> float | None:
         """In how many seconds a key to come may be seen in use; None when none is expected."""

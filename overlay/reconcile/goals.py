@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
+from typing import Final
 
 import msgspec
 
@@ -36,6 +37,28 @@ from overlay.peers.takeover import Fate, Takeovers
 class PeerGoals:
     """Desired peers of one network resource, endpoints and keepalives included."""
 
+    __slots__ = (
+        "_doubtful",
+        "_draining",
+        "_followed",
+        "_heard",
+        "_outlived",
+        "_own",
+        "_own_key",
+        "_paths",
+        "_peers",
+        "_relays",
+        "_sightings",
+        "_stranded",
+        "_streams",
+        "_underlay",
+        "_unwritten",
+        "_way_out",
+        "peers",
+        "selection",
+        "takeovers",
+    )
+
     def __init__(
         self,
         own: NodeId,
@@ -50,6 +73,7 @@ class PeerGoals:
         self._heard = heard  # where peers were in an earlier life of ours
         self._underlay = underlay
         self._peers: dict[WgPublicKey, WgPeer] = {}
+        self.peers: Final[Mapping[WgPublicKey, WgPeer]] = MappingProxyType(self._peers)
         self._paths: dict[WgPublicKey, Path] = {}
         self._unwritten: dict[WgPublicKey, WgPeer | None] = {}
         self._sightings: dict[str, Mapping[WgPublicKey, Endpoint]] = {}  # by the relay's node
@@ -62,10 +86,6 @@ class PeerGoals:
         # Keys that members use no more, though they say so.
         self._outlived: set[WgPublicKey] = set()
         self._followed: list[tuple[WgPublicKey, WgPublicKey]] = []
-
-    @property
-    def peers(self) -> Mapping[WgPublicKey, WgPeer]:
-        return MappingProxyType(self._peers)
 
     def path(self, key: WgPublicKey) -> Path | None:
         return self._paths.get(key)
@@ -93,12 +113,13 @@ class PeerGoals:
         delta = self.selection.put_member(member)
         if before is not None and self._way_out == _key_of(before):
             self._way_out = _key_of(member)
-        begun = {peer.public_key for peer in delta.put} - self._paths.keys()
+        begun = [p.public_key for p in delta.put if p.public_key not in self._paths]
         self._take(delta, now=now)
         peer = self.selection.peer_of(member.node)
         if peer is not None:
-            keys = {peer.public_key, self.selection.successor_of(peer.public_key)} - begun
-            self._offer_anew((key for key in keys if key is not None), now=now)
+            keys = (peer.public_key, self.selection.successor_of(peer.public_key))
+            if known := [k for k in keys if k is not None and k not in begun]:
+                self._offer_anew(known, now=now)
 
     def put_sighting(self, sighting: Sighting, *, now: float) -> None:
         """A relay says where it hears members: a hint, taken only from relays of the network."""
@@ -174,6 +195,10 @@ class PeerGoals:
     ) -> None:
         """Which of the keys to come bear traffic, or are to be asked."""
 
+        if not self.selection.coming:
+            self.takeovers.rest()
+            return
+
         def is_unanswered(key: WgPublicKey) -> bool:
             path = self._paths.get(key)
             return path is not None and not path.alive and traffic(key).tx_bytes > path.sent_bytes
@@ -228,11 +253,9 @@ class PeerGoals:
     def is_in_question(self, key: WgPublicKey) -> bool:
         """Whether it matters how much was sent and heard: there is another endpoint to try."""
         path = self._paths.get(key)
-        if path is None:
+        if path is None or (path.alive and not path.doubtful):
             return False
-        if self.takeovers.is_late(key) and not path.alive:
-            return True
-        return path.has_choice and (path.doubtful or not path.alive)
+        return path.has_choice or (self.takeovers.is_late(key) and not path.alive)
 
     # The way out.
 
@@ -412,8 +435,9 @@ class PeerGoals:
         for key in delta.drop:
             if key not in self._relays:  # a relay may have the key of who is no member for it
                 self._forget(key)
-        puts = {key: self.selection.peers[key] for key in ended & self.selection.peers.keys()}
-        for key, peer in (puts | {peer.public_key: peer for peer in delta.put}).items():
+        freed = self._freed(ended, delta) if ended else ()
+        for peer in (*freed, *delta.put):
+            key = peer.public_key
             if key in self._outlived:
                 continue
             if key not in self._paths and (offered := self._offered(key)) is not None:
@@ -425,6 +449,11 @@ class PeerGoals:
             self._set_peer(peer)
             self._set_bearer(key)
 
+    def _freed(self, ended: frozenset[WgPublicKey], delta: PeerDelta) -> list[WgPeer]:
+        """Peers that are what is selected again, without those that change anyhow."""
+        selected, put = self.selection.peers, {peer.public_key for peer in delta.put}
+        return [selected[key] for key in ended if key in selected and key not in put]
+
     def _beside(self, former: WgPublicKey, begun: Path) -> Path:
         """A key to come is where the former is, and is sent nothing."""
         return paths.beside(self._paths.get(former, begun), keepalive_s=0)
@@ -432,7 +461,7 @@ class PeerGoals:
     def _set_bearer(self, key: WgPublicKey) -> None:
         """Whoever bears what this key did has what it would have now."""
         bearer = self.selection.successor_of(key)
-        if bearer in self.takeovers.taken and bearer in self._peers:
+        if bearer is not None and self.takeovers.is_taken(bearer) and bearer in self._peers:
             self._set_peer(self._peers[bearer])
 
     def _offered(self, key: WgPublicKey) -> tuple[Candidate, ...] | None:
@@ -525,4 +554,6 @@ def _key_of(member: Member) -> WgPublicKey:
 
 
 def _with_path(peer: WgPeer, path: Path) -> WgPeer:
-    return msgspec.structs.replace(peer, endpoint=path.endpoint, keepalive_s=path.keepalive_s)
+    return WgPeer(
+        peer.public_key, peer.allowed_ips, path.endpoint, path.keepalive_s, peer.latest_handshake
+    )
