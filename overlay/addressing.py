@@ -160,7 +160,7 @@ def _span(prefix: Prefix) -> tuple[int, int]:
     return int(network.first), int(network.last)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=65_536)
 def _value(address: Address) -> int:
     return int(_parsed(address)) if ":" in address else _value_v4(address)
 
@@ -232,7 +232,7 @@ def address_of(interface_address: InterfaceAddress) -> Address:
     return Address(interface_address.partition("/")[0])
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=65_536)
 def prefix_of(interface_address: InterfaceAddress) -> Prefix:
     """The prefix that an interface address is in: 10.1.3.0/24 of 10.1.3.7/24."""
     if ":" in interface_address:

@@ -157,13 +157,8 @@ class Internet:
         if host.v6 is not None:
             self._open[host.v6] = host
 
-    def route(self, host: Host, port: int, to: Endpoint, *, now: float) -> Arrival | None:
+    def route_v4(self, host: Host, port: int, to: Endpoint, now: float) -> Arrival | None:
         """Where a packet comes out; None when nowhere. Routers on the way remember it."""
-        if ":" in to.address:
-            return self._route_v6(host, port, to, now)
-        return self._route_v4(host, port, to, now)
-
-    def _route_v4(self, host: Host, port: int, to: Endpoint, now: float) -> Arrival | None:
         here, own, address = host.site, host.v4, to.address
         if own is None:
             return None
@@ -190,7 +185,7 @@ class Internet:
             return None
         return self._over_core(host, target, inner[1], seen)
 
-    def _route_v6(self, host: Host, port: int, to: Endpoint, now: float) -> Arrival | None:
+    def route_v6(self, host: Host, port: int, to: Endpoint, now: float) -> Arrival | None:
         here, own = host.site, host.v6
         target = self._open.get(to.address)
         if own is None:

@@ -340,9 +340,10 @@ class Resource:
         if not device.is_up:
             return
         shown, path_to = device.shown(changed), self.goals.path
-        self._doubted = {
-            key for key in changed if (path := path_to(key)) is not None and path.doubtful
-        }
+        self._doubted = doubted = set()
+        for key in changed:
+            if (path := path_to(key)) is not None and path.doubtful:
+                doubted.add(key)
         seen = WgDevice(device.key, device.port, shown)
         self.goals.look(seen, self._traffic, wall=wall, now=now)
         self._looked_at = wall
@@ -365,13 +366,12 @@ class Resource:
     def _drifted(self, keys: Iterable[WgPublicKey]) -> dict[WgPublicKey, WgPeer]:
         """Whose endpoint is another than is wanted; nothing else changes by itself."""
         peers, tunnels = self.goals.peers, self.device.tunnels
-        return {
-            key: wanted
-            for key in keys
-            if (tunnel := tunnels.get(key)) is not None
-            and (wanted := peers.get(key)) is not None
-            and wanted.endpoint != tunnel.endpoint
-        }
+        drifted = {}
+        for key in keys:
+            tunnel, wanted = tunnels.get(key), peers.get(key)
+            if tunnel is not None and wanted is not None and wanted.endpoint != tunnel.endpoint:
+                drifted[key] = wanted
+        return drifted
 
     def _note_when_stale(self, peer: WgPeer, wall: float) -> None:
         """Between changes time alone makes a difference, once: when the handshake is old."""

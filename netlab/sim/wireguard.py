@@ -155,17 +155,17 @@ class Device:
 
     def shown(self, keys: Iterable[WgPublicKey]) -> dict[WgPublicKey, WgPeer]:
         """Those peers that there are, as they are read from a device."""
-        return {
-            key: WgPeer(
-                key,
-                self._held(tunnel),
-                tunnel.endpoint,
-                tunnel.keepalive_s,
-                int(tunnel.latest_handshake),
-            )
-            for key in keys
-            if (tunnel := self.tunnels.get(key)) is not None
-        }
+        shown = {}
+        for key in keys:
+            if (tunnel := self.tunnels.get(key)) is not None:
+                shown[key] = WgPeer(
+                    key,
+                    self._held(tunnel),
+                    tunnel.endpoint,
+                    tunnel.keepalive_s,
+                    int(tunnel.latest_handshake),
+                )
+        return shown
 
     def _held(self, tunnel: Tunnel) -> tuple[Prefix, ...]:
         """What was not given to another peer since."""
@@ -194,7 +194,10 @@ class Device:
 
     def _ask(self, tunnel: Tunnel, since: float) -> None:
         now = self._timeline.now
-        if tunnel.asked_at != since or not self._is_ours(tunnel, self._ask, since):
+        if tunnel.asked_at != since:
+            return
+        if self.is_asleep or self.tunnels.get(tunnel.key) is not tunnel:
+            self._miss(tunnel, self._ask, since)
             return
         if now > tunnel.asking_until:
             tunnel.asked_at = -1.0
@@ -235,14 +238,10 @@ class Device:
 
     # What it sends by itself.
 
-    def _is_ours(self, tunnel: Tunnel, call: Callable[..., None], mark: float) -> bool:
-        """Whether a timer of this peer counts now. That of a sleeper counts when it wakes."""
-        if self.tunnels.get(tunnel.key) is not tunnel:
-            return False
-        if self.is_asleep:
+    def _miss(self, tunnel: Tunnel, call: Callable[..., None], mark: float) -> None:
+        """A timer of a peer that is gone never counts; that of a sleeper counts when it wakes."""
+        if self.tunnels.get(tunnel.key) is tunnel:
             self._missed.append((call, (tunnel, mark)))
-            return False
-        return True
 
     def _good(self, tunnel: Tunnel) -> Session | None:
         """The session that may be sent with, if there is one."""
@@ -252,12 +251,15 @@ class Device:
         return session
 
     def _keep_alive(self, tunnel: Tunnel, mark: float) -> None:
-        if not self._is_ours(tunnel, self._keep_alive, mark) or not tunnel.keepalive_s:
+        if self.is_asleep or self.tunnels.get(tunnel.key) is not tunnel:
+            self._miss(tunnel, self._keep_alive, mark)
             return
-        rest_s = tunnel.sent_at + tunnel.keepalive_s - self._timeline.now
+        if not (keepalive_s := tunnel.keepalive_s):
+            return
+        rest_s = tunnel.sent_at + keepalive_s - self._timeline.now
         if rest_s <= 0.001:
             self._send_empty(tunnel, KEEPALIVE)
-            rest_s = tunnel.keepalive_s
+            rest_s = keepalive_s
         self._timeline.after(rest_s, self._keep_alive, tunnel, 0.0)
 
     def _send_empty(self, tunnel: Tunnel, kind: int) -> None:
@@ -284,7 +286,10 @@ class Device:
         self._timeline.after(wait_s, self._try_again, tunnel, tunnel.trying)
 
     def _try_again(self, tunnel: Tunnel, mark: float) -> None:
-        if tunnel.trying != mark or not self._is_ours(tunnel, self._try_again, mark):
+        if tunnel.trying != mark:
+            return
+        if self.is_asleep or self.tunnels.get(tunnel.key) is not tunnel:
+            self._miss(tunnel, self._try_again, mark)
             return
         now = self._timeline.now
         if now >= tunnel.attempts_until:
@@ -307,7 +312,9 @@ class Device:
             return
         self._traffic.sent[kind] += 1
         tunnel.sent_bytes += SIZES_BYTES[kind]
-        arrival = self._internet.route(self._host, self.port, endpoint, now=now)
+        internet = self._internet
+        route = internet.route_v6 if ":" in endpoint.address else internet.route_v4
+        arrival = route(self._host, self.port, endpoint, now)
         if arrival is None:
             return
         there, port, seen, delay_s = arrival

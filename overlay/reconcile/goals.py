@@ -255,7 +255,7 @@ class PeerGoals:
         path = self._paths.get(key)
         if path is None or (path.alive and not path.doubtful):
             return False
-        return path.has_choice or (self.takeovers.is_late(key) and not path.alive)
+        return path.has_choice or (not path.alive and self.takeovers.is_late(key))
 
     # The way out.
 
