@@ -181,7 +181,7 @@ def _steps_outside(inputs: WhyInputs, a: Party, b: Outside, traffic: Traffic) ->
     network = inputs.network
     yield _network(network)
     yield _membership(a)
-    if a.member.index != network.index:
+    if network.index != a.member.index and a.member.via != inputs.node:
         evidence = f"{_name(inputs)} does not know by which exit {a.member.name} leaves"
         yield Step("way out", "unknown", evidence, f"ask on {a.member.name}")
         return
@@ -208,7 +208,7 @@ def _way_out(network: NetworkStatus) -> Step:
             f"zos network exit set {network.name} NODE",
         )
     if way.is_here:
-        return Step("way out", "ok", "this node is an exit of the network")
+        return Step("way out", "unknown", "this node is an exit; does it stand?", "zos status")
     if way.exit is None:
         failed = f"; not healthy: {', '.join(way.failed)}" if way.failed else ""
         remedy = "on the exit: zos status; of the network: zos network exit show " + network.name
@@ -221,9 +221,8 @@ def _guard(network: NetworkStatus, b: Outside, traffic: Traffic) -> Step:
     special = guards.SPECIAL_V6 if ":" in b.address else guards.SPECIAL_V4
     held = next((prefix for prefix in special if _contains(prefix, b.address)), None)
     if held is not None:
-        evidence = f"{b.address} is in {held}, which is no place in the internet"
-        remedy = "an operator may allow it: zos exit offer FARM NODE --allow PREFIX"
-        return Step("guard", "no", f"{evidence}: exits refuse it", remedy)
+        evidence = f"{b.address} is in {held}: exits refuse it unless their operator allows it"
+        return Step("guard", "unknown", evidence, "zos exit offer FARM NODE --allow PREFIX")
     if traffic.protocol == "tcp" and traffic.port == SMTP_PORT:
         remedy = f"use a submission port, or an exit whose operator allows mail ({network.name})"
         return Step("guard", "unknown", "exits send no mail unless their operator says so", remedy)

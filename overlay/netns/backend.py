@@ -22,9 +22,9 @@ BINARY_SETTING = "ZOS_WIREGUARD_GO"  # path of a wireguard-go
 # Since then it hands segments to the kernel in bulk: several times the throughput. (Debian 13's
 # 0.0.20231211 still says this version.)
 FAST_SINCE = (0, 0, 20230223)
-UPGRADE_REMEDY = f"name a wireguard-go of 2023 or newer in {BINARY_SETTING}; make setup makes one"
 MENDED_REMEDY = (
-    f"boot a kernel with WireGuard, or name a mended one in {BINARY_SETTING} (make setup)"
+    f"boot a kernel with WireGuard, or set {BINARY_SETTING} to the build/wireguard-go/wireguard-go"
+    " that `make setup` makes in the source of zos (decision 0014)"
 )
 
 _PROGRAM = "wireguard-go"
@@ -88,7 +88,7 @@ async def _choose_userspace(environ: Mapping[str, str], underlay: str | None, wh
     return Choice(
         UserspaceWireGuard(path, underlay=underlay),
         f"wireguard-go {text} at {path}, {whence}: {why}",
-        UPGRADE_REMEDY if version < FAST_SINCE else None,
+        MENDED_REMEDY if version < FAST_SINCE else None,
         path,
     )
 

@@ -22,7 +22,7 @@ from overlay.ports import DeviceRef, WireGuard
 
 _PAIRS = 4  # of peers: one by IPv4, then one by IPv6
 _PATIENCE_S, _LOOK_S = 1.5, 0.02  # a handshake begins at once, and the way is short
-_LINK, _PORT = "wg-trial", 9  # of the peers; nobody answers
+_PORT = 9  # of the peers; nobody answers
 
 
 async def sends_where_told(binary: Path) -> bool:
@@ -30,20 +30,23 @@ async def sends_where_told(binary: Path) -> bool:
 
     Raises Unavailable when it cannot be tried.
     """
-    scratch = namespaces.anonymous()
+    # The control socket, which is not in the netns, has the name of the link.
+    scratch, link = namespaces.anonymous(), f"wgt{os.getpid()}"
     netns = f"/proc/self/fd/{scratch}"
     wireguard = UserspaceWireGuard(binary, underlay=netns)
     try:
         async with Rtnetlink() as kernel:
             with ExitStack() as stack:
-                return await _try(wireguard, kernel, netns, stack)
+                return await _try(wireguard, kernel, netns, link, stack)
     finally:
-        await wireguard.retire(_LINK)
+        await wireguard.retire(link)
         wireguard.close()
         os.close(scratch)
 
 
-async def _try(wireguard: WireGuard, kernel: Rtnetlink, netns: str, stack: ExitStack) -> bool:
+async def _try(
+    wireguard: WireGuard, kernel: Rtnetlink, netns: str, link: str, stack: ExitStack
+) -> bool:
     await kernel.set_link(netns, "lo", up=True)
     listeners, peers = [], []
     for n in range(1, _PAIRS + 1):
@@ -55,15 +58,15 @@ async def _try(wireguard: WireGuard, kernel: Rtnetlink, netns: str, stack: ExitS
             listeners.append(listener)
             key = generate_wireguard_key().public_key
             peers.append(WgPeer(key, (), Endpoint(Address(address), _PORT), keepalive_s=1))
-    await wireguard.create(_LINK)
+    await wireguard.create(link)
     try:
-        device = DeviceRef(_LINK)
+        device = DeviceRef(link)
         await wireguard.write(device, private_key=generate_wireguard_key())
-        await kernel.set_link(netns, _LINK, up=True)
+        await kernel.set_link(netns, link, up=True)
         await wireguard.write(device, put=peers)
         heard = await _heard(listeners)
     finally:
-        await kernel.delete_link(netns, _LINK)
+        await kernel.delete_link(netns, link)
     if not all(listener in heard for listener in listeners if listener.family == socket.AF_INET):
         raise Unavailable("WireGuard begins no handshakes")
     return len(heard) == len(listeners)

@@ -33,8 +33,13 @@ class Watch(msgspec.Struct, frozen=True, gc=False):
     silent_since: float = -1.0  # monotonic; -1: it is not
     asked_at: float = -1.0
     active_at: float = float("-inf")
+    met_at: float = float("-inf")
 
     def is_active(self, *, now: float) -> bool:
+        """It has traffic, or may have had some that nobody saw."""
+        return self.has_traffic(now=now) or now - self.met_at < MET_S
+
+    def has_traffic(self, *, now: float) -> bool:
         return now - self.active_at < ACTIVE_S
 
     @property
@@ -46,7 +51,7 @@ def begin_watch(
     *, sent_bytes: int, heard_bytes: int, handshake: int, met_at: float = float("-inf")
 ) -> Watch:
     """`met_at`: when the two met, if they did just now."""
-    return Watch(sent_bytes, heard_bytes, handshake, active_at=met_at + MET_S - ACTIVE_S)
+    return Watch(sent_bytes, heard_bytes, handshake, met_at=met_at)
 
 
 def look(
@@ -56,7 +61,8 @@ def look(
     sent, heard = sent_bytes - watch.sent_bytes, heard_bytes - watch.heard_bytes
     if sent < 0 or heard < 0:  # the device counts from nothing again
         fresh = begin_watch(sent_bytes=sent_bytes, heard_bytes=heard_bytes, handshake=handshake)
-        return msgspec.structs.replace(fresh, active_at=watch.active_at), Verdict.FINE
+        known = msgspec.structs.replace(fresh, active_at=watch.active_at, met_at=watch.met_at)
+        return known, Verdict.FINE
     is_active = handshake == watch.handshake and max(sent, heard) > OWN_BYTES
     silent_since, asked_at = watch.silent_since, watch.asked_at
     if heard:
@@ -76,6 +82,7 @@ def look(
             silent_since,
             asked_at,
             now if is_active else watch.active_at,
+            watch.met_at,
         ),
         verdict,
     )

@@ -247,7 +247,7 @@ def _doubted(path: Path, *, sent_bytes: int, heard_bytes: int, now: float) -> Pa
     """The session is fresh, but perhaps not by way of this endpoint: the peer is asked."""
     if path.asked_at < 0 and sent_bytes <= path.sent_bytes and path.heard_bytes >= 0:
         return path  # nothing is asked
-    if path.asked_at >= 0 and now - path.asked_at < DOUBT_S:
+    if path.asked_at >= 0 and now - path.asked_at < _doubt_s(path):
         return path
     if path.asked_at >= 0 and sent_bytes - path.sent_bytes > UNANSWERED_BYTES and path.has_choice:
         return _next(path, now=now, sent_bytes=sent_bytes)
@@ -328,9 +328,18 @@ def _at(path: Path, position: int, *, now: float, sent_bytes: int) -> Path:
 
 def _patience_s(path: Path) -> float:
     """Every candidate gets one try, then every round takes twice as long."""
-    rounds = path.failures // max(1, len(path.candidates))
     once_s = RELAY_TRY_S if path.has_relay else PATH_TRY_S
-    return min(once_s * 2.0 ** min(rounds, 16), PATH_TRY_MAX_S)
+    return min(once_s * 2.0 ** min(_rounds(path), 16), PATH_TRY_MAX_S)
+
+
+def _doubt_s(path: Path) -> float:
+    """How long an answer is waited for: longer when others led nowhere either."""
+    return DOUBT_S * 2.0 ** min(_rounds(path), 3)
+
+
+def _rounds(path: Path) -> int:
+    """How often every candidate has had its try."""
+    return path.failures // max(1, len(path.candidates))
 
 
 def _start(candidates: tuple[Candidate, ...]) -> int:

@@ -19,6 +19,8 @@ from overlay.reconcile.schedule import Schedule
 from overlay.reconcile.wanted import Wanted
 
 NOTHING = PeerTraffic(rx_bytes=0, tx_bytes=0)
+MAX_DOUBTFUL = 64  # are asked at one look; the others at the next, when these have answered
+DOUBT_LOOK_S = 0.5  # until then an answer has come
 
 
 class Looking:
@@ -86,7 +88,9 @@ class Looking:
         # Greetings wait for their turn: all looks and what they do stay within their share.
         self._schedule.looked(cost_s=time.process_time() - started)
         moves.renews += [*moved, *self._wanted.goals.take_stranded()]
-        moves.asks += self._wanted.goals.doubtful
+        if doubtful := self._wanted.goals.doubtful:
+            moves.asks = [*dict.fromkeys((*moves.asks, *doubtful[:MAX_DOUBTFUL]))]
+            self._schedule.look_by(self._schedule.now + DOUBT_LOOK_S)
         await peering.move(moves)
         for due in (self._reach.due, self._last_resort.due):
             if due is not None:

@@ -165,6 +165,8 @@ class Networks:
             loop.goals.put_member(signed.document, now=self._clock.monotonic())
             # What only others are told changes nothing here.
             loop.changed(peers_only=loop.network_resource == before)
+            if self._exiting.offer is not None:
+                self._exiting.wake()  # ports that are published lead to where it says
 
     def own_endpoints(self, listen_port: int) -> tuple[EndpointCandidate, ...]:
         return candidates.own_candidates(

@@ -19,6 +19,7 @@ from overlay.reconcile.goals import PeerGoals
 
 WATCH_S = 0.25  # between looks while something is sent into a silence, or was just now
 MAX_TRIALS = 8  # at the same time, in one network
+MAX_TRIALS_UNUSED = 3  # of these, by pairs that met and have no traffic
 RENEW_S = 5.0  # at most so often we register anew with a relay that a pair suspects
 RENEW_UNHEARD_S = 15.0  # and with one that says it does not hear us, or leads nowhere
 
@@ -52,6 +53,7 @@ class Reach:
         self.own_key = own_key
         self._watches: dict[WgPublicKey, Watch] = {}
         self._met: set[WgPublicKey] = set()
+        self._unused: set[WgPublicKey] = set()  # of these, without traffic so far
         self._upgrades: dict[WgPublicKey, Upgrade] = {}
         self._renewed_at: dict[WgPublicKey, float] = {}
         self.counts = Counts()
@@ -71,8 +73,9 @@ class Reach:
         for former, key in goals.take_followed():
             self._follow(former, key)
         pairs = dict(goals.relayed())
+        self._met &= pairs.keys()
+        self._unused &= pairs.keys()
         for key in (self._watches.keys() | self._upgrades.keys()) - pairs.keys():
-            self._met.discard(key)
             self._watches.pop(key, None)
             self._upgrades.pop(key, None)
             path = goals.path(key)
@@ -92,7 +95,14 @@ class Reach:
                 self._pause(key)
                 continue
             target = self._target(key)
-            if target is None and not self._watch(goals, key, seen, counted, moves, now=now):
+            has_just_met = key not in self._met and wall - seen.latest_handshake < liveness.MET_S
+            self._met.add(key)
+            if has_just_met:
+                self._unused.add(key)
+            met_at = now if has_just_met else float("-inf")
+            if target is None and not self._watch(
+                goals, key, seen, counted, moves, met_at=met_at, now=now
+            ):
                 self._rest(key, path, wall=wall, now=now)
                 continue
             self._improve(goals, key, seen, counted, moves, wall=wall, now=now)
@@ -128,6 +138,7 @@ class Reach:
         counted: PeerTraffic,
         moves: Moves,
         *,
+        met_at: float,
         now: float,
     ) -> bool:
         """Whether the way in use is alive; when it is not, another one is taken."""
@@ -137,9 +148,8 @@ class Reach:
                 sent_bytes=counted.tx_bytes,
                 heard_bytes=counted.rx_bytes,
                 handshake=seen.latest_handshake,
-                met_at=now if key not in self._met else float("-inf"),
+                met_at=met_at,
             )
-            self._met.add(key)
             return True
         watch, verdict = liveness.look(
             before,
@@ -202,6 +212,8 @@ class Reach:
     def _follow(self, former: WgPublicKey, key: WgPublicKey) -> None:
         """A member goes on by another key: where nothing better was found is not tried at once."""
         self._pause(former)
+        if former in self._met:
+            self._met.add(key)
         if (state := self._upgrades.pop(former, None)) is not None:
             self._upgrades[key] = state
 
@@ -235,7 +247,15 @@ class Reach:
             return
         state = self._upgrades.get(key)
         wanted = goals.better_than_relay(path)[: upgrade.MAX_TARGETS]
-        if state is None or (state.targets != wanted and state.target is None):
+        begins_now = key in self._unused and watch.has_traffic(now=now)
+        if begins_now:
+            self._unused.discard(key)
+        if (
+            state is None
+            or (state.targets != wanted and state.target is None)
+            # Rounds of two that had nothing to say keep nobody waiting.
+            or (begins_now and state.phase is upgrade.Phase.WAITING)
+        ):
             state = upgrade.begin_upgrade(wanted, now=now)
         self._upgrades[key] = state
         if state.target is None and (not is_active or not self._may_try(key)):
@@ -292,8 +312,12 @@ class Reach:
             )
 
     def _may_try(self, key: WgPublicKey) -> bool:
-        busy = [k for k, u in self._upgrades.items() if u.phase is not upgrade.Phase.WAITING]
-        return key in busy or len(busy) < MAX_TRIALS
+        busy = {k for k, u in self._upgrades.items() if u.phase is not upgrade.Phase.WAITING}
+        if key in busy:
+            return True
+        if key in self._unused:
+            return len(busy & self._unused) < MAX_TRIALS_UNUSED and len(busy) < MAX_TRIALS
+        return len(busy) < MAX_TRIALS
 
     def _begins(self, key: WgPublicKey) -> bool:
         return self.own_key < key

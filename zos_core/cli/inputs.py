@@ -18,17 +18,20 @@ def find_inputs(network: str | None, name: str, *, target: str | None = None) ->
         chosen = local.choose_network(status, network)
         return local.get("/v1/why", WhyInputs, network=chosen.id)
     found: list[WhyInputs] = []
+    inside: list[WhyInputs] = []  # of these, where the target is somebody as well
     refusal = Rejected("nobody is called that in any network of this node")
     for each in status.networks:
         inputs = local.get("/v1/why", WhyInputs, network=each.id)
         try:
             why.find_party(inputs, name)
-            if target is not None:
-                why.find_target(inputs, target)
+            meant = why.find_target(inputs, target) if target is not None else None
         except Rejected as exc:
             refusal = exc
         else:
             found.append(inputs)
+            if isinstance(meant, why.Party):
+                inside.append(inputs)
+    found = inside or found
     if len(found) > 1:
         both = ", ".join(inputs.network.name for inputs in found)
         names = name if target is None else f"{name} and {target}"

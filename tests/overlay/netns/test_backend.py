@@ -53,7 +53,7 @@ async def test_an_old_wireguard_go_is_used_and_a_newer_one_suggested(tmp_path: P
     install(tmp_path, OLD)
     choice = await backend.choose({"PATH": str(tmp_path)})
     assert OLD in choice.reason
-    assert choice.remedy == backend.UPGRADE_REMEDY
+    assert choice.remedy == backend.MENDED_REMEDY
 
 
 async def test_a_named_binary_is_taken_whatever_else_is_there(tmp_path: Path) -> None:

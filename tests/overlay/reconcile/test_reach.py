@@ -123,6 +123,16 @@ def test_two_that_just_met_try_whatever_they_met_for() -> None:
     assert there.in_use == SEEN
 
 
+def test_what_was_tried_without_traffic_keeps_the_first_traffic_not_waiting() -> None:
+    # NODE-072, NODE-074
+    there = Situation(R1)
+    there.live(liveness.MET_S + 1.0, traffic=False)
+    assert there.in_use == R1
+    there.answers_at.add(SEEN)
+    there.live(5.0)
+    assert there.in_use == SEEN
+
+
 def test_without_traffic_nothing_more_is_tried() -> None:
     # NODE-072
     there = Situation(R1)
