@@ -111,8 +111,8 @@ setup_venv() {
 # apt-get expands the names in the format, not the shell.
 # shellcheck disable=SC2016
 debian_mirror() {
-    apt-get indextargets 'Created-By: Packages' --format '$(REPO_URI) $(RELEASE)' |
-        awk -v release="$1" '$2 == release { print $1; exit }'
+    apt-get indextargets 'Created-By: Packages' --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' |
+        awk -v codename="$1" '$1 == "Debian" && $2 == codename { print $3; exit }'
 }
 
 # apt with a configuration of its own, so that the machine's sources stay as they are.
@@ -127,7 +127,8 @@ fetch_wireguard_go_source() {
     local mirror package
     # shellcheck source=/dev/null
     mirror=$(debian_mirror "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")")
-    [ -n "$mirror" ] && [ -f "$DEBIAN_KEYRING" ] || return 1
+    [ -n "$mirror" ] || { echo "apt knows no mirror of Debian for this release"; return 1; }
+    [ -f "$DEBIAN_KEYRING" ] || { echo "there is no $DEBIAN_KEYRING"; return 1; }
     mkdir -p build/apt/lists/partial build/apt/cache/archives/partial build/apt/root
     echo "deb [signed-by=$DEBIAN_KEYRING] $mirror $SOURCE_SUITE main" >build/apt/sources.list
     private_apt update && (cd build/apt && private_apt download "${SOURCE_PACKAGES[@]}") || return 1
@@ -140,24 +141,30 @@ build_wireguard_go() {
         env -i PATH=/usr/bin:/bin HOME="$root" GOROOT="$root/usr/lib/${SOURCE_GO/golang/go}" \
             GOPATH="$root/usr/share/gocode" GOCACHE="$root/cache" GO111MODULE=off CGO_ENABLED=0 \
             GOTOOLCHAIN=local "$root/usr/lib/${SOURCE_GO/golang/go}/bin/go" build -trimpath \
-            -ldflags '-s -w' -o "$ROOT/build/wireguard-go/wireguard-go" golang.zx2c4.com/wireguard
+            -ldflags '-s -w' -o "$root/wireguard-go" golang.zx2c4.com/wireguard &&
+        mkdir -p build/wireguard-go && mv "$root/wireguard-go" build/wireguard-go/
 }
 
 setup_node() {
     local hash
     install_packages "${NODE_PACKAGES[@]}"
     hash=$(recipe tools/wireguard-go.patch)
-    is_done wireguard-go "$hash" && return 0
-    say "making wireguard-go from the source of Debian $SOURCE_SUITE in build/wireguard-go"
-    rm -rf build/apt build/wireguard-go
-    if ! { fetch_wireguard_go_source && build_wireguard_go; } >>"$LOG" 2>&1; then
-        rm -rf build/wireguard-go
-        say "that failed (see $LOG): using wireguard-go $(dpkg-query -W -f '${Version}' wireguard-go)," \
-            "which is slower, or loses packets where addresses of both families meet (decision 0014);" \
-            "'make clean' has the next run try again"
+    is_done wireguard-go "$hash" && [ -x build/wireguard-go/wireguard-go ] && return 0
+    if ! is_done wireguard-go "failed $hash"; then
+        say "making wireguard-go from the source of Debian $SOURCE_SUITE in build/wireguard-go"
+        rm -rf build/apt
+        if { fetch_wireguard_go_source && build_wireguard_go; } >>"$LOG" 2>&1; then
+            rm -rf build/apt
+            mark wireguard-go "$hash"
+            return 0
+        fi
+        rm -rf build/apt
+        mark wireguard-go "failed $hash"
     fi
-    rm -rf build/apt
-    mark wireguard-go "$hash"
+    [ ! -x build/wireguard-go/wireguard-go ] || { say "wireguard-go stays the one that was made before"; return 0; }
+    say "wireguard-go could not be made (see $LOG). In use is $(dpkg-query -W -f '${Version}' wireguard-go)," \
+        "which is slower, or loses packets where addresses of both families meet (decision 0014);" \
+        "to try again: rm build/stamps/wireguard-go"
 }
 
 # Unpacked only: a kernel must not touch the machine's boot loader, and busybox-static would
