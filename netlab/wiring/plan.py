@@ -158,15 +158,15 @@ class _Difference:
     def _withdrawn(self) -> Iterator[Change]:
         for name in self._in_order():
             keys = {_key(fact) for fact in self._new[name].facts}
-            facts = tuple(
+            facts = dict.fromkeys(
                 fact
                 for fact in self._old[name].facts
                 if isinstance(fact, Address | Neighbour | Route | Unreachable)
                 and _key(fact) not in keys
                 and (name, fact.ifindex) not in self._gone
             )
-            if facts:
-                yield Withdraw(name, facts)
+            if facts:  # a gateway that is on the LAN as well is a neighbour twice
+                yield Withdraw(name, tuple(facts))
 
     def _stated(self, namespace: Namespace) -> tuple[Fact, ...]:
         """New facts, and old ones of links that are new."""
