@@ -50,7 +50,7 @@ check: ## format, lint, types, architecture, unit and property tests (no root)
 
 # What fails is made small in build/sim; committed in netlab/sim/seeds, it is lived again for ever.
 # In small worlds a larger part of the nodes leaves by exits.
-sim: ## worlds of many nodes in virtual time: 1 000 seeds of 1 000 nodes, about five minutes (no root)
+sim: ## worlds of many nodes in virtual time: 1 000 seeds of 1 000 nodes, five to six minutes (no root)
 	@tools/setup.sh venv
 	$(SIM) --seeds 1000 --nodes 1000 --keep build/sim
 	$(SIM) --seeds 200 --first 1000000 --nodes 150 --keep build/sim
