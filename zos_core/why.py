@@ -132,7 +132,7 @@ def find_target(inputs: WhyInputs, text: str) -> Party | Outside:
     """Like `find_party`; an address of no network is one in the internet."""
     address = _address(text)
     ranges = (Prefix(inputs.network.range_v4), Prefix(inputs.network.range_v6))
-    if address is not None and not any(_contains(each, address) for each in ranges):
+    if address is not None and not any(addressing.contains(each, address) for each in ranges):
         return Outside(text, address)
     return find_party(inputs, text)
 
@@ -219,7 +219,7 @@ def _way_out(network: NetworkStatus) -> Step:
 
 def _guard(network: NetworkStatus, b: Outside, traffic: Traffic) -> Step:
     special = guards.SPECIAL_V6 if ":" in b.address else guards.SPECIAL_V4
-    held = next((prefix for prefix in special if _contains(prefix, b.address)), None)
+    held = next((prefix for prefix in special if addressing.contains(prefix, b.address)), None)
     if held is not None:
         evidence = f"{b.address} is in {held}: exits refuse it unless their operator allows it"
         return Step("guard", "unknown", evidence, "zos exit offer FARM NODE --allow PREFIX")
@@ -391,7 +391,6 @@ def _holds(prefixes: tuple[str, ...], party: Party) -> bool:
         addressing.contains(Prefix(prefix), address)
         for prefix in prefixes
         for address in party.addresses
-        if (":" in prefix) == (":" in address)
     )
 
 
@@ -430,16 +429,12 @@ def _by_address(inputs: WhyInputs, text: str, address: Address) -> Party:
     for member in sorted(inputs.members, key=lambda m: m.kind == "invitation"):
         for index in range(member.index, member.index + member.uses):
             subnets = _subnets(inputs.network, index)
-            if any(_contains(subnet, address) for subnet in subnets):
+            if any(addressing.contains(subnet, address) for subnet in subnets):
                 return Party(text, member, subnets, address)
     raise Rejected(
         f"{address} is in nobody's subnet of {inputs.network.name}",
         remedy=f"its ranges are {inputs.network.range_v4} and {inputs.network.range_v6}",
     )
-
-
-def _contains(subnet: Prefix, address: Address) -> bool:
-    return (":" in subnet) == (":" in address) and addressing.contains(subnet, address)
 
 
 def _subnets(network: NetworkStatus, index: int) -> tuple[Prefix, Prefix]:

@@ -15,7 +15,7 @@ from netlab.sim.internet import Host, Internet
 from netlab.sim.tunnel import Traffic
 from netlab.sim.uplink import Uplink
 from netlab.sim.wireguard import Device
-from overlay.addressing import GATEWAY_HOST, address_of, host_address, subnet_v4
+from overlay.addressing import GATEWAY_HOST, address_of, host_addresses
 from overlay.documents.schema import Member, Network
 from overlay.errors import OverlayError
 from overlay.exitnode.named import has_exits
@@ -278,7 +278,9 @@ class Resource:
         for key in keys:
             if nr is None or (member := selection.member_at(key)) is None:
                 continue
-            gateway = address_of(host_address(subnet_v4(nr.range_v4, member.index), GATEWAY_HOST))
+            gateway, _ = host_addresses(
+                nr.range_v4, nr.range_v6, index=member.index, host=GATEWAY_HOST
+            )
             now = self._timeline.now
             self.device.carry(Inner(address_of(nr.gateway_v4), gateway, now, _pass_by, True))
 

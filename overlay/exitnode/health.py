@@ -40,12 +40,14 @@ def exits_of(selection: Selection, nr: NetworkResource) -> Iterator[Exit]:
     for member, order in ready_exits(selection):
         if member.exit is None:
             continue
-        subnet = addressing.subnet_v4(nr.range_v4, member.index)
+        gateway, _ = addressing.host_addresses(
+            nr.range_v4, nr.range_v6, index=member.index, host=addressing.GATEWAY_HOST
+        )
         yield Exit(
             NodeId(member.node),
             order,
             tuple(map(Address, member.exit.beacons)),
-            addressing.address_of(addressing.host_address(subnet, addressing.GATEWAY_HOST)),
+            gateway,
             member.exit.draining_until,
         )
 

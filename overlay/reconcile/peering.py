@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from overlay import addressing
+from overlay.addressing import GATEWAY_HOST, host_addresses
 from overlay.model import (
     Address,
     PeerTraffic,
@@ -165,11 +165,7 @@ class Peering:
             return
         goals = self._wanted.goals
         gateways = [
-            addressing.address_of(
-                addressing.host_address(
-                    addressing.subnet_v4(nr.range_v4, member.index), addressing.GATEWAY_HOST
-                )
-            )
+            host_addresses(nr.range_v4, nr.range_v6, index=member.index, host=GATEWAY_HOST)[0]
             for key in keys
             if (peer := goals.peers.get(key)) is not None
             and peer.endpoint is not None

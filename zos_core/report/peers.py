@@ -116,15 +116,9 @@ def _gateways(nr: NetworkResource | None, index: int) -> tuple[str, str]:
     """The addresses of the member with this index, as its own node has them."""
     if nr is None:
         return "", ""
-    subnets = (
-        addressing.subnet_v4(nr.range_v4, index),
-        addressing.subnet_v6(nr.range_v6, index),
+    return addressing.host_addresses(
+        nr.range_v4, nr.range_v6, index=index, host=addressing.GATEWAY_HOST
     )
-    v4, v6 = (
-        addressing.address_of(addressing.host_address(subnet, addressing.GATEWAY_HOST))
-        for subnet in subnets
-    )
-    return v4, v6
 
 
 def member_names(loop: ResourceLoop) -> dict[str, str]:
