@@ -197,22 +197,24 @@ def test_links_are_impaired_while_programs_run(five: Lab) -> None:
 
 
 def test_packets_of_a_link_are_shown_and_kept(five: Lab, tmp_path: Path) -> None:  # LAB-270
-    """A ping passes both ends of a link twice: there and back."""
+    """A ping passes both ends of a link twice: there and back.
+
+    Among the pings there may be a burst of what a machine says of itself at any time (RFC 3810).
+    """
     kept = tmp_path / "alice.pcapng"
 
     def capture(*argv: str) -> tuple[str, str]:
-        command = [ZOS, "lab", "pcap", "alice-home", "--count", "4", *argv]
+        command = [ZOS, "lab", "pcap", "alice-home", "--count", "40", *argv]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as running:
             until(lambda: reaches_bob(five) and running.poll() is not None, "no packets")
             out, err = running.communicate()
-            assert (running.returncode, err) == (0, "4 packets\n"), err
+            assert (running.returncode, err) == (0, "40 packets\n"), err
         return out, err
 
     lines = capture()[0].splitlines()
-    assert len(lines) == 4  # of which end is chance: whichever was read first
-    # Among the pings there may be what a machine says of itself at any time (RFC 3810).
+    assert len(lines) == 40  # of which end is chance: whichever was read first
     assert any("icmp" in line for line in lines)
     shown = [json.loads(line) for line in capture("--json")[0].splitlines()]
     pings = [each for each in shown if each["protocol"] == "icmp"]
