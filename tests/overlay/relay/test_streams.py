@@ -7,7 +7,7 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import aiohttp
@@ -31,6 +31,7 @@ from zos_core.clock import SystemClock
 KEY = DeviceKey(Identity(Kind.WG, bytes(range(32))))
 A, B = (WireGuardKey(bytes(range(n, n + 32))) for n in (32, 64))
 PATIENCE_S = 30.0
+CLOSE_S = 0.1  # some end with a relay that says nothing any more
 HOSTS = ("127.0.0.1", "::1")
 DATA = b"\x04\x00\x00\x00"
 
@@ -43,6 +44,7 @@ class Stage:
     port: int
     host: str
     session: aiohttp.ClientSession
+    opened: AsyncExitStack
 
     @property
     def url(self) -> str:
@@ -50,7 +52,15 @@ class Stage:
 
     async def call(self, *, key: bytes = KEY.public_key) -> aiohttp.ClientWebSocketResponse:
         pin = PinnedKey(key, form=wireguard_form)
-        return await self.session.ws_connect(self.url, ssl=pin, compress=0, max_msg_size=1 << 20)
+        websocket = await self.session.ws_connect(
+            self.url,
+            ssl=pin,
+            compress=0,
+            max_msg_size=1 << 20,
+            timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
+        )
+        self.opened.push_async_callback(websocket.close)
+        return websocket
 
 
 @asynccontextmanager
@@ -66,8 +76,9 @@ async def staged(host: str = HOSTS[0], **bounds: int) -> AsyncIterator[Stage]:
         server.running(KEY, [udp], clock, membership=members) as relay,
         streaming(relay, KEY.identity, [tcp], clock, connections=held) as running,
         aiohttp.ClientSession() as session,
+        AsyncExitStack() as opened,
     ):
-        yield Stage(relay, running, (host, udp_port), port, host, session)
+        yield Stage(relay, running, (host, udp_port), port, host, session, opened)
 
 
 async def until(look: Callable[[], bool]) -> None:
@@ -319,6 +330,7 @@ async def test_one_origin_has_so_many_connections_and_the_next_is_refused() -> N
 async def test_when_the_block_ends_no_connection_is_left() -> None:
     async with staged() as stage:
         one = await stage.call()
+        stage.opened.pop_all()  # the relay ends it, and not its caller
         await register(stage, A, one)
         reader, writer = await asyncio.open_connection(stage.host, stage.port)  # no TLS yet
         await until(lambda: len(stage.streams) == 2)
