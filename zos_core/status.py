@@ -186,6 +186,7 @@ class RelayStatus(msgspec.Struct, frozen=True):
     unsent: int
     packets: dict[str, int]  # by what became of them, since the relay has started
     networks: tuple[RelayedNetworkStatus, ...]
+    rate_mbit: int = 0  # what each member may send, as the farm offers it; 0: no limit
     tls_port: int | None = None  # TCP, as the farm offers it
     tls_message: str = ""  # why nobody is served there, empty when somebody may be
     connections: int = 0  # by TLS

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from overlay import addressing
-from overlay.documents.fields import IdText, UnixTime, check_distinct, check_id
+from overlay.documents.fields import IdText, RateMbit, UnixTime, check_distinct, check_id
 from overlay.documents.published import (
     PublishedStates,
     PublishRanges,
@@ -32,7 +32,6 @@ MIN_ROUTED_BITS = 32  # of an IPv6 prefix that is routed to an uplink: as much a
 ROUTED_BITS = 56  # of the part that a network has of it: 256 members with a /64 each
 MAX_CONNECTIONS = 1 << 20
 MAX_CONNECTIONS_PER_S = 100_000
-MAX_RATE_MBIT = 100_000
 # Quad9's, for exits whose operator names none: public, validating, the same ones from everywhere.
 DEFAULT_RESOLVERS = ("9.9.9.9", "149.112.112.112", "2620:fe::fe", "2620:fe::9")
 DEFAULT_CONNECTIONS = 16_384
@@ -87,7 +86,7 @@ class ExitOffer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connections_per_s: Annotated[int, Meta(ge=1, le=MAX_CONNECTIONS_PER_S)] = (
         DEFAULT_CONNECTIONS_PER_S
     )
-    rate_mbit: Annotated[int, Meta(ge=0, le=MAX_RATE_MBIT)] = 0  # 0: no limit
+    rate_mbit: RateMbit = 0
     publish: PublishRanges = ()  # ports of the uplink's addresses that tenants may publish
     draining_until: UnixTime | None = None
 

@@ -28,6 +28,8 @@ UnixTime = Annotated[int, Meta(ge=0, le=MAX_VERSION)]
 IdText = Annotated[str, Meta(max_length=90)]
 KeyText = Annotated[str, Meta(min_length=44, max_length=44)]  # base64 of a WireGuard public key
 EndpointText = Annotated[str, Meta(max_length=64)]
+MAX_RATE_MBIT = 100_000
+RateMbit = Annotated[int, Meta(ge=0, le=MAX_RATE_MBIT)]  # 0: no limit
 
 
 def is_label(text: str) -> bool:

@@ -14,6 +14,7 @@ from overlay.documents.fields import (
     IdText,
     KeyText,
     Label,
+    RateMbit,
     Version,
     check_distinct,
     check_endpoint,
@@ -46,6 +47,7 @@ class RelayOffer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=Fal
     node: IdText
     endpoints: RelayEndpoints
     tls_port: TlsPort | None = None  # TCP, at each of its addresses; None: UDP alone
+    rate_mbit: RateMbit = 0  # of what one member sends
 
 
 class Relay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):

@@ -194,7 +194,7 @@ class Relaying:
             await self._wait(wait_s)
 
     async def _relay(self, offer: RelayOffer, key: DeviceKey, relayed: Relayed) -> None:
-        """Serve as long as the offer is this one. Raises Unavailable without the port."""
+        """Serve as long as the offer is for these ports. Raises Unavailable without the port."""
         listen = [Endpoint(_ANY[each.family], each.port) for each in relays.endpoints_of(offer)]
         async with running(
             key,
@@ -210,7 +210,8 @@ class Relaying:
             try:
                 async with asyncio.TaskGroup() as group:
                     streaming = group.create_task(self._stream(relay, offer, key), name="relay TLS")
-                    while self.offer == offer and self.relayed is relayed:
+                    while self.relayed is relayed and (said := self._still_at(offer)):
+                        relay.set_rate(said.rate_mbit)
                         relay.allow(relayed.membership(), relayed.heirs())
                         self._publish(relay, relayed)
                         await self._wait(self._sightings.wait_s(now=self._clock.monotonic()))
@@ -219,6 +220,13 @@ class Relaying:
                 self.relay = None
                 self._on_change()
         log.info("relay ended")
+
+    def _still_at(self, served: RelayOffer) -> RelayOffer | None:
+        """The offer now, if it is to be served at the same ports: nobody has to come again."""
+        said = self.offer
+        if said is None or (said.endpoints, said.tls_port) != (served.endpoints, served.tls_port):
+            return None
+        return said
 
     async def _stream(self, relay: Relay, offer: RelayOffer, key: DeviceKey) -> None:
         """Take connections by TLS while the relay runs, if it is offered so."""

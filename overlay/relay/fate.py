@@ -24,6 +24,7 @@ class Fate(StrEnum):
     FORGED = "forged"
     REPLAYED = "replayed"
     LIMITED = "limited"
+    OVER_RATE = "over-rate"  # more data than one member may send
     FULL = "full"
     TAKEN = "taken"  # the index or the address is somebody else's
 

@@ -32,6 +32,15 @@ MEMBER: Final = Allowance(burst=500, per_s=50)
 # Handshakes with the relay itself; beyond, only who shows a cookie is answered.
 CALM: Final = Allowance(burst=400, per_s=200)
 MAX_ORIGINS = 4_096
+RATE_BURST_S = 0.1
+MIN_RATE_BURST_BYTES = 65_536  # what the kernel joins comes at once
+
+
+def data_rate(mbit: int) -> Allowance | None:
+    """So many Mbit/s, in bytes; None for 0, which is no limit."""
+    bytes_per_s = mbit * 1_000_000 / 8
+    burst = max(bytes_per_s * RATE_BURST_S, MIN_RATE_BURST_BYTES)
+    return Allowance(burst, bytes_per_s) if mbit else None
 
 
 class Bucket:
@@ -44,15 +53,15 @@ class Bucket:
         self._tokens = allowance.burst
         self._at_s = now
 
-    def take(self, now: float) -> bool:
-        """Whether there was a token; it is gone then."""
+    def take(self, now: float, tokens: float = 1.0) -> bool:
+        """Whether there were so many tokens; they are gone then."""
         allowance = self._allowance
         earned = max(now - self._at_s, 0.0) * allowance.per_s
         self._tokens = min(self._tokens + earned, allowance.burst)
         self._at_s = now
-        if self._tokens < 1:
+        if self._tokens < tokens:
             return False
-        self._tokens -= 1
+        self._tokens -= tokens
         return True
 
     def charge(self, tokens: float) -> None:

@@ -52,7 +52,8 @@ class Member:
     """
 
     key: WgPublicKey
-    budget: Bucket
+    budget: Bucket  # of handshake messages
+    volume: Bucket | None = None  # of data, in bytes; None: as much as it likes
     place: Place | None = None
     heard_s: float = 0.0
     timestamp: bytes = b""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from overlay.model import WgPublicKey
-from overlay.relay.limits import MEMBER, Bucket, Place
+from overlay.relay.limits import MEMBER, Allowance, Bucket, Place
 from overlay.relay.member import MAX_REGISTRATIONS, Member, Registration
 
 # Which WireGuard keys may talk to each other: those in one network, by any name for it.
@@ -32,6 +32,7 @@ class Roster:
         self.moves = 0  # how often somebody came, went or is heard from elsewhere
         self._membership: Membership = {}
         self._networks: dict[WgPublicKey, set[str]] = {}
+        self._rate: Allowance | None = None
 
     def allow(self, membership: Membership) -> None:
         """These may use the relay from now on; who may not any more is still remembered."""
@@ -40,6 +41,16 @@ class Roster:
         for network, keys in membership.items():
             for key in keys:
                 self._networks.setdefault(key, set()).add(network)
+
+    def set_rate(self, rate: Allowance | None, now: float) -> None:
+        """From now on each member may send so much."""
+        if rate != self._rate:
+            self._rate = rate
+            for member in self.members.values():
+                member.volume = self._new_volume(now)
+
+    def _new_volume(self, now: float) -> Bucket | None:
+        return None if self._rate is None else Bucket(self._rate, now)
 
     def may_use(self, key: WgPublicKey) -> bool:
         return key in self._networks
@@ -62,7 +73,8 @@ class Roster:
         """The member with this key, remembered from now on; None when there is no room."""
         member = self.members.get(key)
         if member is None and len(self.members) < self.limit:
-            member = self.members[key] = Member(key, Bucket(MEMBER, now))
+            member = Member(key, Bucket(MEMBER, now), self._new_volume(now))
+            self.members[key] = member
         return member
 
     def candidates(self, member: Member) -> Iterator[Member]:

@@ -19,7 +19,7 @@ from overlay.model import Endpoint, WgPublicKey
 from overlay.ports import Clock
 from overlay.relay import trains
 from overlay.relay.fate import Sending
-from overlay.relay.limits import STREAM_PARTS, Place
+from overlay.relay.limits import STREAM_PARTS, Place, data_rate
 from overlay.relay.noise import StaticKey
 from overlay.relay.roster import NO_HEIRS, Heirs, Membership
 from overlay.relay.table import Bounds, Statistics, Table
@@ -65,6 +65,10 @@ class Relay:
         """From now on these may use it; the others stop at once."""
         self._table.allow(membership, heirs)
         self._note_moves()
+
+    def set_rate(self, rate_mbit: int) -> None:
+        """From now on each member may send so much data; 0: as much as it likes."""
+        self._table.set_rate(data_rate(rate_mbit), self._clock.monotonic())
 
     def where(self, key: WgPublicKey) -> Place | None:
         """The address from which a registered member is heard."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from overlay.model import WgPublicKey
 from overlay.relay import messages
 from overlay.relay.fate import Fate, Fates, Sending
-from overlay.relay.limits import MAX_ORIGINS, Place
+from overlay.relay.limits import MAX_ORIGINS, Allowance, Place
 from overlay.relay.member import ROUTE_S, SESSION_S, SILENT_S, Member, Route
 from overlay.relay.messages import DATA, DATA_MAX_BYTES, DATA_MIN_BYTES
 from overlay.relay.noise import StaticKey
@@ -108,6 +108,10 @@ class Table:
                     self._forget_route(member, index)
         self._forget_members(lambda member: not self._roster.may_use(member.key))
 
+    def set_rate(self, rate: Allowance | None, now: float) -> None:
+        """From now on each member may send so many bytes of data; None: as many as it likes."""
+        self._roster.set_rate(rate, now)
+
     @property
     def moves(self) -> int:
         """Grows whenever a member is heard from another address than before, or not any more."""
@@ -133,6 +137,8 @@ class Table:
             if member is not None:
                 route = member.routes.get(int.from_bytes(packet[4:8], "little"))
                 if route is not None:
+                    if member.volume is not None and not member.volume.take(now, len(packet)):
+                        return self._fates.drop(Fate.OVER_RATE)
                     return self._forward(now, route, packet)
             moves = self._roster.moves
             answer = self._registrar.hear(now, source, member, packet)

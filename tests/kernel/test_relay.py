@@ -130,21 +130,19 @@ async def test_a_stream_passes_whole(scene: Scene, named: str, of_a: str, of_b: 
         await scene.start_devices(named, of_a, of_b)
         await scene.until_both_reach()
         before = relay.statistics().forwarded_bytes
-        with scene.b.node.in_netns():
-            listener = socket.create_server((OVERLAY["b"][0], 0))
-        with scene.a.node.in_netns():
-            sender = socket.socket()
-        with listener, sender:
-            for each in (listener, sender):
-                each.setblocking(False)
-            loop = asyncio.get_running_loop()
-            async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
-                read = tasks.create_task(_read_all(listener), name="read")
-                await loop.sock_connect(sender, listener.getsockname())
-                await loop.sock_sendall(sender, STREAM)
-                sender.shutdown(socket.SHUT_WR)
-        assert read.result() == STREAM
+        assert await _stream(scene.a.node, scene.b.node, OVERLAY["b"][0]) == STREAM
         assert relay.statistics().forwarded_bytes - before > len(STREAM)
+
+
+async def test_a_stream_fits_itself_to_what_a_member_may_send(scene: Scene, named: str):
+    # REL-038
+    async with served(scene) as relay:
+        await scene.start_devices(named, "ipv4", "ipv6")
+        await scene.until_both_reach()
+        assert Fate.OVER_RATE not in relay.statistics().packets
+        relay.set_rate(40)
+        assert await _stream(scene.a.node, scene.b.node, OVERLAY["b"][0]) == STREAM
+        assert relay.statistics().packets[Fate.OVER_RATE] > 0
 
 
 async def test_a_router_that_starts_again_costs_a_member_nothing_for_long(scene: Scene, named: str):
@@ -212,6 +210,24 @@ def _members(*keys: WgPublicKey) -> str:
 async def _spawn_relay(node: LabNode) -> LabProcess:
     options = ("--key", "/var/lib/zos/relay/key", "--members", "/var/lib/zos/relay/members.toml")
     return await node.spawn(ZOS, "relay", "serve", *options, log="relay")
+
+
+async def _stream(source: LabNode, target: LabNode, address: str) -> bytes:
+    """What arrives of STREAM by TCP."""
+    with target.in_netns():
+        listener = socket.create_server((address, 0))
+    with source.in_netns():
+        sender = socket.socket()
+    with listener, sender:
+        for each in (listener, sender):
+            each.setblocking(False)
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
+            read = tasks.create_task(_read_all(listener), name="read")
+            await loop.sock_connect(sender, listener.getsockname())
+            await loop.sock_sendall(sender, STREAM)
+            sender.shutdown(socket.SHUT_WR)
+    return read.result()
 
 
 async def _read_all(listener: socket.socket) -> bytes:

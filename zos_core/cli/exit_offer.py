@@ -14,8 +14,8 @@ from overlay.documents.exits import (
     DEFAULT_CONNECTIONS_PER_S,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_S,
-    MAX_RATE_MBIT,
 )
+from overlay.documents.fields import MAX_RATE_MBIT
 from zos_core.cli import output
 from zos_core.cli.command import group
 from zos_core.cli.completion import complete_exits, complete_farms, complete_nodes

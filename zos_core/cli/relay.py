@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from overlay.documents.fields import MAX_RATE_MBIT
 from overlay.documents.relays import DEFAULT_RELAY_PORT
 from overlay.errors import OverlayError, Unavailable
 from overlay.keys import store
@@ -121,6 +122,13 @@ def show(file: Path) -> None:
     multiple=True,
     help="Also by TLS over TCP, for nodes where UDP is blocked; one of each family.",
 )
+@click.option(
+    "--rate-mbit",
+    type=click.IntRange(0, MAX_RATE_MBIT),
+    default=0,
+    show_default="no limit",
+    help="What each member may send through it.",
+)
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning"]), default="info")
 def serve(
@@ -128,6 +136,7 @@ def serve(
     members: Path,
     listen: tuple[str, ...],
     tls_listen: tuple[str, ...],
+    rate_mbit: int,
     log_format: str,
     log_level: str,
 ) -> None:
@@ -152,7 +161,7 @@ def serve(
     device = DeviceKey(store.load(key_file, Kind.WG))
     membership = _read(members)
     start_log = partial(start_logging, "json" if log_format == "json" else "text", log_level)
-    asyncio.run(_serve(device, listening, by_tls, members, membership, start_log))
+    asyncio.run(_serve(device, listening, by_tls, members, membership, rate_mbit, start_log))
 
 
 for _command in (offer, withdraw, status):
@@ -165,6 +174,7 @@ async def _serve(
     by_tls: list[Endpoint],
     members: Path,
     membership: Membership,
+    rate_mbit: int,
     start_log: Callable[[], None],
 ) -> None:
     import asyncio
@@ -183,6 +193,7 @@ async def _serve(
             stack.callback(each.close)
         serving = running(device, open_sockets(listening), clock, membership=membership)
         served = await stack.enter_async_context(serving)
+        served.set_rate(rate_mbit)
         start_log()
         if listeners:
             # aiohttp's server is much to load for who needs none.

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from overlay import addressing
-from overlay.documents.fields import check_endpoint
+from overlay.documents.fields import MAX_RATE_MBIT, check_endpoint
 from overlay.documents.relays import DEFAULT_RELAY_PORT, DEFAULT_TLS_PORT
 from overlay.model import Endpoint
 from zos_core.cli import local, output
@@ -43,6 +43,13 @@ _no_publish = click.option("--no-publish", is_flag=True, help="Edit the file onl
     metavar="PORT",
     help=f"Also by TLS over TCP, for members where UDP is blocked; usually {DEFAULT_TLS_PORT}.",
 )
+@click.option(
+    "--rate-mbit",
+    type=click.IntRange(0, MAX_RATE_MBIT),
+    default=0,
+    show_default="no limit",
+    help="What each member may send through it.",
+)
 @registry_option
 @_no_publish
 def offer(
@@ -50,24 +57,30 @@ def offer(
     node: str,
     endpoints: tuple[str, ...],
     tls_port: int | None,
+    rate_mbit: int,
     registry: str | None,
     no_publish: bool,
 ) -> None:
     """Offer a node of the farm as a relay to any tenant who names it.
 
     The node opens the port, makes a key and publishes both; nobody can use it before a tenant
-    names it in a network. Offering it again replaces the endpoints and the TLS port.
+    names it in a network. Offering it again replaces all that was offered.
 
     \b
     Examples:
       zos relay offer basement n1 --endpoint 192.0.2.1
       zos relay offer basement n1 --endpoint 192.0.2.1:51819 --endpoint '[2001:db8::1]:51819'
-      zos relay offer basement n1 --endpoint 192.0.2.1 --tls-port 443
+      zos relay offer basement n1 --endpoint 192.0.2.1 --tls-port 443 --rate-mbit 100
     """
     found = tuple(str(_endpoint(text)) for text in endpoints)
     edit = FarmEdit(Home(), farm_name, registry=registry)
-    edit.change(lambda text: farm_files.offer_relay(text, node, endpoints=found, tls_port=tls_port))
+    edit.change(
+        lambda text: farm_files.offer_relay(
+            text, node, endpoints=found, tls_port=tls_port, rate_mbit=rate_mbit
+        )
+    )
     also = f", and by TLS on TCP port {tls_port}" if tls_port is not None else ""
+    also += f", {rate_mbit} Mbit/s for each member" if rate_mbit else ""
     done = f"{node} is offered as a relay at {', '.join(found)}{also}"
     finish_farm(edit, no_publish=no_publish, done=done)
 
@@ -120,6 +133,8 @@ def format_relay(relay: RelayStatus) -> Iterator[str]:
         f"  {relay.registered} members registered, {relay.sessions} sessions,"
         f" {relay.forwarded_bytes} bytes forwarded"
     )
+    if relay.rate_mbit:
+        yield f"  each member may send {relay.rate_mbit} Mbit/s"
     if relay.tls_port is not None:
         yield f"  TLS on TCP port {relay.tls_port}: " + (
             relay.tls_message or f"{relay.connections} connections"

@@ -15,7 +15,6 @@ from overlay.documents.exits import (
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_S,
     MAX_GATEWAYS,
-    MAX_RATE_MBIT,
     MAX_UPLINK_ADDRESSES,
     AddressText,
     Beacons,
@@ -26,6 +25,7 @@ from overlay.documents.exits import (
     Uplink,
     check_exit_offers,
 )
+from overlay.documents.fields import RateMbit
 from overlay.documents.published import PublishRanges
 from overlay.errors import Rejected
 
@@ -59,7 +59,7 @@ class ExitEntry(msgspec.Struct, frozen=True, kw_only=True):
     connections_per_s: Annotated[int, Meta(ge=1, le=MAX_CONNECTIONS_PER_S)] = (
         DEFAULT_CONNECTIONS_PER_S
     )
-    rate_mbit: Annotated[int, Meta(ge=0, le=MAX_RATE_MBIT)] = 0
+    rate_mbit: RateMbit = 0
     publish: PublishRanges = ()  # tcp/8000-8999
     draining_until: datetime | None = None
 

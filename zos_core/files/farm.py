@@ -11,7 +11,7 @@ import tomlkit
 from msgspec import Meta
 
 from overlay.documents import schema
-from overlay.documents.fields import MAX_VERSION, EndpointText, IdText, Label, Version
+from overlay.documents.fields import MAX_VERSION, EndpointText, IdText, Label, RateMbit, Version
 from overlay.documents.relays import MAX_RELAY_ENDPOINTS, RelayOffer, TlsPort
 from overlay.documents.schema import Farm
 from overlay.errors import Conflict, Rejected
@@ -27,6 +27,8 @@ class NodeEntry(msgspec.Struct, frozen=True):
     relay: Annotated[tuple[EndpointText, ...], Meta(max_length=MAX_RELAY_ENDPOINTS)] = ()
     # Where else, by TLS over TCP at the same addresses; none: by UDP alone.
     relay_tls_port: TlsPort | None = None
+    # How much each member may send through it.
+    relay_rate_mbit: RateMbit = 0
     # How it lets the traffic of tenants out; none: it is no exit.
     exit: ExitEntry | None = None
 
@@ -50,7 +52,7 @@ def farm_document(file: FarmFile, version: Version) -> Farm:
     """The document that the file says, as every node will read it. Raises Rejected."""
     nodes = tuple(sorted(entry.node for entry in file.nodes.values()))
     offers = (
-        RelayOffer(entry.node, entry.relay, entry.relay_tls_port)
+        RelayOffer(entry.node, entry.relay, entry.relay_tls_port, entry.relay_rate_mbit)
         for entry in file.nodes.values()
         if entry.relay
     )
@@ -108,17 +110,23 @@ def remove_node(text: str, name: str) -> str:
 
 
 def offer_relay(
-    text: str, name: str, *, endpoints: tuple[str, ...], tls_port: int | None = None
+    text: str,
+    name: str,
+    *,
+    endpoints: tuple[str, ...],
+    tls_port: int | None = None,
+    rate_mbit: int = 0,
 ) -> str:
     """The file with the node offered as a relay; the node is named, or given by its id."""
     known = _name_of(parse_farm_file(text), name)
     tree = tomlkit.parse(text)
     table = tree["nodes"][known]
     table["relay"] = list(endpoints)
-    if tls_port is None:
-        table.pop("relay_tls_port", None)
-    else:
-        table["relay_tls_port"] = tls_port
+    for key, value in (("relay_tls_port", tls_port), ("relay_rate_mbit", rate_mbit)):
+        if value:
+            table[key] = value
+        else:
+            table.pop(key, None)
     return tomlkit.dumps(tree)
 
 
@@ -130,8 +138,8 @@ def withdraw_relay(text: str, name: str) -> str:
         there = ", ".join(sorted(n for n, entry in file.nodes.items() if entry.relay)) or "none"
         raise Rejected(f"{known} is not offered", field="nodes", remedy=f"relays: {there}")
     tree = tomlkit.parse(text)
-    del tree["nodes"][known]["relay"]
-    tree["nodes"][known].pop("relay_tls_port", None)
+    for key in ("relay", "relay_tls_port", "relay_rate_mbit"):
+        tree["nodes"][known].pop(key, None)
     return tomlkit.dumps(tree)
 
 

@@ -35,6 +35,7 @@ def read_relay(node: NodeLoop) -> RelayStatus | None:
         unsent=relay.unsent if relay is not None else 0,
         packets={fate.value: count for fate, count in found.packets.items()} if found else {},
         networks=_networks(relayed, relay) if relayed is not None else (),
+        rate_mbit=offer.rate_mbit,
         tls_port=offer.tls_port,
         tls_message=str(relaying.tls_error) if relaying.tls_error is not None else "",
         connections=len(streams) if streams is not None else 0,

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from overlay.documents import exits, schema
+from overlay.documents import exits, fields, schema
 from overlay.documents.exits import ExitOffer, ExitService, Uplink
 from overlay.documents.schema import (
     Document,
@@ -78,7 +78,7 @@ def parse(document: Document) -> Document:
         farm(offer(uplink(ipv6_prefix="2001:db8:7:100::/56"))),
         farm(offer(Uplink("bridge", "br0", ipv4="dhcp", ipv6="slaac"))),
         farm(offer(uplink(addresses=(V4,), gateways=(), ipv6="slaac"))),
-        farm(offer(draining_until=7, smtp=True, rate_mbit=exits.MAX_RATE_MBIT)),
+        farm(offer(draining_until=7, smtp=True, rate_mbit=fields.MAX_RATE_MBIT)),
         farm(offer(beacons=addresses(exits.MAX_BEACONS))),
         farm(offer(resolvers=addresses(exits.MAX_RESOLVERS))),
         farm(offer(refuse=prefixes(exits.MAX_GUARD_PREFIXES), allow=("2001:db8::/32",))),
@@ -188,7 +188,7 @@ def test_a_farm_offers_as_many_exits_as_it_may_have() -> None:  # EXIT-001
             "exits[0].connections_per_s",
         ),
         (farm(offer(rate_mbit=-1)), "exits[0].rate_mbit"),
-        (farm(offer(rate_mbit=exits.MAX_RATE_MBIT + 1)), "exits[0].rate_mbit"),
+        (farm(offer(rate_mbit=fields.MAX_RATE_MBIT + 1)), "exits[0].rate_mbit"),
         # EXIT-008
         (member(beacons=()), "exit.beacons"),
         (member(families=()), "exit.families"),

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from overlay.documents import fields, relays, schema
+from overlay.documents.fields import MAX_RATE_MBIT
 from overlay.documents.relays import Relay, RelayOffer, Seen, Sighting
 from overlay.documents.schema import (
     AccessDevice,
@@ -80,6 +81,7 @@ def parse(document: Document) -> Document:
     "document",
     [
         farm(RelayOffer(NODE, (V4, V6), 443)),
+        farm(RelayOffer(NODE, (V4, V6), 443, MAX_RATE_MBIT)),
         node(relay_tls_port=443),
         network(relay(0), relay(1, tls_port=8443)),
         sighting(seen()),
@@ -118,6 +120,10 @@ LOCAL = ("127.0.0.1:51819", "[::1]:51819", "[fe80::1]:51819", "224.0.0.1:1", "0.
         (farm(RelayOffer(NODE, ("relay.example:51819",))), "relays[0].endpoints[0]"),
         *((farm(RelayOffer(NODE, (text,))), "relays[0].endpoints[0]") for text in LOCAL),
         *((farm(RelayOffer(NODE, (V4,), n)), "relays[0].tls_port") for n in (0, 65_536)),
+        *(
+            (farm(RelayOffer(NODE, (V4,), None, n)), "relays[0].rate_mbit")
+            for n in (-1, MAX_RATE_MBIT + 1)
+        ),
         # DOC-061
         (node(relay_key=None, relay_endpoints=(), relay_tls_port=443), "relay_tls_port"),
         (node(relay_tls_port=0), "relay_tls_port"),

@@ -24,6 +24,7 @@ from overlay.peers.cache import Cache
 from overlay.peers.registry import Document
 from overlay.reconcile import backoff, following
 from overlay.reconcile.relaying import ASKED
+from overlay.relay import server
 from tests import fake_machine
 from tests.node_world import (
     ALICE,
@@ -74,10 +75,15 @@ class Stage:
         return DeviceKey(store.load_or_create(self.directory / "keys" / "relay.key", Kind.WG))
 
     def offer(
-        self, *, version: int = 1, port: int | None = None, tls_port: int | None = None
+        self,
+        *,
+        version: int = 1,
+        port: int | None = None,
+        tls_port: int | None = None,
+        rate_mbit: int = 0,
     ) -> Envelope:
         endpoints = tuple(f"{host}:{port or self.port}" for host in ("192.0.2.1", "[2001:db8::1]"))
-        offer = RelayOffer(OWN.id, endpoints, tls_port)
+        offer = RelayOffer(OWN.id, endpoints, tls_port, rate_mbit)
         return self.world.farm(OWN, version=version, relays=(offer,))
 
     def relay(self, *, key: WgPublicKey | None = None) -> Relay:
@@ -208,6 +214,22 @@ async def test_an_offer_that_is_withdrawn_leaves_nothing_but_the_key(stage: Stag
         stage.registry.send(stage.offer(version=3))
         await node.until(lambda: node.loop.relaying.relay, "the relay again")
         assert stage.key.public_key == before
+
+
+async def test_another_rate_holds_at_once_and_nobody_has_to_come_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # REL-038
+    rates: list[int] = []
+    monkeypatch.setattr(server.Relay, "set_rate", lambda _, rate_mbit: rates.append(rate_mbit))
+    async with stage.running(stage.offer(rate_mbit=8), stage.named("n2")) as node:
+        await node.until(lambda: 8 in rates, "the rate")
+        serving = node.loop.relaying.relay
+        stage.registry.send(stage.offer(version=2, rate_mbit=9))
+        await node.until(lambda: 9 in rates, "the other rate")
+        stage.registry.send(stage.offer(version=3))
+        await node.until(lambda: rates[-1] == 0, "no limit")
+        assert node.loop.relaying.relay is serving
 
 
 async def test_an_offer_with_tls_takes_connections_and_one_without_takes_none(stage: Stage) -> None:

@@ -63,6 +63,40 @@ class TestBounds:
         for index in (9, 12, 13):
             assert world.fate_of("b", data_to(index)) is Fate.FORWARDED
 
+    @pytest.mark.parametrize("size_bytes", [100, 1_400])
+    def test_data_of_one_member(self, world, size_bytes):  # REL-038
+        world.register("a", "b", "c")
+        world.acquaint("a", "b", 11, 22)
+        world.acquaint("c", "b", 33, 44)
+        rate, much = limits.data_rate(8), data_to(22, size_bytes)
+        assert (rate.burst, rate.per_s) == (100_000, 1_000_000)
+        world.table.set_rate(rate, world.now)
+        most = int(rate.burst) // len(much)
+        fates = [world.fate_of("a", much) for _ in range(most + 1)]
+        assert fates == [Fate.FORWARDED] * most + [Fate.OVER_RATE]
+        # What others send, and handshakes, are not in it.
+        assert world.fate_of("b", data_to(11, size_bytes)) is Fate.FORWARDED
+        assert world.fate_of("c", data_to(44, size_bytes)) is Fate.FORWARDED
+        assert world.fate_of("a", world.initiation("a", "c", 55)) is Fate.FORWARDED
+        world.now += len(much) / rate.per_s + 1e-6
+        world.table.set_rate(limits.data_rate(8), world.now)  # the same gives nothing
+        assert world.fate_of("a", much) is Fate.FORWARDED
+        assert world.fate_of("a", much) is Fate.OVER_RATE
+        world.table.set_rate(limits.data_rate(0), world.now)
+        assert world.fate_of("a", much) is Fate.FORWARDED
+
+    def test_a_slow_rate_lets_through_what_comes_at_once(self):  # REL-038
+        assert limits.data_rate(1).burst == limits.MIN_RATE_BURST_BYTES
+
+    def test_who_comes_later_has_the_same_rate(self, world):  # REL-038
+        rate = limits.data_rate(1)
+        world.table.set_rate(rate, world.now)
+        world.register("a", "b")
+        world.acquaint("a", "b", 11, 22)
+        most = int(rate.burst) // len(data_to(22, 1_000))
+        fates = [world.fate_of("a", data_to(22, 1_000)) for _ in range(most + 1)]
+        assert fates[-2:] == [Fate.FORWARDED, Fate.OVER_RATE]
+
     def test_origins(self):  # REL-031
         origins = limits.Origins(ORIGIN, 2)
         for number in range(5):

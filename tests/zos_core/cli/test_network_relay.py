@@ -9,6 +9,7 @@ import pytest
 
 from overlay.documents import envelope as dsse
 from overlay.documents import schema
+from overlay.documents.fields import MAX_RATE_MBIT
 from overlay.documents.relays import Relay, RelayOffer, Seen, Sighting
 from overlay.keys import store
 from overlay.keys.identity import Identity
@@ -32,9 +33,16 @@ class Operator:
         self.farm = zos("farm", "create", "basement", "--registry", registry).out.strip()
         zos("farm", "add-node", "basement", node.id, "--as", "r")
 
-    def offer(self, *endpoints: str, name: str = "r", tls_port: int | None = None) -> Ran:
+    def offer(
+        self,
+        *endpoints: str,
+        name: str = "r",
+        tls_port: int | None = None,
+        rate_mbit: int | None = None,
+    ) -> Ran:
         options = [word for each in endpoints for word in ("--endpoint", each)]
         options += [] if tls_port is None else ["--tls-port", str(tls_port)]
+        options += [] if rate_mbit is None else ["--rate-mbit", str(rate_mbit)]
         return self.zos("relay", "offer", "basement", name, *options)
 
     def describe(
@@ -112,6 +120,21 @@ def test_a_port_for_tls_is_offered_named_and_taken_back(owner: Owner, operator: 
     operator.offer("192.0.2.1", tls_port=443)
     operator.zos("relay", "withdraw", "basement", "r")
     assert "tls" not in operator.file.read_text()
+
+
+def test_a_rate_is_offered_and_taken_back(operator: Operator) -> None:  # CLI-060, REL-038
+    offered = operator.offer("192.0.2.1", rate_mbit=MAX_RATE_MBIT)
+    assert f"{MAX_RATE_MBIT} Mbit/s for each member" in offered.out
+    document = farm_document(parse_farm_file(operator.file.read_text()), 9)
+    assert document.relays == (RelayOffer(operator.node.id, (V4,), None, MAX_RATE_MBIT),)
+    before = operator.file.read_text()
+    assert operator.offer("192.0.2.1", rate_mbit=MAX_RATE_MBIT + 1).code == Exit.USAGE
+    assert operator.file.read_text() == before
+    operator.offer("192.0.2.1")
+    assert "rate" not in operator.file.read_text()
+    operator.offer("192.0.2.1", rate_mbit=7)
+    operator.zos("relay", "withdraw", "basement", "r")
+    assert "rate" not in operator.file.read_text()
 
 
 @pytest.mark.parametrize("port", [0, 65_536])
