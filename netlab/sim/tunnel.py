@@ -35,6 +35,7 @@ class Tunnel:
         "current",
         "endpoint",
         "heard_bytes",
+        "is_dropped",
         "is_staged",
         "keepalive_s",
         "key",
@@ -53,6 +54,7 @@ class Tunnel:
 
     def __init__(self, key: WgPublicKey) -> None:
         self.key = key
+        self.is_dropped = False  # no peer of the device any more: what was due for it never counts
         self.endpoint: Endpoint | None = None
         self.allowed_ips: tuple[Prefix, ...] = ()
         self.keepalive_s = 0

@@ -106,6 +106,8 @@ class Device:
     def close(self) -> None:
         """Gone from the host; nobody is told anything any more, so nobody is held by it either."""
         self.is_up = False
+        for tunnel in self.tunnels.values():
+            tunnel.is_dropped = True
         self.tunnels = {}
         self._on_change = self._on_try = self._on_inner = _tell_nobody
         self._missed = []
@@ -124,34 +126,42 @@ class Device:
     # What is written to it.
 
     def put(self, peer: WgPeer) -> None:
-        """As the kernel does: allowed IPs are replaced and taken from whoever has them."""
-        tunnel = self.tunnels.get(peer.public_key)
+        key, endpoint = peer.public_key, peer.endpoint
+        tunnel = self.tunnels.get(key)
         if tunnel is None:
-            tunnel = self.tunnels[peer.public_key] = Tunnel(peer.public_key)
-        if peer.endpoint is not None and peer.endpoint != tunnel.endpoint:
-            tunnel.endpoint = peer.endpoint
+            tunnel = self.tunnels[key] = Tunnel(key)
+        if endpoint is not None and endpoint != tunnel.endpoint:
+            tunnel.endpoint = endpoint
             tunnel.written_at = self._timeline.wall
         if peer.allowed_ips != tunnel.allowed_ips:
             self._release(tunnel)
-            tunnel.allowed_ips = peer.allowed_ips
-        for prefix in peer.allowed_ips:
-            self.holders[prefix] = peer.public_key
-        self._routes.clear()
-        begins, tunnel.keepalive_s = peer.keepalive_s and not tunnel.keepalive_s, peer.keepalive_s
-        if begins:
-            self._send_empty(tunnel, KEEPALIVE)
-            self._timeline.after(peer.keepalive_s, self._keep_alive, tunnel, 0.0)
+            self._hold(tunnel, peer.allowed_ips)
+        before, tunnel.keepalive_s = tunnel.keepalive_s, peer.keepalive_s
+        if tunnel.keepalive_s and not before:
+            self._send_empty(tunnel)
+            self._timeline.after(tunnel.keepalive_s, self._keep_alive, tunnel, 0.0)
+
+    def _hold(self, tunnel: Tunnel, prefixes: tuple[Prefix, ...]) -> None:
+        """As the kernel does: allowed IPs are taken from whoever has them."""
+        tunnel.allowed_ips = prefixes
+        holders, key = self.holders, tunnel.key
+        for prefix in prefixes:
+            former = holders.get(prefix, key)
+            if former != key:
+                loser = self.tunnels[former]
+                loser.allowed_ips = tuple([p for p in loser.allowed_ips if p != prefix])
+            holders[prefix] = key
 
     def drop(self, key: WgPublicKey) -> None:
         tunnel = self.tunnels.pop(key, None)
         if tunnel is not None:
+            tunnel.is_dropped = True
             self._release(tunnel)
 
     def _release(self, tunnel: Tunnel) -> None:
         self._routes.clear()
         for prefix in tunnel.allowed_ips:
-            if self.holders.get(prefix) == tunnel.key:
-                del self.holders[prefix]
+            self.holders.pop(prefix, None)
 
     def shown(self, keys: Iterable[WgPublicKey]) -> dict[WgPublicKey, WgPeer]:
         """Those peers that there are, as they are read from a device."""
@@ -160,27 +170,19 @@ class Device:
             if (tunnel := self.tunnels.get(key)) is not None:
                 shown[key] = WgPeer(
                     key,
-                    self._held(tunnel),
+                    tunnel.allowed_ips,
                     tunnel.endpoint,
                     tunnel.keepalive_s,
                     int(tunnel.latest_handshake),
                 )
         return shown
 
-    def _held(self, tunnel: Tunnel) -> tuple[Prefix, ...]:
-        """What was not given to another peer since."""
-        holders, key = self.holders, tunnel.key
-        for prefix in tunnel.allowed_ips:
-            if holders.get(prefix) != key:
-                return tuple([p for p in tunnel.allowed_ips if holders.get(p) == key])
-        return tunnel.allowed_ips
-
     # What the tenant sends.
 
     def greet(self, key: WgPublicKey) -> None:
         """One packet that wants no answer."""
         if (tunnel := self.tunnels.get(key)) is not None and not self.is_asleep:
-            self._send_empty(tunnel, KEEPALIVE)
+            self._send_empty(tunnel)
 
     def ask(self, key: WgPublicKey, *, until: float) -> None:
         """Send requests until one is answered, at most until then."""
@@ -196,7 +198,7 @@ class Device:
         now = self._timeline.now
         if tunnel.asked_at != since:
             return
-        if self.is_asleep or self.tunnels.get(tunnel.key) is not tunnel:
+        if self.is_asleep or tunnel.is_dropped:
             self._miss(tunnel, self._ask, since)
             return
         if now > tunnel.asking_until:
@@ -240,7 +242,7 @@ class Device:
 
     def _miss(self, tunnel: Tunnel, call: Callable[..., None], mark: float) -> None:
         """A timer of a peer that is gone never counts; that of a sleeper counts when it wakes."""
-        if self.tunnels.get(tunnel.key) is tunnel:
+        if not tunnel.is_dropped:
             self._missed.append((call, (tunnel, mark)))
 
     def _good(self, tunnel: Tunnel) -> Session | None:
@@ -251,20 +253,20 @@ class Device:
         return session
 
     def _keep_alive(self, tunnel: Tunnel, mark: float) -> None:
-        if self.is_asleep or self.tunnels.get(tunnel.key) is not tunnel:
+        if self.is_asleep or tunnel.is_dropped:
             self._miss(tunnel, self._keep_alive, mark)
             return
         if not (keepalive_s := tunnel.keepalive_s):
             return
         rest_s = tunnel.sent_at + keepalive_s - self._timeline.now
         if rest_s <= 0.001:
-            self._send_empty(tunnel, KEEPALIVE)
+            self._send_empty(tunnel)
             rest_s = keepalive_s
         self._timeline.after(rest_s, self._keep_alive, tunnel, 0.0)
 
-    def _send_empty(self, tunnel: Tunnel, kind: int) -> None:
+    def _send_empty(self, tunnel: Tunnel) -> None:
         if (session := self._good(tunnel)) is not None:
-            self._send(tunnel, kind, session)
+            self._send(tunnel, KEEPALIVE, session)
         else:
             self._initiate(tunnel)
 
@@ -288,7 +290,7 @@ class Device:
     def _try_again(self, tunnel: Tunnel, mark: float) -> None:
         if tunnel.trying != mark:
             return
-        if self.is_asleep or self.tunnels.get(tunnel.key) is not tunnel:
+        if self.is_asleep or tunnel.is_dropped:
             self._miss(tunnel, self._try_again, mark)
             return
         now = self._timeline.now
@@ -298,10 +300,8 @@ class Device:
             self._send_initiation(tunnel)
 
     def _send(
-        self, tunnel: Tunnel, kind: int, session: Session | None, inner: Inner | None = None
+        self, tunnel: Tunnel, kind: int, session: Session, inner: Inner | None = None
     ) -> None:
-        if session is None:
-            return
         self._transmit(tunnel, kind, session.number, inner)
         if session.is_initiator and self._timeline.now - session.born > REKEY_AFTER_S:
             self._initiate(tunnel)
@@ -337,22 +337,13 @@ class Device:
             return
         tunnel.heard_bytes += SIZES_BYTES[kind]
         if kind == INITIATION:
-            # The one handshake state of a peer is the responder's now: a response to our own
-            # initiation comes too late.
-            tunnel.pending = 0
-            tunnel.offered = Session(number, self._timeline.now, is_initiator=False)
-            self._note_endpoint(tunnel, seen)
-            self._transmit(tunnel, RESPONSE, number)
-            tunnel.shaken = self._timeline.now
+            self._respond(tunnel, number, seen)
         elif kind == RESPONSE:
             if number == tunnel.pending:
-                self._note_endpoint(tunnel, seen)
-                self._complete(tunnel, Session(number, self._timeline.now, is_initiator=True))
-                if not (tunnel.is_staged or tunnel.staged):
-                    self._send(tunnel, CONFIRMATION, tunnel.current)
-                self._send_staged(tunnel)
+                self._confirm(tunnel, number, seen)
         elif self._knows(tunnel, number):
-            self._note_endpoint(tunnel, seen)
+            if tunnel.endpoint != seen:
+                self._note_endpoint(tunnel, seen)
             tunnel.unheard_since = -1.0
             if kind == REQUEST:
                 self._answer(tunnel)
@@ -361,21 +352,40 @@ class Device:
             elif inner is not None and self.holder(inner.source) == sender:
                 self._on_inner(inner)
 
+    def _respond(self, tunnel: Tunnel, number: int, seen: Endpoint) -> None:
+        # The one handshake state of a peer is the responder's now: a response to our own
+        # initiation comes too late.
+        tunnel.pending = 0
+        tunnel.offered = Session(number, self._timeline.now, is_initiator=False)
+        if tunnel.endpoint != seen:
+            self._note_endpoint(tunnel, seen)
+        self._transmit(tunnel, RESPONSE, number)
+        tunnel.shaken = self._timeline.now
+
+    def _confirm(self, tunnel: Tunnel, number: int, seen: Endpoint) -> None:
+        session = Session(number, self._timeline.now, is_initiator=True)
+        if tunnel.endpoint != seen:
+            self._note_endpoint(tunnel, seen)
+        self._complete(tunnel, session)
+        if not (tunnel.is_staged or tunnel.staged):
+            self._send(tunnel, CONFIRMATION, session)
+        self._send_staged(tunnel, session)
+
     def _answer(self, tunnel: Tunnel) -> None:
         if (session := self._good(tunnel)) is not None:
             self._send(tunnel, REPLY, session)
 
     def _note_endpoint(self, tunnel: Tunnel, seen: Endpoint) -> None:
-        if tunnel.endpoint != seen:
-            tunnel.endpoint, tunnel.written_at = seen, 0.0
-            self._on_change(tunnel.key)
+        tunnel.endpoint, tunnel.written_at = seen, 0.0
+        self._on_change(tunnel.key)
 
     def _knows(self, tunnel: Tunnel, number: int) -> bool:
         """Whether a packet of this session counts; the first with an offered one makes it ours."""
-        if tunnel.offered is not None and tunnel.offered.number == number:
-            self._complete(tunnel, tunnel.offered)
+        offered = tunnel.offered
+        if offered is not None and offered.number == number:
+            self._complete(tunnel, offered)
             tunnel.offered = None
-            self._send_staged(tunnel)
+            self._send_staged(tunnel, offered)
         known = tunnel.current
         if known is None or known.number != number:
             known = tunnel.previous
@@ -391,13 +401,13 @@ class Device:
         tunnel.unheard_since = -1.0
         self._on_change(tunnel.key)
 
-    def _send_staged(self, tunnel: Tunnel) -> None:
+    def _send_staged(self, tunnel: Tunnel, session: Session) -> None:
         if tunnel.is_staged:
             tunnel.is_staged = False
-            self._send(tunnel, REQUEST, tunnel.current)
+            self._send(tunnel, REQUEST, session)
         staged, tunnel.staged = tunnel.staged, ()
         for inner in staged:
-            self._send(tunnel, INNER, tunnel.current, inner)
+            self._send(tunnel, INNER, session, inner)
 
 
 def _tell_nobody(_: object) -> None:
