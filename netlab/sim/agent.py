@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from netlab.sim import cast
-from netlab.sim.directory import seal
+from netlab.sim.directory import Record, seal
 from netlab.sim.internet import Host
 from netlab.sim.resource import Resource, Surroundings
 from netlab.sim.uplink import Uplink
 from overlay.documents import trust
-from overlay.documents.schema import Document, Member, Network
+from overlay.documents.schema import Document, EndpointCandidate, Member, Network
 from overlay.documents.trust import Floor, Verified
 from overlay.errors import Rejected
 from overlay.exitnode.named import is_exit
@@ -37,6 +37,7 @@ class Agent:
         "_documents",
         "_floors",
         "_keys",
+        "_offers",
         "_on_publish",
         "_surroundings",
         "_underlay",
@@ -73,7 +74,7 @@ class Agent:
         self.revision = 0
         self.is_awake = True
         self.is_connected = False
-        self.inbox: list[tuple[Verified, int]] = []
+        self.inbox: list[Record] = []
         self.outbox: dict[str, Verified] = {}
         self.refused = 0
         self._floors: dict[str, Floor] = {}
@@ -81,8 +82,13 @@ class Agent:
         self._world = world
         self._on_publish = on_publish
         self._keys = 0
-        self._surroundings = host.surroundings
-        self._underlay = candidates.underlay_of(self._surroundings, declared=declared)
+        self._settle(host.surroundings)
+
+    def _settle(self, surroundings: candidates.Surroundings) -> None:
+        """These are its links from now on, and what follows from them."""
+        self._surroundings = surroundings
+        self._underlay = candidates.underlay_of(surroundings, declared=self.declared)
+        self._offers: dict[int, tuple[EndpointCandidate, ...]] = {}  # by port
 
     # What comes from the registry.
 
@@ -171,12 +177,7 @@ class Agent:
             selection.roster,
             self.id,
             device=resource.key.id,
-            endpoints=candidates.own_candidates(
-                self._surroundings,
-                declared=self.declared,
-                listen_port=resource.port,
-                first_port=FIRST_PORT,
-            ),
+            endpoints=self._offer(resource.port),
             before=before,
             now=int(self._world.timeline.wall),
             service=None if resource.uplink is None else resource.uplink.service(),
@@ -192,6 +193,16 @@ class Agent:
         self.outbox[verified.key] = verified
         self._on_publish(self)
 
+    def _offer(self, port: int) -> tuple[EndpointCandidate, ...]:
+        if port not in self._offers:
+            self._offers[port] = candidates.own_candidates(
+                self._surroundings,
+                declared=self.declared,
+                listen_port=port,
+                first_port=FIRST_PORT,
+            )
+        return self._offers[port]
+
     # What happens to it.
 
     def note_offer(self) -> None:
@@ -205,8 +216,7 @@ class Agent:
         found = self.host.surroundings
         if found == self._surroundings:
             return
-        self._surroundings = found
-        self._underlay = candidates.underlay_of(found, declared=self.declared)
+        self._settle(found)
         for resource in self.resources.values():
             resource.put_underlay(self._underlay)
             self._refresh(resource)
@@ -233,8 +243,7 @@ class Agent:
     def start(self, *, reboot: bool) -> None:
         """Begin again from the disk; after a reboot there are no devices any more."""
         self.is_awake = True
-        self._surroundings = self.host.surroundings
-        self._underlay = candidates.underlay_of(self._surroundings, declared=self.declared)
+        self._settle(self.host.surroundings)
         for network, resource in self.resources.items():
             held = self._documents[network].values()
             network_document = next(d for d in held if isinstance(d, Network))

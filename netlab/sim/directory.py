@@ -48,11 +48,13 @@ class Directory:
 
     def put(self, verified: Verified) -> list[Delivery]:
         """Take a document; what is not news, or of no member, is told to nobody."""
-        here = self._networks.setdefault(network_of(verified), HeldNetwork())
+        network_id = network_of(verified)
+        if (here := self._networks.get(network_id)) is None:
+            here = self._networks[network_id] = HeldNetwork()
         record = Record(verified, self.revision + 1)
         match verified.document:
             case Network() as network if _is_newer(verified, here.document):
-                told = list(self._put_network(here, record, network))
+                told = list(self._put_network(here, record, network_id, network))
             case Member(node=node) if node in here.insiders and _is_newer(
                 verified, here.members.get(node)
             ):
@@ -65,7 +67,7 @@ class Directory:
         return told
 
     def _put_network(
-        self, here: HeldNetwork, record: Record, network: Network
+        self, here: HeldNetwork, record: Record, network_id: str, network: Network
     ) -> Iterator[Delivery]:
         named = [member.node for member in network.members]
         new = [node for node in named if node not in here.insiders]
@@ -73,7 +75,7 @@ class Directory:
         here.insiders = {node: here.insiders.get(node, record.revision) for node in named}
         here.related.update(dict.fromkeys(named))
         for node in new:
-            self._of_node.setdefault(node, {})[network_of(record.verified)] = None
+            self._of_node.setdefault(node, {})[network_id] = None
         for node in here.members.keys() - here.insiders.keys():
             del here.members[node]
         yield tuple(here.related), record

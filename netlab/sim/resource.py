@@ -6,7 +6,7 @@ write what changed, greet whom it concerns, look at the device, and let paths gi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import count
 
 from netlab.sim.clock import Timeline
@@ -107,7 +107,7 @@ class Resource:
         self._changed: dict[WgPublicKey, None] = {}  # since the last look
         self._greeted: set[WgPublicKey] = set()
         self._looked_at = 0.0
-        self._doubted: set[WgPublicKey] = set()  # before the last look
+        self._doubted: tuple[WgPublicKey, ...] = ()  # before the last look
 
     def _new_goals(self) -> PeerGoals:
         return PeerGoals(self.own, own_key=self.key.public_key, underlay=self._underlay)
@@ -191,7 +191,7 @@ class Resource:
                 now=int(self._timeline.wall),
             )
         )
-        self._greet(peer.public_key for peer in expected.put)
+        self._greet([peer.public_key for peer in expected.put])
 
     def write(self) -> None:
         """Bring what changed to the device."""
@@ -204,7 +204,8 @@ class Resource:
             self._world.faults.append(f"{self.own}: peers that cannot be written: {exc}")
             return
         self._apply(changes)
-        self._greet(peer.public_key for peer in delta.put)
+        if delta.put:
+            self._greet([peer.public_key for peer in delta.put])
 
     def _apply(self, changes: Iterable[Change]) -> None:
         self.writes += 1
@@ -245,9 +246,8 @@ class Resource:
                 f" {age_s:.1f} s after a handshake"
             )
 
-    def _greet(self, keys: Iterable[WgPublicKey]) -> None:
+    def _greet(self, keys: Collection[WgPublicKey]) -> None:
         """One packet to each, the lower key first; then a look at who has answered."""
-        keys = tuple(keys)
         if not keys:
             return
         for key in keys:
@@ -262,8 +262,9 @@ class Resource:
         if not self.is_awake:
             return
         tunnels, peers = self.device.tunnels, self.goals.peers
-        for key in sorted(greeted & tunnels.keys() & peers.keys()):
-            if tunnels[key].latest_handshake:
+        for key in sorted(greeted):
+            tunnel = tunnels.get(key)
+            if tunnel is None or tunnel.latest_handshake or key not in peers:
                 continue
             if self.key.public_key < key:
                 self.device.drop(key)
@@ -342,10 +343,9 @@ class Resource:
         if not device.is_up:
             return
         shown, path_to = device.shown(changed), self.goals.path
-        self._doubted = doubted = set()
-        for key in changed:
-            if (path := path_to(key)) is not None and path.doubtful:
-                doubted.add(key)
+        self._doubted = tuple(
+            [key for key in changed if (path := path_to(key)) is not None and path.doubtful]
+        )
         seen = WgDevice(device.key, device.port, shown)
         self.goals.look(seen, self._traffic, wall=wall, now=now)
         self._looked_at = wall
@@ -357,9 +357,11 @@ class Resource:
         if drifted := self._drifted(changed):
             actual = device.shown(drifted)
             self._apply(plan_peers(desired=drifted, actual=actual, now=int(wall)))
-        for peer in shown.values():
-            if peer.latest_handshake:
-                self._note_when_stale(peer, wall)
+        for key, peer in shown.items():
+            rest_s = peer.latest_handshake + HANDSHAKE_FRESH_S - wall
+            # Between changes time alone makes a difference, once: when the handshake is old.
+            if rest_s > 0.0:
+                self._timeline.after(rest_s, self._grow_stale, key)
 
     def _traffic(self, key: WgPublicKey) -> PeerTraffic:
         tunnel = self.device.tunnels[key]
@@ -374,12 +376,6 @@ class Resource:
             if tunnel is not None and wanted is not None and wanted.endpoint != tunnel.endpoint:
                 drifted[key] = wanted
         return drifted
-
-    def _note_when_stale(self, peer: WgPeer, wall: float) -> None:
-        """Between changes time alone makes a difference, once: when the handshake is old."""
-        rest_s = peer.latest_handshake + HANDSHAKE_FRESH_S - wall
-        if rest_s > 0.0:
-            self._timeline.after(rest_s, self._grow_stale, peer.public_key)
 
     def _grow_stale(self, key: WgPublicKey) -> None:
         tunnel = self.device.tunnels.get(key)

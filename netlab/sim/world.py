@@ -9,14 +9,13 @@ from netlab.sim import scenario as says
 from netlab.sim.agent import FIRST_PORT, Agent
 from netlab.sim.chance import Chance
 from netlab.sim.clock import Timeline
-from netlab.sim.directory import Delivery, Directory, seal
+from netlab.sim.directory import Delivery, Directory, Record, seal
 from netlab.sim.internet import Host, Internet
 from netlab.sim.resource import Resource, Surroundings
 from netlab.sim.scenario import Scenario, Transition
 from netlab.sim.surfer import Surfer
 from netlab.sim.tenant import Tenant
 from netlab.sim.uplink import Uplink
-from overlay.documents.trust import Verified
 from overlay.model import Endpoint
 
 START_S = 5.0  # in which the tenants publish their first documents
@@ -91,7 +90,7 @@ class World:
             return
         agent.is_connected = True
         for record in self.directory.news(agent.id, after=agent.revision):
-            self._deliver(agent, record.verified, record.revision)
+            self._deliver(agent, record)
         self._send_out(agent)
 
     def _tell(self, deliveries: Iterable[Delivery]) -> None:
@@ -99,21 +98,21 @@ class World:
             for node in audience:
                 agent = self._by_id[node]
                 if agent.is_connected:
-                    self._deliver(agent, record.verified, record.revision)
+                    self._deliver(agent, record)
 
-    def _deliver(self, agent: Agent, verified: Verified, revision: int) -> None:
+    def _deliver(self, agent: Agent, record: Record) -> None:
         if not agent.inbox:
             delay_s = REGISTRY_S + agent.host.site.delay_s
             if agent.host.chance.random() < STRAGGLE:
                 delay_s += STRAGGLE_S * agent.host.chance.random()
             self.timeline.after(delay_s, self._hand_over, agent)
-        agent.inbox.append((verified, revision))
+        agent.inbox.append(record)
 
     def _hand_over(self, agent: Agent) -> None:
         batch, agent.inbox = agent.inbox, []
         if batch:
-            agent.take([verified for verified, _ in batch])
-            agent.revision = max(agent.revision, *[revision for _, revision in batch])
+            agent.take([record.verified for record in batch])
+            agent.revision = max(agent.revision, *[record.revision for record in batch])
 
     def _send_out(self, agent: Agent) -> None:
         for key in agent.outbox if agent.is_connected else ():
