@@ -102,11 +102,10 @@ def _silent(
 
 
 def _answered_at(world: World, pair: Pair) -> float:
-    network, source, target = pair
-    here, there = world.resource(network, source), world.resource(network, target)
-    if here is None or there is None:
+    if (ends := world.ends(*pair)) is None:
         return -1.0
-    tunnel = here.device.tunnels.get(there.key.public_key)
+    device, peer = ends
+    tunnel = device.tunnels.get(peer)
     return -1.0 if tunnel is None else tunnel.answered_at
 
 

@@ -228,8 +228,8 @@ class Resource:
 
     def _check_path(self, peer: WgPeer) -> None:
         """A path that works, as the last look could see, is not given up."""
-        tunnel = self.device.tunnels.get(peer.public_key)
-        if tunnel is None or peer.endpoint is None or peer.endpoint == tunnel.endpoint:
+        tunnel, endpoint = self.device.tunnels.get(peer.public_key), peer.endpoint
+        if tunnel is None or endpoint is None or endpoint == tunnel.endpoint:
             return
         if peer.public_key in self._doubted:
             return  # of that handshake nobody could tell which endpoint it was made with
@@ -242,7 +242,7 @@ class Resource:
         ):
             age_s = self._timeline.wall - at
             self._world.faults.append(
-                f"{self.own} gives up {tunnel.endpoint} for {peer.endpoint},"
+                f"{self.own} gives up {tunnel.endpoint} for {endpoint},"
                 f" {age_s:.1f} s after a handshake"
             )
 
@@ -338,21 +338,21 @@ class Resource:
 
     def _look(self) -> None:
         """What a look at all peers would find, found at those that changed."""
-        device, now, wall = self.device, self._timeline.now, self._timeline.wall
+        device, goals, now, wall = self.device, self.goals, self._timeline.now, self._timeline.wall
         changed, self._changed = self._changed, {}
         if not device.is_up:
             return
-        shown, path_to = device.shown(changed), self.goals.path
+        shown, path_to = device.shown(changed), goals.path
         self._doubted = tuple(
             [key for key in changed if (path := path_to(key)) is not None and path.doubtful]
         )
         seen = WgDevice(device.key, device.port, shown)
-        self.goals.look(seen, self._traffic, wall=wall, now=now)
+        goals.look(seen, self._traffic, wall=wall, now=now)
         self._looked_at = wall
-        if doubtful := self.goals.doubtful:
+        if doubtful := goals.doubtful:
             self._ask(doubtful)
         # The node looks for drift at its next poll when it has something to write at this one.
-        if self.goals.has_unwritten:
+        if goals.has_unwritten:
             self.write()
         if drifted := self._drifted(changed):
             actual = device.shown(drifted)

@@ -16,7 +16,8 @@ from netlab.sim.scenario import Scenario, Transition
 from netlab.sim.surfer import Surfer
 from netlab.sim.tenant import Tenant
 from netlab.sim.uplink import Uplink
-from overlay.model import Endpoint
+from netlab.sim.wireguard import Device
+from overlay.model import Endpoint, WgPublicKey
 
 START_S = 5.0  # in which the tenants publish their first documents
 REGISTRY_S = 0.005
@@ -67,6 +68,12 @@ class World:
 
     def resource(self, network: int, node: int) -> Resource | None:
         return self.agents[node].resources.get(self.tenants[network].id)
+
+    def ends(self, network: int, source: int, target: int) -> tuple[Device, WgPublicKey] | None:
+        """By which device one member sends to which key of another; None when one is no member."""
+        agents, id_ = self.agents, self.tenants[network].id
+        here, there = agents[source].resources.get(id_), agents[target].resources.get(id_)
+        return None if here is None or there is None else (here.device, there.device.key)
 
     # The registry.
 
@@ -227,9 +234,9 @@ class World:
 
     def ask(self, network: int, source: int, target: int, *, seconds: float) -> None:
         """Requests from one member to another, until one is answered."""
-        here, there = self.resource(network, source), self.resource(network, target)
-        if here is not None and there is not None:
-            here.device.ask(there.key.public_key, until=self.timeline.now + seconds)
+        if (ends := self.ends(network, source, target)) is not None:
+            device, peer = ends
+            device.ask(peer, until=self.timeline.now + seconds)
 
     @happen.register
     def _(self, surf: says.Surf) -> None:
