@@ -24,7 +24,7 @@ from overlay.errors import Rejected
 DEFAULT_NODES = 100
 MIN_NODES, MAX_NODES = 2, 4_000
 MAX_SEEDS = 1_000_000
-CHUNKS_A_JOB = 24  # few enough to cost nothing, many enough to show progress
+CHUNKS_A_JOB = 160  # few enough to cost nothing; while the last one is lived, others wait
 CHUNK_MOST = 50
 
 
