@@ -13,9 +13,12 @@ from overlay.model import Family
 
 NODES_PER_SITE = 4
 SITES_MOST = 500
-# Of a network; with every join it grows. What a world costs grows with the square.
-MEMBERS = (2, 2, 2, 2, 3, 3, 3, 4, 5)
-SECOND_NETWORK = 0.2  # of the nodes are in two
+# Of a network; with every join it grows. What it costs grows with the square: large worlds have
+# many small ones, small worlds fewer large ones.
+LARGE_WORLD = 500
+MEMBERS_THERE = (2, 2, 2, 2, 3, 3, 4)
+MEMBERS_ELSEWHERE = (2, 2, 3, 3, 4, 6, 9)
+SECOND_NETWORK = 0.1  # of the nodes are in two
 TROUBLES_PER_NODE = 0.35
 DECLARED = {True: 0.7, False: 0.15}  # at an open site, and behind a router
 OUTAGES_MOST = 2  # an outage is everybody's
@@ -82,9 +85,9 @@ def _networks(nodes: int, chance: Chance) -> Iterator[Network]:
     """Every node is in one, some are in two."""
     order = chance.sample(range(nodes), nodes)
     order += chance.sample(range(nodes), round(nodes * SECOND_NETWORK))
-    number = 0
+    number, sizes = 0, MEMBERS_THERE if nodes >= LARGE_WORLD else MEMBERS_ELSEWHERE
     while order:
-        size = chance.choice(MEMBERS)
+        size = chance.choice(sizes)
         # dict: a node that comes twice is in once.
         yield Network(number, tuple(dict.fromkeys(order[:size])))
         order, number = order[size:], number + 1

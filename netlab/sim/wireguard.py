@@ -131,8 +131,7 @@ class Device:
         if tunnel is None:
             tunnel = self.tunnels[key] = Tunnel(key)
         if endpoint is not None and endpoint != tunnel.endpoint:
-            tunnel.endpoint = endpoint
-            tunnel.written_at = self._timeline.wall
+            self._set_endpoint(tunnel, endpoint, written_at=self._timeline.wall)
         if peer.allowed_ips != tunnel.allowed_ips:
             self._release(tunnel)
             self._hold(tunnel, peer.allowed_ips)
@@ -282,10 +281,21 @@ class Device:
         tunnel.shaken = self._timeline.now
         tunnel.pending = number = next(self._numbers)
         tunnel.trying += 1
+        if tunnel.endpoint is None:
+            return  # nothing is sent, however often: the next try that counts is when there is one
         self._transmit(tunnel, INITIATION, number)
         self._on_try(tunnel.key)
         wait_s = REKEY_TIMEOUT_S + REKEY_JITTER_S * self._chance.random()
         self._timeline.after(wait_s, self._try_again, tunnel, tunnel.trying)
+
+    def _set_endpoint(self, tunnel: Tunnel, endpoint: Endpoint, *, written_at: float) -> None:
+        """What was tried without an endpoint goes on with this one, in the rhythm that it had."""
+        was_nowhere = tunnel.endpoint is None
+        tunnel.endpoint, tunnel.written_at = endpoint, written_at
+        if was_nowhere and tunnel.attempts_until:
+            since_s = (self._timeline.now - tunnel.shaken) % REKEY_TIMEOUT_S
+            wait_s = REKEY_TIMEOUT_S - since_s + REKEY_JITTER_S * self._chance.random()
+            self._timeline.after(wait_s, self._try_again, tunnel, tunnel.trying)
 
     def _try_again(self, tunnel: Tunnel, mark: float) -> None:
         if tunnel.trying != mark:
@@ -376,7 +386,7 @@ class Device:
             self._send(tunnel, REPLY, session)
 
     def _note_endpoint(self, tunnel: Tunnel, seen: Endpoint) -> None:
-        tunnel.endpoint, tunnel.written_at = seen, 0.0
+        self._set_endpoint(tunnel, seen, written_at=0.0)
         self._on_change(tunnel.key)
 
     def _knows(self, tunnel: Tunnel, number: int) -> bool:

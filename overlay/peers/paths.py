@@ -131,7 +131,7 @@ def begin_path(
         proven = None if any(c.endpoint == heard for c in candidates) else heard
     return Path(
         candidates=candidates,
-        keepalive_s=_keepalive_s(offered, underlay),
+        keepalive_s=_keepalive_s(candidates, underlay),
         position=_start(candidates),
         proven=proven,
         since=now,
@@ -368,9 +368,9 @@ def _preference(candidate: Candidate, underlay: Underlay) -> int:
     return 5
 
 
-def _keepalive_s(offered: tuple[Candidate, ...], underlay: Underlay) -> int:
+def _keepalive_s(candidates: tuple[Candidate, ...], underlay: Underlay) -> int:
     """Whoever seems hidden keeps the way back open to a peer that is not: no mesh of keepalives."""
-    return KEEPALIVE_S if _is_public(offered) and not underlay.declared else 0
+    return KEEPALIVE_S if _is_public(candidates) and not underlay.declared else 0
 
 
 def _is_public(offered: Iterable[Candidate]) -> bool:

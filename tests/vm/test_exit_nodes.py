@@ -54,6 +54,7 @@ async def test_what_is_in_a_network_leaves_by_one_exit_and_then_by_the_next(lab)
 
 @pytest.mark.vm
 @pytest.mark.blocking
+@pytest.mark.timeout(1_200)  # five minutes where nothing else runs
 async def test_a_connection_lives_at_an_exit_that_drains_until_its_deadline(lab):
     # EXIT-056, EXIT-060, EXIT-061, EXIT-062, WGD-001
     async with with_exits(await lab(topology(ON_AN_EXIT))) as fleet:

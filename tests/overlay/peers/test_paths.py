@@ -30,6 +30,7 @@ HIDDEN = Underlay(
     prefixes=(Prefix("10.0.5.0/24"), Prefix("fd00:5::/64")),
     declared=False,
 )
+HIDDEN_V4 = Underlay(families=frozenset({4}), prefixes=(), declared=False)
 PUBLIC = Underlay(families=frozenset({4, 6}), prefixes=(), declared=True)
 
 
@@ -124,6 +125,8 @@ def test_a_peer_without_candidates_has_no_endpoint() -> None:
     [
         ((DECLARED,), HIDDEN, KEEPALIVE_S),
         ((DECLARED_6,), HIDDEN, KEEPALIVE_S),
+        ((DECLARED_6,), HIDDEN_V4, 0),
+        ((DECLARED_6, DECLARED), HIDDEN_V4, KEEPALIVE_S),
         ((DECLARED,), PUBLIC, 0),
         ((LAN,), HIDDEN, 0),
         ((LAN,), PUBLIC, 0),
