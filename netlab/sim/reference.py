@@ -68,14 +68,8 @@ class Reference:
         return any(nat.forwards.get(port, ("", 0))[0] == own for port in told)
 
     def keeps_open(self, source: int, target: int) -> bool:
-        """Whether the source sends keepalives to the target: hidden to declared, and no others.
-
-        Where they share no family of what is declared, there is nowhere to send them.
-        """
-        here = self._agents[source]
-        families = {4 if here.host.v4 else None, 6 if here.host.v6 else None}
-        declared = {endpoint.family for endpoint in self._agents[target].declared}
-        return not here.declared and not families.isdisjoint(declared)
+        """Whether the source sends keepalives to the target: hidden to declared, and no others."""
+        return bool(self._agents[target].declared) and not self._agents[source].declared
 
     def exits(self, network: int) -> dict[int, int]:
         """The orders of the exits that know that they are one."""

@@ -290,12 +290,17 @@ class Device:
 
     def _set_endpoint(self, tunnel: Tunnel, endpoint: Endpoint, *, written_at: float) -> None:
         """What was tried without an endpoint goes on with this one, in the rhythm that it had."""
-        was_nowhere = tunnel.endpoint is None
+        was_nowhere, now = tunnel.endpoint is None, self._timeline.now
         tunnel.endpoint, tunnel.written_at = endpoint, written_at
-        if was_nowhere and tunnel.attempts_until:
-            since_s = (self._timeline.now - tunnel.shaken) % REKEY_TIMEOUT_S
+        if not was_nowhere:
+            return
+        if now < tunnel.attempts_until:
+            since_s = (now - tunnel.shaken) % REKEY_TIMEOUT_S
+            tunnel.shaken = now - since_s
             wait_s = REKEY_TIMEOUT_S - since_s + REKEY_JITTER_S * self._chance.random()
             self._timeline.after(wait_s, self._try_again, tunnel, tunnel.trying)
+        else:
+            tunnel.is_staged, tunnel.staged = False, ()
 
     def _try_again(self, tunnel: Tunnel, mark: float) -> None:
         if tunnel.trying != mark:

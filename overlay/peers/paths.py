@@ -131,7 +131,7 @@ def begin_path(
         proven = None if any(c.endpoint == heard for c in candidates) else heard
     return Path(
         candidates=candidates,
-        keepalive_s=_keepalive_s(candidates, underlay),
+        keepalive_s=_keepalive_s(offered, underlay),
         position=_start(candidates),
         proven=proven,
         since=now,
@@ -161,7 +161,8 @@ def with_candidates(
     An endpoint in use that is still offered stays in use; a proven one stays until it fails.
     """
     begun = begin_path(offered, underlay=underlay, now=now)
-    keepalive_s = path.keepalive_s if begun.has_relay else begun.keepalive_s
+    is_kept = begun.has_relay and not _is_public(offered)  # as long as the two need it
+    keepalive_s = path.keepalive_s if is_kept else begun.keepalive_s
     if begun.candidates == path.candidates and keepalive_s == path.keepalive_s:
         return path
     kept = [c.endpoint for c in begun.candidates]
@@ -368,9 +369,12 @@ def _preference(candidate: Candidate, underlay: Underlay) -> int:
     return 5
 
 
-def _keepalive_s(candidates: tuple[Candidate, ...], underlay: Underlay) -> int:
-    """Whoever seems hidden keeps the way back open to a peer that is not: no mesh of keepalives."""
-    return KEEPALIVE_S if _is_public(candidates) and not underlay.declared else 0
+def _keepalive_s(offered: tuple[Candidate, ...], underlay: Underlay) -> int:
+    """Whoever seems hidden keeps the way back open to a peer that is not: no mesh of keepalives.
+
+    Whatever family it declares: it may be met where it does not, and calls nobody back.
+    """
+    return KEEPALIVE_S if _is_public(offered) and not underlay.declared else 0
 
 
 def _is_public(offered: Iterable[Candidate]) -> bool:

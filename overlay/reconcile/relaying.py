@@ -224,9 +224,7 @@ class Relaying:
     def _still_at(self, served: RelayOffer) -> RelayOffer | None:
         """The offer now, if it is to be served at the same ports: nobody has to come again."""
         said = self.offer
-        if said is None or (said.endpoints, said.tls_port) != (served.endpoints, served.tls_port):
-            return None
-        return said
+        return said if said is not None and _ports(said) == _ports(served) else None
 
     async def _stream(self, relay: Relay, offer: RelayOffer, key: DeviceKey) -> None:
         """Take connections by TLS while the relay runs, if it is offered so."""
@@ -328,3 +326,9 @@ class Relaying:
     def _changed(self) -> None:
         self._work.set()
         self._on_change()
+
+
+def _ports(offer: RelayOffer) -> tuple[frozenset[tuple[int, int]], int | None]:
+    """Where it is listened, at all addresses: by UDP in each family, and by TCP."""
+    udp = frozenset((each.family, each.port) for each in relays.endpoints_of(offer))
+    return udp, offer.tls_port

@@ -32,8 +32,8 @@ MEMBER: Final = Allowance(burst=500, per_s=50)
 # Handshakes with the relay itself; beyond, only who shows a cookie is answered.
 CALM: Final = Allowance(burst=400, per_s=200)
 MAX_ORIGINS = 4_096
-RATE_BURST_S = 0.1
-MIN_RATE_BURST_BYTES = 65_536  # what the kernel joins comes at once
+RATE_BURST_S = 0.5  # what waited while others had their turn comes at once
+MIN_RATE_BURST_BYTES = 65_536  # so does what the kernel has joined
 
 
 def data_rate(mbit: int) -> Allowance | None:

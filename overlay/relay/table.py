@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from overlay.model import WgPublicKey
 from overlay.relay import messages
 from overlay.relay.fate import Fate, Fates, Sending
-from overlay.relay.limits import MAX_ORIGINS, Allowance, Place
+from overlay.relay.limits import MAX_ORIGINS, Allowance, Bucket, Place
 from overlay.relay.member import ROUTE_S, SESSION_S, SILENT_S, Member, Route
 from overlay.relay.messages import DATA, DATA_MAX_BYTES, DATA_MIN_BYTES
 from overlay.relay.noise import StaticKey
@@ -137,9 +137,7 @@ class Table:
             if member is not None:
                 route = member.routes.get(int.from_bytes(packet[4:8], "little"))
                 if route is not None:
-                    if member.volume is not None and not member.volume.take(now, len(packet)):
-                        return self._fates.drop(Fate.OVER_RATE)
-                    return self._forward(now, route, packet)
+                    return self._forward(now, route, packet, member.volume)
             moves = self._roster.moves
             answer = self._registrar.hear(now, source, member, packet)
             if self._roster.moves != moves and (came := self._at.get(source)) is not None:
@@ -220,6 +218,7 @@ class Table:
         heir = self._roster.meet(heir_key, former.heard_s)
         if heir is None:
             return
+        heir.volume = former.volume  # one member, one rate
         for index, route in list(former.routes.items()):
             self._forget_route(former, index)
             if index not in heir.routes and len(heir.routes) < self._bounds.routes_per_member:
@@ -287,10 +286,15 @@ class Table:
         self._routes += 1
         return self._forward(now, Route(receiver, until_s), packet)
 
-    def _forward(self, now: float, route: Route, packet: bytes) -> Sending | None:
+    def _forward(
+        self, now: float, route: Route, packet: bytes, volume: Bucket | None = None
+    ) -> Sending | None:
+        """`volume`: what it is taken from; None: from nothing."""
         place = route.target.place
         if place is None or route.until_s <= now:
             return self._fates.drop(Fate.UNKNOWN_INDEX)
+        if volume is not None and not volume.take(now, len(packet)):
+            return self._fates.drop(Fate.OVER_RATE)
         self._forwarded += 1
         self._forwarded_bytes += len(packet)
         return place, packet

@@ -144,6 +144,8 @@ def show(farm_name: str, registry: str | None) -> None:
                 "software": node.software if node else None,
                 "backend": node.backend if node else None,
                 "relay": list(entry.relay),
+                "relay_tls_port": entry.relay_tls_port,
+                "relay_rate_mbit": entry.relay_rate_mbit,
                 "relay_key": node.relay_key if node else None,
                 "exit": entry.exit.uplink if entry.exit else None,
             }

@@ -127,7 +127,8 @@ def show(file: Path) -> None:
     type=click.IntRange(0, MAX_RATE_MBIT),
     default=0,
     show_default="no limit",
-    help="What each member may send through it.",
+    metavar="MBIT",
+    help="Mbit/s that each member, by its key, may send through it.",
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning"]), default="info")
@@ -207,7 +208,8 @@ async def _serve(
         public = format_key(device.public_key)
         bound = [str(each) for each in listening]
         tls = [str(each) for each in by_tls]
-        output.show({"public_key": public, "listen": bound, "tls_listen": tls}, public)
+        serves = {"listen": bound, "tls_listen": tls, "rate_mbit": rate_mbit}
+        output.show({"public_key": public, **serves}, public)
         while not stop.is_set():
             try:
                 async with asyncio.timeout(STATISTICS_EVERY_S):

@@ -48,7 +48,8 @@ _no_publish = click.option("--no-publish", is_flag=True, help="Edit the file onl
     type=click.IntRange(0, MAX_RATE_MBIT),
     default=0,
     show_default="no limit",
-    help="What each member may send through it.",
+    metavar="MBIT",
+    help="Mbit/s that each member, by its key, may send through it.",
 )
 @registry_option
 @_no_publish

@@ -113,6 +113,26 @@ def test_an_initiation_is_sent_every_5_s_for_90_s_and_then_no_more() -> None:
     assert pair.traffic.sent[INITIATION] <= 19
 
 
+@pytest.mark.parametrize(("after_s", "tries"), [(12.0, True), (100.0, False)])
+def test_what_began_without_an_endpoint_goes_on_with_one_for_90_s(
+    after_s: float, tries: bool
+) -> None:
+    pair = Pair()
+    pair.bob.drop(ANN)
+    pair.ann.drop(BOB)
+    nowhere = WgPeer(BOB, (Prefix("10.0.2.0/24"),))
+    pair.ann.put(nowhere)
+    pair.ann.ask(BOB, until=1.0)
+    pair.run(after_s)
+    pair.ann.put(WgPeer(BOB, nowhere.allowed_ips, pair.at(1)))
+    assert pair.ann.tunnels[BOB].is_staged is tries
+    if tries:
+        pair.ann.greet(BOB)  # less than 5 s after the last try
+        assert pair.traffic.sent[INITIATION] == 0
+    pair.run(5.5)
+    assert (pair.traffic.sent[INITIATION] > 0) is tries
+
+
 def test_the_peer_is_wherever_it_was_heard_from_last() -> None:
     pair = Pair()
     assert pair.is_answered(pair.ann, BOB, within_s=2.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from overlay.addressing import is_private, parse_endpoint
@@ -125,8 +126,8 @@ def test_a_peer_without_candidates_has_no_endpoint() -> None:
     [
         ((DECLARED,), HIDDEN, KEEPALIVE_S),
         ((DECLARED_6,), HIDDEN, KEEPALIVE_S),
-        ((DECLARED_6,), HIDDEN_V4, 0),
-        ((DECLARED_6, DECLARED), HIDDEN_V4, KEEPALIVE_S),
+        # Met by its own address of the other family, it would not call back either.
+        ((DECLARED_6, candidate("local", "203.0.113.5:51820")), HIDDEN_V4, KEEPALIVE_S),
         ((DECLARED,), PUBLIC, 0),
         ((LAN,), HIDDEN, 0),
         ((LAN,), PUBLIC, 0),
@@ -138,6 +139,16 @@ def test_keepalives_go_only_from_a_hidden_node_to_a_public_one(
 ) -> None:
     # NODE-046
     assert begin_path(offered, underlay=underlay, now=0.0).keepalive_s == keepalive_s
+
+
+def test_a_public_peer_is_kept_open_though_it_may_be_met_at_a_relay_as_well() -> None:
+    # NODE-046: where UDP was blocked until now, a relay over TCP leads to everybody.
+    relay = candidate("relay", "127.0.0.1:4000")
+    path = msgspec.structs.replace(
+        begin_path((DECLARED_6, relay), underlay=HIDDEN_V4, now=0.0), keepalive_s=0
+    )
+    found = with_candidates(path, (DECLARED_6, relay), underlay=HIDDEN, now=1.0)
+    assert found.keepalive_s == KEEPALIVE_S
 
 
 def test_an_endpoint_that_leads_nowhere_gives_way_to_the_next() -> None:

@@ -69,7 +69,7 @@ class TestBounds:
         world.acquaint("a", "b", 11, 22)
         world.acquaint("c", "b", 33, 44)
         rate, much = limits.data_rate(8), data_to(22, size_bytes)
-        assert (rate.burst, rate.per_s) == (100_000, 1_000_000)
+        assert (rate.burst, rate.per_s) == (500_000, 1_000_000)
         world.table.set_rate(rate, world.now)
         most = int(rate.burst) // len(much)
         fates = [world.fate_of("a", much) for _ in range(most + 1)]
@@ -84,6 +84,17 @@ class TestBounds:
         assert world.fate_of("a", much) is Fate.OVER_RATE
         world.table.set_rate(limits.data_rate(0), world.now)
         assert world.fate_of("a", much) is Fate.FORWARDED
+
+    def test_what_leads_nowhere_is_not_taken_from_a_rate(self, world):  # REL-038
+        world.register("a", "b", "c")
+        world.acquaint("a", "b", 11, 22)
+        world.acquaint("a", "c", 33, 44)
+        rate = limits.data_rate(1)
+        world.table.set_rate(rate, world.now)
+        world.table.leave(world.peers["b"].place)
+        for _ in range(int(rate.burst) // 1_000 + 1):
+            assert world.fate_of("a", data_to(22, 1_000)) is Fate.UNKNOWN_INDEX
+        assert world.fate_of("a", data_to(44, 1_000)) is Fate.FORWARDED
 
     def test_a_slow_rate_lets_through_what_comes_at_once(self):  # REL-038
         assert limits.data_rate(1).burst == limits.MIN_RATE_BURST_BYTES

@@ -6,6 +6,7 @@ import pytest
 
 from overlay.relay import member, messages
 from overlay.relay.fate import Fate
+from overlay.relay.limits import data_rate
 from overlay.relay.table import Bounds
 from tests.relay_world import OWN, RELAY, Peer, World, data_to, key_of, place_of
 from tests.wg_initiator import Initiator
@@ -284,6 +285,15 @@ class TestHeirs:
         assert world.send("b", data_to(11)) == (place_of(70), data_to(11))
         assert world.fate_of("h", data_to(22)) is Fate.FORWARDED
         assert world.fate_of("a", data_to(22)) is Fate.UNKNOWN_SOURCE
+
+    def test_both_keys_have_one_rate(self, world):  # REL-038
+        rate = data_rate(1)
+        world.table.set_rate(rate, world.now)
+        most = int(rate.burst) // len(data_to(22, 1_000))
+        for _ in range(most):
+            assert world.fate_of("a", data_to(22, 1_000)) is Fate.FORWARDED
+        world.register("h")
+        assert world.fate_of("h", data_to(22, 1_000)) is Fate.OVER_RATE
 
     @pytest.mark.parametrize("registered", [False, True])
     def test_the_former_goes_and_nothing_else(self, world, registered):
