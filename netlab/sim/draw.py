@@ -16,7 +16,7 @@ SITES_MOST = 500
 # Of a network; with every join it grows. What it costs grows with the square: large worlds have
 # many small ones, small worlds fewer large ones.
 LARGE_WORLD = 500
-MEMBERS_THERE = (2, 2, 2, 2, 3, 3, 4)
+MEMBERS_THERE = (2, 2, 2, 3, 3)
 MEMBERS_ELSEWHERE = (2, 2, 3, 3, 4, 6, 9)
 SECOND_NETWORK = 0.1  # of the nodes are in two
 TROUBLES_PER_NODE = 0.35
