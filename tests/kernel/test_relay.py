@@ -140,8 +140,9 @@ async def test_a_stream_fits_itself_to_what_a_member_may_send(scene: Scene, name
         await scene.start_devices(named, "ipv4", "ipv6")
         await scene.until_both_reach()
         assert Fate.OVER_RATE not in relay.statistics().packets
-        relay.set_rate(40)
-        assert await _stream(scene.a.node, scene.b.node, OVERLAY["b"][0]) == STREAM
+        relay.set_rate(1)  # less than a machine under emulation has
+        some = STREAM[: 1 << 19]
+        assert await _stream(scene.a.node, scene.b.node, OVERLAY["b"][0], some) == some
         assert relay.statistics().packets[Fate.OVER_RATE] > 0
 
 
@@ -212,8 +213,8 @@ async def _spawn_relay(node: LabNode) -> LabProcess:
     return await node.spawn(ZOS, "relay", "serve", *options, log="relay")
 
 
-async def _stream(source: LabNode, target: LabNode, address: str) -> bytes:
-    """What arrives of STREAM by TCP."""
+async def _stream(source: LabNode, target: LabNode, address: str, stream: bytes = STREAM) -> bytes:
+    """What arrives of it by TCP."""
     with target.in_netns():
         listener = socket.create_server((address, 0))
     with source.in_netns():
@@ -225,7 +226,7 @@ async def _stream(source: LabNode, target: LabNode, address: str) -> bytes:
         async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
             read = tasks.create_task(_read_all(listener), name="read")
             await loop.sock_connect(sender, listener.getsockname())
-            await loop.sock_sendall(sender, STREAM)
+            await loop.sock_sendall(sender, stream)
             sender.shutdown(socket.SHUT_WR)
     return read.result()
 
