@@ -60,7 +60,7 @@ class NatTable:
 
     def outbound(self, inner: Inner, to: Endpoint, *, now: float) -> int:
         """The public port that a packet leaves from."""
-        if self._forwarded and (forwarded := self._forwarded.get(inner)) is not None:
+        if (forwarded := self._forwarded.get(inner)) is not None:
             return forwarded
         key: object = inner
         if self._maps_by is not None:

@@ -204,8 +204,7 @@ class Resource:
             self._world.faults.append(f"{self.own}: peers that cannot be written: {exc}")
             return
         self._apply(changes)
-        if delta.put:
-            self._greet([peer.public_key for peer in delta.put])
+        self._greet([peer.public_key for peer in delta.put])
 
     def _apply(self, changes: Iterable[Change]) -> None:
         self.writes += 1

@@ -357,8 +357,7 @@ class Device:
             if number == tunnel.pending:
                 self._confirm(tunnel, number, seen)
         elif self._knows(tunnel, number):
-            if tunnel.endpoint != seen:
-                self._note_endpoint(tunnel, seen)
+            self._note_endpoint(tunnel, seen)
             tunnel.unheard_since = -1.0
             if kind == REQUEST:
                 self._answer(tunnel)
@@ -372,15 +371,13 @@ class Device:
         # initiation comes too late.
         tunnel.pending = 0
         tunnel.offered = Session(number, self._timeline.now, is_initiator=False)
-        if tunnel.endpoint != seen:
-            self._note_endpoint(tunnel, seen)
+        self._note_endpoint(tunnel, seen)
         self._transmit(tunnel, RESPONSE, number)
         tunnel.shaken = self._timeline.now
 
     def _confirm(self, tunnel: Tunnel, number: int, seen: Endpoint) -> None:
         session = Session(number, self._timeline.now, is_initiator=True)
-        if tunnel.endpoint != seen:
-            self._note_endpoint(tunnel, seen)
+        self._note_endpoint(tunnel, seen)
         self._complete(tunnel, session)
         if not (tunnel.is_staged or tunnel.staged):
             self._send(tunnel, CONFIRMATION, session)
@@ -391,8 +388,9 @@ class Device:
             self._send(tunnel, REPLY, session)
 
     def _note_endpoint(self, tunnel: Tunnel, seen: Endpoint) -> None:
-        self._set_endpoint(tunnel, seen, written_at=0.0)
-        self._on_change(tunnel.key)
+        if tunnel.endpoint != seen:
+            self._set_endpoint(tunnel, seen, written_at=0.0)
+            self._on_change(tunnel.key)
 
     def _knows(self, tunnel: Tunnel, number: int) -> bool:
         """Whether a packet of this session counts; the first with an offered one makes it ours."""

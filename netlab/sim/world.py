@@ -71,8 +71,7 @@ class World:
 
     def ends(self, network: int, source: int, target: int) -> tuple[Device, WgPublicKey] | None:
         """By which device one member sends to which key of another; None when one is no member."""
-        agents, id_ = self.agents, self.tenants[network].id
-        here, there = agents[source].resources.get(id_), agents[target].resources.get(id_)
+        here, there = self.resource(network, source), self.resource(network, target)
         return None if here is None or there is None else (here.device, there.device.key)
 
     # The registry.

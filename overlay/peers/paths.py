@@ -161,8 +161,8 @@ def with_candidates(
     An endpoint in use that is still offered stays in use; a proven one stays until it fails.
     """
     begun = begin_path(offered, underlay=underlay, now=now)
-    is_kept = begun.has_relay and not _is_public(offered)  # as long as the two need it
-    keepalive_s = path.keepalive_s if is_kept else begun.keepalive_s
+    # Two that may meet at a relay keep what they need there as long as they may.
+    keepalive_s = begun.keepalive_s or (path.keepalive_s if begun.has_relay else 0)
     if begun.candidates == path.candidates and keepalive_s == path.keepalive_s:
         return path
     kept = [c.endpoint for c in begun.candidates]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from overlay.documents.fields import MAX_RATE_MBIT
 from overlay.documents.relays import DEFAULT_RELAY_PORT
 from overlay.errors import OverlayError, Unavailable
 from overlay.keys import store
@@ -19,7 +18,7 @@ from overlay.keys.identity import Kind
 from overlay.keys.wireguard import DeviceKey, format_key
 from zos_core.cli import output
 from zos_core.cli.command import Group, group
-from zos_core.cli.relay_offer import offer, status, withdraw
+from zos_core.cli.relay_offer import offer, rate_option, status, withdraw
 
 if TYPE_CHECKING:
     from overlay.model import Endpoint
@@ -122,14 +121,7 @@ def show(file: Path) -> None:
     multiple=True,
     help="Also by TLS over TCP, for nodes where UDP is blocked; one of each family.",
 )
-@click.option(
-    "--rate-mbit",
-    type=click.IntRange(0, MAX_RATE_MBIT),
-    default=0,
-    show_default="no limit",
-    metavar="MBIT",
-    help="Mbit/s that each member, by its key, may send through it.",
-)
+@rate_option
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning"]), default="info")
 def serve(

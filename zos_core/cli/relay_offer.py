@@ -24,6 +24,14 @@ from zos_core.status import RelayStatus
 _FARM = click.argument("farm_name", metavar="FARM", shell_complete=complete_farms)
 _NODE = click.argument("node", shell_complete=complete_nodes)
 _no_publish = click.option("--no-publish", is_flag=True, help="Edit the file only.")
+rate_option = click.option(
+    "--rate-mbit",
+    type=click.IntRange(0, MAX_RATE_MBIT),
+    default=0,
+    show_default="no limit",
+    metavar="MBIT",
+    help="Mbit/s that each member, by its key, may send through it.",
+)
 
 
 @click.command("offer", cls=Command)
@@ -43,14 +51,7 @@ _no_publish = click.option("--no-publish", is_flag=True, help="Edit the file onl
     metavar="PORT",
     help=f"Also by TLS over TCP, for members where UDP is blocked; usually {DEFAULT_TLS_PORT}.",
 )
-@click.option(
-    "--rate-mbit",
-    type=click.IntRange(0, MAX_RATE_MBIT),
-    default=0,
-    show_default="no limit",
-    metavar="MBIT",
-    help="Mbit/s that each member, by its key, may send through it.",
-)
+@rate_option
 @registry_option
 @_no_publish
 def offer(

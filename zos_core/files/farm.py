@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -120,13 +120,7 @@ def offer_relay(
     """The file with the node offered as a relay; the node is named, or given by its id."""
     known = _name_of(parse_farm_file(text), name)
     tree = tomlkit.parse(text)
-    table = tree["nodes"][known]
-    table["relay"] = list(endpoints)
-    for key, value in (("relay_tls_port", tls_port), ("relay_rate_mbit", rate_mbit)):
-        if value:
-            table[key] = value
-        else:
-            table.pop(key, None)
+    _write_relay(tree["nodes"][known], list(endpoints), tls_port, rate_mbit)
     return tomlkit.dumps(tree)
 
 
@@ -138,9 +132,20 @@ def withdraw_relay(text: str, name: str) -> str:
         there = ", ".join(sorted(n for n, entry in file.nodes.items() if entry.relay)) or "none"
         raise Rejected(f"{known} is not offered", field="nodes", remedy=f"relays: {there}")
     tree = tomlkit.parse(text)
-    for key in ("relay", "relay_tls_port", "relay_rate_mbit"):
-        tree["nodes"][known].pop(key, None)
+    _write_relay(tree["nodes"][known], [], None, 0)
     return tomlkit.dumps(tree)
+
+
+def _write_relay(
+    node: MutableMapping[str, Any], endpoints: list[str], tls_port: int | None, rate_mbit: int
+) -> None:
+    """All that is said of a node as a relay; what says nothing is not written."""
+    said = {"relay": endpoints, "relay_tls_port": tls_port, "relay_rate_mbit": rate_mbit}
+    for key, value in said.items():
+        if value:
+            node[key] = value
+        else:
+            node.pop(key, None)
 
 
 def offer_exit(text: str, name: str, *, entry: Mapping[str, Any]) -> str:
