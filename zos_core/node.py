@@ -69,6 +69,7 @@ KEY_DIRECTORY = "keys"
 NODE_KEY_FILE = "node.key"
 REGISTRY_SETTING = "registry"
 STATUS_EVERY_S = 10.0
+SETTLED_S = 60.0
 
 
 def run_node(config: NodeConfig) -> None:
@@ -125,14 +126,23 @@ async def _until_stopped(node: RunningNode, config: NodeConfig) -> None:
             group.create_task(_tell_systemd(node), name="systemd status"),
         ]
         async with listening(node, Path(config.socket)):
-            # What is here now stays: the collector need not look at it again, nor copy its pages.
-            gc.collect()
-            gc.freeze()
+            tasks.append(group.create_task(_spare_the_collector(), name="what stays"))
             sdnotify.notify("READY=1")
             log.info("node runs", extra={"node": node.loop.id, "socket": config.socket})
             await stopped.wait()
         for task in tasks:
             task.cancel()
+
+
+async def _spare_the_collector() -> None:
+    """What is here after a while stays: the collector need not look at it again (NODE-018).
+
+    To look through all that was loaded takes a tenth of a start: that waits until networks stand.
+    """
+    await asyncio.sleep(SETTLED_S)
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 async def _tell_systemd(node: RunningNode) -> None:

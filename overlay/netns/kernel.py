@@ -1,4 +1,4 @@
-"""rtnetlink and sysctls of any netns. The only importer of pyroute2; decides nothing.
+"""rtnetlink and sysctls of any netns. Decides nothing.
 
 A request is answered before `send` returns, so nothing here waits for long. Moving a link to
 another netns takes the kernel 20 to 40 ms, which a thread waits for.
@@ -18,15 +18,13 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
-from pyroute2 import AsyncIPRoute, IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.nfnetlink.nfctsocket import NFCTSocket
 
 from overlay.errors import Unavailable
 from overlay.model import Address, InterfaceAddress, Prefix
 from overlay.netns import rtnl
 from overlay.netns.codec import Snapshot, parse_address, parse_link, parse_route, parse_rule
 from overlay.netns.flows import WHERE_MASK
+from overlay.netns.lean_pyroute2 import AsyncIPRoute, IPRoute, NetlinkError, NFCTSocket
 from overlay.netns.namespaces import PIN_DIR, hop, open_socket
 from overlay.netns.state import MAIN_TABLE, NETNS_PREFIX, ROUTE_PROTOCOL, Rule
 from overlay.netns.waiting import in_thread

@@ -29,6 +29,7 @@ SHELL = frozenset(
         "overlay.netns.converge",
         "overlay.netns.dnsmasq",
         "overlay.netns.kernel",
+        "overlay.netns.lean_pyroute2",
         "overlay.netns.mounts",
         "overlay.netns.namespaces",
         "overlay.netns.nft",

@@ -116,7 +116,7 @@ def impurities(source: Source, *, shell: frozenset[str]) -> Iterator[str]:
 def kernel_doors(source: Source) -> Iterator[str]:
     for node, name in imports(source):
         if name.partition(".")[0] == "pyroute2":
-            yield source.at(node, "pyroute2 is imported in overlay.netns.kernel only")
+            yield source.at(node, "pyroute2 is imported in overlay.netns.lean_pyroute2 only")
 
 
 def process_starts(source: Source) -> Iterator[str]:

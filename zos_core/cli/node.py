@@ -85,7 +85,7 @@ def run(
     from zos_core.logs import start_logging
     from zos_core.node import run_node
 
-    # Not frozen here: what imports leave for the collector would stay, a kilobyte a peer of it.
+    gc.freeze()  # until the node has settled
     gc.enable()
     config = with_options(
         load_config(path),
