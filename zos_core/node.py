@@ -135,7 +135,7 @@ async def _until_stopped(node: RunningNode, config: NodeConfig) -> None:
 
 
 async def _spare_the_collector() -> None:
-    """What is here after a while stays: the collector need not look at it again.
+    """What is here after a while stays: the collector need not look at it again (NODE-018).
 
     To look through all that was loaded takes a tenth of a start: that waits until networks stand.
     """

@@ -6,7 +6,7 @@ is what all documents together would give, in whatever order they came: refusals
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, TypeVar
 
@@ -266,14 +266,16 @@ class Selection:
     def _replace(self, node: str, member: Member | None) -> PeerDelta:
         if node == self._own:
             self._resources = {}
-        before, keys, rivals = self._members.get(node), set[WgPublicKey](), set[str]()
-        for said in (before, member):
-            if said is not None:
-                rivals.update(self._by_index.get(said.index, ()))
-                for key in _keys_of(said):
-                    keys.add(key)
-                    rivals.update(self._by_key.get(key, ()))
-        rivals.discard(node)
+        nodes, keys = {node}, set[WgPublicKey]()
+        before = self._members.get(node)
+        if before is not None:
+            keys.update(_keys_of(before))
+            nodes.update(self._by_index.get(before.index, ()))
+        if member is not None:
+            keys.update(_keys_of(member))
+            nodes.update(self._by_index.get(member.index, ()))
+        for key in keys:
+            nodes.update(self._by_key.get(key, ()))
         if before is not None:
             self._unclaim(before)
         if member is None:
@@ -281,25 +283,15 @@ class Selection:
         else:
             self._members[node] = member
             self._claim(member)
-        self._judge(node)
-        for rival in rivals:
-            self._judge(rival)
-            if (other := self._members.get(rival)) is not None:
+        for touched_node in nodes:
+            self._judge(touched_node)
+            if touched_node != node and (other := self._members.get(touched_node)) is not None:
                 keys.update(_keys_of(other))
-        return self._resolve_all(keys)
-
-    def _resolve_all(self, keys: Collection[WgPublicKey]) -> PeerDelta:
-        """What became of the peers with these keys, in the order of the keys."""
-        put, drop = [], []
-        for key in sorted(keys) if len(keys) > 1 else keys:
-            had = self._peers.get(key)
+        had = {key: self._peers[key] for key in keys if key in self._peers}
+        for key in keys:
             self._resolve(key)
-            if (has := self._peers.get(key)) is None:
-                if had is not None:
-                    drop.append(key)
-            elif has != had:
-                put.append(has)
-        return PeerDelta(tuple(put), tuple(drop)) if put or drop else _NOTHING
+        has = {key: self._peers[key] for key in keys if key in self._peers}
+        return diff_peers(desired=has, actual=had)
 
     def _claim(self, member: Member) -> None:
         if self._roster is None or self._admission(member) is not None:
