@@ -40,6 +40,7 @@ from overlay.keys.wireguard import DeviceKey
 from overlay.model import CandidateKind, NetworkId
 from overlay.netns.state import birth_link
 from overlay.peers.registry import RegistryClient, RegistryRef
+from zos_core import collector
 from zos_core.clock import SystemClock
 
 FEW = 3
@@ -71,6 +72,7 @@ async def measure(further: int) -> dict[str, float]:
             await _at_desk(fleet, "--publish", tenant.reveal() + schema.encode(network))
             id_ = trust.network_id(network.owners, network.name)
             order = Order(id_, invitation.reveal(), FIRST_INDEX, FEW)
+            await asyncio.sleep(collector.SETTLED_S)  # what imports left behind is gone then
             few = await _with_peers(fleet, order, FEW)
             order = Order(id_, invitation.reveal(), FIRST_INDEX + FEW, further)
             many = await _with_peers(fleet, order, FEW + further)

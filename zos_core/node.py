@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import gc
 import logging
 import os
 import random
@@ -31,8 +30,8 @@ from overlay.reconcile import joining, preview, workloads
 from overlay.reconcile.node import NodeLoop
 from overlay.reconcile.resource import ResourceLoop
 from overlay.reconcile.settings import NodeSettings
+from zos_core import collector, sdnotify
 from zos_core import config as configuration
-from zos_core import sdnotify
 from zos_core.clock import SystemClock
 from zos_core.config import NodeConfig
 from zos_core.local_api import listening, wait_at_most
@@ -69,7 +68,6 @@ KEY_DIRECTORY = "keys"
 NODE_KEY_FILE = "node.key"
 REGISTRY_SETTING = "registry"
 STATUS_EVERY_S = 10.0
-SETTLED_S = 60.0
 
 
 def run_node(config: NodeConfig) -> None:
@@ -123,26 +121,15 @@ async def _until_stopped(node: RunningNode, config: NodeConfig) -> None:
         tasks = [
             group.create_task(node.loop.run(), name="networks"),
             group.create_task(sdnotify.keep_alive(), name="watchdog"),
+            group.create_task(collector.look_through(), name="collector"),
             group.create_task(_tell_systemd(node), name="systemd status"),
         ]
         async with listening(node, Path(config.socket)):
-            tasks.append(group.create_task(_spare_the_collector(), name="what stays"))
             sdnotify.notify("READY=1")
             log.info("node runs", extra={"node": node.loop.id, "socket": config.socket})
             await stopped.wait()
         for task in tasks:
             task.cancel()
-
-
-async def _spare_the_collector() -> None:
-    """What is here after a while stays: the collector need not look at it again (NODE-018).
-
-    To look through all that was loaded takes a tenth of a start: that waits until networks stand.
-    """
-    await asyncio.sleep(SETTLED_S)
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
 
 
 async def _tell_systemd(node: RunningNode) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import click
 
 from overlay.errors import Refused
+from zos_core import collector
 from zos_core.cli import local, output
 from zos_core.cli.command import group
 from zos_core.cli.completion import complete_networks
@@ -79,14 +79,11 @@ def run(
       sudo zos node run --registry https://192.0.2.1:8443#registry1... --farm farm1...
       sudo zos node run --name n1 --endpoint 192.0.2.11 --endpoint 2001:db8::11
     """
-    # All that is loaded stays. Looking through it for garbage is a tenth of the start.
-    gc.disable()
-    from zos_core.config import load_config, with_options
-    from zos_core.logs import start_logging
-    from zos_core.node import run_node
+    with collector.spared():
+        from zos_core.config import load_config, with_options
+        from zos_core.logs import start_logging
+        from zos_core.node import run_node
 
-    gc.freeze()  # until the node has settled
-    gc.enable()
     config = with_options(
         load_config(path),
         registry=registry,
