@@ -22,6 +22,7 @@ from pathlib import Path
 
 from bench.report import Limit, emit, spread
 from netlab.files.reading import read_lab
+from netlab.footprint import kernel_kib
 from netlab.keeper import linux
 from netlab.keeper import rtnetlink as nl
 from netlab.lab import Lab
@@ -69,12 +70,6 @@ def measure(shape: str, count: int, *, scratch: Path) -> dict[str, float]:
         "freed, s": round(freed_s, 3),
         "KiB a node": round(memory / count, 1),
     }
-
-
-def kernel_kib() -> int:
-    """What the kernel keeps in its own structures."""
-    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    return sum(int(fields[name].split()[0]) for name in ("Slab", "Percpu"))
 
 
 def resident_kib(pid: int) -> int:

@@ -17,13 +17,12 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.report import Limit, emit
 from netlab.files.reading import read_lab
+from netlab.footprint import Process, processes_below
 from netlab.labs.shelf import find_lab
 from netlab.supervisor import places
 
@@ -33,17 +32,6 @@ HELD_LIMIT_S = 60.0
 SETTLE_S = 20.0
 REST_S = 20.0
 GIVE_UP_S = 600.0
-_TICK = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """One program of the lab."""
-
-    name: str
-    cpu_s: float
-    rss_bytes: int
-    pss_bytes: int
 
 
 def measure(lab: str) -> dict[str, Any]:
@@ -109,45 +97,10 @@ def zos(environment: dict[str, str], *argv: str) -> dict[str, Any]:
 
 def _by_program(roots: tuple[int, ...]) -> dict[str, list[Process]]:
     """Everything that these processes have started, and they themselves."""
-    children: dict[int, list[int]] = defaultdict(list)
-    for pid, fields in _stats():
-        children[int(fields[1])].append(pid)
     found: dict[str, list[Process]] = defaultdict(list)
-    waiting = list(roots)
-    seen: set[int] = set()
-    while waiting:
-        pid = waiting.pop()
-        if pid not in seen:
-            seen.add(pid)
-            waiting += children[pid]
-            if (process := _read(pid, roots)) is not None:
-                found[process.name].append(process)
+    for process in processes_below(*roots):
+        found["the lab itself" if process.pid in roots else process.name].append(process)
     return dict(found)
-
-
-def _stats() -> Iterator[tuple[int, list[str]]]:
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            yield int(path.parent.name), path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it ended while we looked
-
-
-def _read(pid: int, roots: tuple[int, ...]) -> Process | None:
-    proc = Path(f"/proc/{pid}")
-    try:
-        name = (proc / "comm").read_text().strip() if pid not in roots else "the lab itself"
-        fields = (proc / "stat").read_text().rpartition(")")[2].split()
-        sizes = {
-            key: int(value.split()[0]) * 1024
-            for key, _, value in (
-                line.partition(":") for line in (proc / "smaps_rollup").read_text().splitlines()[1:]
-            )
-        }
-    except OSError:
-        return None
-    cpu_s = (int(fields[11]) + int(fields[12])) / _TICK
-    return Process(name, cpu_s, sizes["Rss"], sizes["Pss"])
 
 
 def _cpu_s(processes: list[Process]) -> float:

@@ -23,6 +23,7 @@ COMMANDS = {
     "run": Lazy("netlab.cli.run:run", "Build a lab, judge it, end it.", _LIFE),
     "labs": Lazy("netlab.cli.labs:labs", "List the labs that are shipped.", _LIFE),
     "ls": Lazy("netlab.cli.ls:ls", "List the labs that are up.", _LIFE),
+    "bench": Lazy("netlab.cli.bench:bench", "Measure what labs take here.", _LIFE),
     "doctor": Lazy("netlab.cli.doctor:doctor", "Check what labs can have here.", _LIFE),
     "gc": Lazy("netlab.cli.gc:gc", "Remove what dead labs have left.", _LIFE),
     "lint": Lazy("netlab.cli.lint:lint", "Say all that is wrong with a file.", _FILES),
