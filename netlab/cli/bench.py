@@ -76,7 +76,7 @@ def bench(file: Path | None, shape: tuple[str, ...], nodes: tuple[int, ...], rou
     Examples:
       zos lab bench
       zos lab bench --shape star --nodes 100 --nodes 2000 --rounds 5
-      zos lab bench 04-tenants --json
+      zos lab bench 13-relay --json
     """
     from netlab import shapes
     from netlab.files.reading import read_lab
