@@ -19,6 +19,7 @@ _KIB = 1024
 class Process:
     """A running program: what it has used of the processors, and has in memory.
 
+    reaped_s   of the processors, by what it has started and has seen end
     rss_bytes  all that it sees, with what it shares
     pss_bytes  its own, and its part of what it shares
     """
@@ -26,6 +27,7 @@ class Process:
     pid: int
     name: str
     cpu_s: float
+    reaped_s: float
     rss_bytes: int
     pss_bytes: int
 
@@ -64,7 +66,7 @@ def _stats() -> Iterator[tuple[int, list[str]]]:
 def _read(pid: int) -> Process | None:
     proc = Path(f"/proc/{pid}")
     try:
-        name = (proc / "comm").read_text().strip()
+        name = _text(proc / "comm").strip()
         fields = _fields(proc / "stat")
         sizes = {
             key: int(value.split()[0]) * _KIB
@@ -74,10 +76,16 @@ def _read(pid: int) -> Process | None:
         }
     except OSError:
         return None
-    cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS
-    return Process(pid, name, cpu_s, sizes.get("Rss", 0), sizes.get("Pss", 0))
+    own, own_kernel, reaped, reaped_kernel = map(int, fields[11:15])
+    cpu_s, reaped_s = (own + own_kernel) / _TICKS, (reaped + reaped_kernel) / _TICKS
+    return Process(pid, name, cpu_s, reaped_s, sizes.get("Rss", 0), sizes.get("Pss", 0))
 
 
 def _fields(stat: Path) -> list[str]:
-    """From the state on: a program may have any name."""
-    return stat.read_text().rpartition(")")[2].split()
+    """From the state on."""
+    return _text(stat).rpartition(")")[2].split()
+
+
+def _text(path: Path) -> str:
+    """A program may have any name, and the kernel cuts it in the middle of a character."""
+    return path.read_text(errors="replace")

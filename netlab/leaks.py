@@ -56,7 +56,7 @@ def _children() -> list[str]:
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
-            name, _, fields = status.read_text().rpartition(")")
+            name, _, fields = status.read_text(errors="replace").rpartition(")")
         except (FileNotFoundError, ProcessLookupError):
             continue  # ended while we looked
         if fields.split()[1] == own:

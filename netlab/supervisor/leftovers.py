@@ -109,7 +109,7 @@ def list_supervisors() -> Iterator[Supervisor]:
 def _has_child(pid: int) -> bool:
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            if int(status.read_text().rpartition(")")[2].split()[1]) == pid:
+            if int(status.read_text(errors="replace").rpartition(")")[2].split()[1]) == pid:
                 return True
     return False
 
