@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from netlab.keeper import gate
+from netlab.supervisor import places
 from tests.nobody import home, python, run
 
 __all__ = ("home", "python")  # fixtures, used by their names
@@ -76,6 +78,17 @@ print("all of it")
 def test_lab_without_root_has_machines_nat_faults_and_sockets(home: Path, python: str) -> None:
     done = run(home, python, LAB, str(home / "lab/first"))  # LAB-225
     assert done.stdout == "all of it\n", done.stderr
+
+
+def test_a_bench_needs_no_root(home: Path, python: str) -> None:  # LAB-255
+    code = "import sys; from zos_core.cli.main import main; sys.exit(main(['lab', *sys.argv[1:]]))"
+    argv = ("bench", "--shape", "chain", "--nodes", "3", "--rounds", "1", "--json")
+    done = run(home, python, code, *argv, env={places.ROOT_VARIABLE: str(home / "lab/bench")})
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout)["labs"]
+    assert (found["lab"], found["nodes"]) == ("chain", 3)
+    assert found["processes"] == 3  # the gate to the keeper's namespaces is one more
+    assert min(found["memory_kib"] / 1024, found["command_ms"]) > 0
 
 
 def test_what_others_than_root_lack_is_said_before(home: Path, python: str) -> None:  # LAB-226
