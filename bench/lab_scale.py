@@ -22,11 +22,11 @@ from pathlib import Path
 
 from bench.report import Limit, emit, spread
 from netlab.files.reading import read_lab
-from netlab.footprint import kernel_kib
 from netlab.keeper import linux
 from netlab.keeper import rtnetlink as nl
 from netlab.lab import Lab
 from netlab.topology import Node, Topology
+from netlab.usage import kernel_kib
 
 SIZES = (10, 100, 1000, 5000)
 LARGE, LARGEST = 1000, 5000

@@ -22,9 +22,9 @@ from typing import Any
 
 from bench.report import Limit, emit
 from netlab.files.reading import read_lab
-from netlab.footprint import Process, processes_below
 from netlab.labs.shelf import find_lab
 from netlab.supervisor import places
+from netlab.usage import Process, processes_below
 
 ZOS = str(Path(sys.executable).parent / "zos")
 LAB = "big/sixty"

@@ -13,6 +13,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from netlab import usage
+
 _PROC = Path("/proc/self")
 # Descriptors that keep a namespace or a process's record alive.
 _HOLDING = ("net:", "mnt:", "uts:", "pid:", "anon_inode:[pidfd]", "/memfd:netlab")
@@ -52,16 +54,8 @@ def _lines(name: str) -> list[str]:
 
 
 def _children() -> list[str]:
-    own = str(os.getpid())
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            name, _, fields = status.read_text(errors="replace").rpartition(")")
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # ended while we looked
-        if fields.split()[1] == own:
-            found.append(f"{name})")
-    return found
+    own = os.getpid()
+    return [f"{each.pid} ({each.name})" for each in usage.stats() if each.parent == own]
 
 
 def _held() -> list[str]:

@@ -165,7 +165,7 @@ def medians(taken: Sequence[Figures]) -> Figures:
 
 
 def _round(topology: Topology) -> Figures:
-    from netlab import footprint
+    from netlab import usage
     from netlab.cli.up import wait_ready
     from netlab.supervisor import asking
     from netlab.supervisor.start import started
@@ -177,9 +177,9 @@ def _round(topology: Topology) -> Figures:
         wait_ready(starting)
         up_s = time.monotonic() - began
         status = asking.get(starting.place, "/v1/lab", LabStatus)
-        kernel_kib = footprint.kernel_kib() - before
+        kernel_kib = usage.kernel_kib() - before
         roots = [pid for pid in (status.pid, status.keeper_pid) if pid is not None]
-        processes = footprint.processes_below(*roots)
+        processes = usage.processes_below(*roots)
         named = topology.nodes[0].name if topology.nodes else None
         command_ms = None if named is None else _command_ms(starting.place, named)
         began = time.monotonic()
@@ -196,13 +196,13 @@ def _round(topology: Topology) -> Figures:
 
 def _still_kib() -> int:
     """What the kernel keeps, once it has not been less for a while."""
-    from netlab import footprint
+    from netlab import usage
 
-    least, since = footprint.kernel_kib(), time.monotonic()
+    least, since = usage.kernel_kib(), time.monotonic()
     deadline = since + STILL_WITHIN_S
     while since + STILL_S > (now := time.monotonic()) < deadline:
         time.sleep(LOOK_S)
-        if (found := footprint.kernel_kib()) < least:
+        if (found := usage.kernel_kib()) < least:
             least, since = found, now
     return least
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from netlab import usage
 from netlab.supervisor import places
 from netlab.supervisor.places import Place
 from overlay.errors import Conflict
@@ -60,7 +61,7 @@ def _collect_supervisors() -> Iterator[Leftover]:
     One whose lab has ended, and who is removing it, has no keeper any more.
     """
     for each in list_supervisors():
-        if not each.holds_its_place and _has_child(each.pid):
+        if not each.holds_its_place and any(stat.parent == each.pid for stat in usage.stats()):
             with suppress(ProcessLookupError):
                 os.kill(each.pid, signal.SIGKILL)
                 yield Leftover(each.lab, "supervisor", f"process {each.pid}")
@@ -104,14 +105,6 @@ def list_supervisors() -> Iterator[Supervisor]:
             pid = int(directory.name)
             if _root_of(pid) == places.root():
                 yield Supervisor(pid, argv[3], int(argv[4]))
-
-
-def _has_child(pid: int) -> bool:
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            if int(status.read_text(errors="replace").rpartition(")")[2].split()[1]) == pid:
-                return True
-    return False
 
 
 def _root_of(pid: int) -> Path | None:

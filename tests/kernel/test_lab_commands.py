@@ -573,7 +573,7 @@ def test_the_end_of_a_bench_is_the_end_of_its_lab(
     """LAB-255"""
     argv = [ZOS, "lab", "bench", "--shape", "star", "--nodes", "40", "--rounds", "100"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as bench:
-        until(lambda: list(root.glob("bench-star-40-*/work/keeper.log")), "no lab is begun")
+        until(lambda: list(root.glob("bench-star-40-*/*/keeper.log")), "no lab is begun")
         bench.send_signal(number)
         assert bench.wait(PATIENCE_S) == expected
     until(lambda: not processes_of(root), "processes are left")

@@ -110,7 +110,7 @@ def test_the_kernel_is_still_when_it_has_kept_the_same_for_a_while(
     now, kept = [0.0], [900, 800, 800, 800, 700, 700, 800, *[800] * 50]
     monkeypatch.setattr(bench.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(bench.time, "sleep", lambda s: now.__setitem__(0, now[0] + s))
-    monkeypatch.setattr("netlab.footprint.kernel_kib", lambda: kept.pop(0))
+    monkeypatch.setattr("netlab.usage.kernel_kib", lambda: kept.pop(0))
 
     assert bench._still_kib() == 700
     assert now[0] >= bench.STILL_S

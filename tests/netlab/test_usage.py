@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from netlab import footprint
+from netlab import usage
 
 # Says the number of its child, waits for a line, and ends.
 PARENT = """
@@ -24,7 +24,7 @@ def test_a_process_is_told_with_all_that_it_has_started() -> None:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         try:
-            found = {each.pid: each for each in footprint.processes_below(os.getpid())}
+            found = {each.pid: each for each in usage.processes_below(os.getpid())}
         finally:
             os.kill(child, signal.SIGKILL)
 
@@ -38,7 +38,7 @@ def test_what_has_ended_is_left_out_and_nothing_comes_twice() -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
 
-    found = [each.pid for each in footprint.processes_below(os.getpid(), ended.pid, os.getpid())]
+    found = [each.pid for each in usage.processes_below(os.getpid(), ended.pid, os.getpid())]
 
     assert found.count(os.getpid()) == 1
     assert ended.pid not in found
@@ -47,7 +47,7 @@ def test_what_has_ended_is_left_out_and_nothing_comes_twice() -> None:
 def test_what_ended_children_took_is_their_parents() -> None:
     def reaped_s() -> float:
         own = os.getpid()
-        return next(p.reaped_s for p in footprint.processes_below(own) if p.pid == own)
+        return next(p.reaped_s for p in usage.processes_below(own) if p.pid == own)
 
     before = reaped_s()
     busy = "import time\nwhile time.process_time() < 0.1: pass"
@@ -66,7 +66,7 @@ def test_any_program_may_have_any_name() -> None:
     ) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        (found,) = footprint.processes_below(child.pid)
+        (found,) = usage.processes_below(child.pid)
         child.kill()
     assert found.name.startswith("\u00e9" * 7)
 
@@ -74,4 +74,4 @@ def test_any_program_may_have_any_name() -> None:
 def test_the_kernel_keeps_what_meminfo_says() -> None:
     lines = Path("/proc/meminfo").read_text().splitlines()
     total = next(int(line.split()[1]) for line in lines if line.startswith("MemTotal"))
-    assert 1024 < footprint.kernel_kib() < total
+    assert 1024 < usage.kernel_kib() < total
