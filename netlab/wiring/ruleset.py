@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
+from typing import NamedTuple
 
 from netlab.nat import Nat
 from netlab.topology import WAN, Router
 
 _TABLE = "inet netlab"
 
-# Where ports come from that are not the sender's own: below those that Linux gives to sockets.
-PORTS_FIRST, PORTS_COUNT = 10_000, 20_000
+# Where ports are drawn from: below those that Linux gives to sockets. Both are powers of two.
+PORTS_FIRST, PORTS_COUNT = 0x4000, 0x4000
+# How often one is drawn for a mapping until a free one is found.
+DRAWS = 4
 _ENTRIES_MAX = 65_535
 
 # What comes in when a mapping is there, and from whom: RFC 4787 section 5.
@@ -33,12 +36,13 @@ _CONTACTED_TYPE = {
     "address-dependent": "ipv4_addr . inet_service . ipv4_addr",
     "address-and-port-dependent": "ipv4_addr . inet_service . ipv4_addr . inet_service",
 }
-# What a drawn port depends on: section 4.1.
-_DRAWN_FROM = {
-    "endpoint-independent": "ip saddr . udp sport",
-    "address-dependent": "ip saddr . udp sport . ip daddr",
-    "address-and-port-dependent": "ip saddr . udp sport . ip daddr . udp dport",
-}
+# What has a mapping of its own: section 4.1.
+_MAPPED = {"endpoint-independent": "ip saddr . udp sport", **_CONTACTED}
+_MAPPED_TYPE = {"endpoint-independent": "ipv4_addr . inet_service", **_CONTACTED_TYPE}
+
+# Matches once in the life of an element: who puts it into a set goes on, who finds it there does
+# not. An element that lives for a week would match once more.
+_FIRST_TIME = "limit rate 1/week burst 1 packets"
 
 _UDP = "meta nfproto ipv4 meta l4proto udp"
 _FROM_WAN, _FROM_LAN = f'iifname "{WAN}"', f'iifname != "{WAN}"'
@@ -99,59 +103,96 @@ def _firewall_through(router: Router) -> Iterator[str]:
 
 def _uninvited(nat: Nat) -> Iterator[str]:
     """What no mapping leads in, and what Linux would let in by a mapping of another remote."""
-    if _learns(nat):
+    if _lets_in(nat):
         yield f"{_NEW} {_UDP} ct status dnat accept"
     yield f"{_NEW} meta nfproto ipv4 drop"
 
 
-def _learns(nat: Nat) -> bool:
-    """Whether it takes more than Linux's own NAT."""
+def _lets_in(nat: Nat) -> bool:
+    """Whether what comes in is decided here: Linux's own NAT filters by address and port."""
     return nat.hairpin or nat.filtering != "address-and-port-dependent"
 
 
-def _preserves(nat: Nat) -> bool:
-    return nat.ports == "preserve"
-
-
 def _translation(nat: Nat, *, address: IPv4Address, seed: int) -> Iterator[str]:
-    drawn = f"jhash {_DRAWN_FROM[nat.mapping]} mod {PORTS_COUNT} seed {seed} offset {PORTS_FIRST}"
-    if _learns(nat):
-        yield from _memory(nat)
-        yield _chain("learn", "filter", "prerouting", "mangle", [*_learning(nat, drawn=drawn)])
+    outer_ports = [*_outer_ports(nat, seed=seed)]
+    if outer_ports:
+        yield from _memory(nat, outer_ports)
+        yield _chain("learn", "filter", "prerouting", "mangle", [*_learning(nat, outer_ports)])
+    if _lets_in(nat):
         yield _chain("inbound", "nat", "prerouting", "dstnat", [*_inbound(nat, address=address)])
         if nat.filtering != "endpoint-independent":
             # Last of all, where a sender from inside has got its outer address already.
             rule = f"{_TO_LAN} {_UDP} ct state new ct status dnat {_FROM[nat.filtering]}"
             rules = [f"{rule} != @contacted drop"]
             yield _chain("filtering", "filter", "postrouting", "srcnat + 50", rules)
-    outbound = [*_outbound(nat, address=address, drawn=drawn)]
+    outbound = [*_outbound(nat, outer_ports, address=address)]
     yield _chain("outbound", "nat", "postrouting", "srcnat", outbound)
 
 
-def _memory(nat: Nat) -> Iterator[str]:
+class _OuterPort(NamedTuple):
+    """A port that a mapping may get, as nftables says it, and who holds it."""
+
+    port: str
+    held: str
+    hold: str
+
+
+def _outer_ports(nat: Nat, *, seed: int) -> Iterator[_OuterPort]:
+    """In the order in which they are tried; none where Linux does by itself what is asked for."""
+    if nat.ports == "preserve":
+        if not _lets_in(nat):
+            return
+        yield _OuterPort("udp sport", "held_own", "hold_own")
+    for number in range(DRAWS):
+        yield _OuterPort(_drawn(nat, seed + number), f"held_{number}", f"hold_{number}")
+
+
+def _drawn(nat: Nat, seed: int) -> str:
+    # nft takes the two lower bytes of the hash as they lie in memory for a port, which is the
+    # other way round on a machine that stores the lower byte first.
+    mask, first = (
+        int.from_bytes(value.to_bytes(2, "big"), "little")
+        for value in (PORTS_COUNT - 1, PORTS_FIRST)
+    )
+    return f"jhash {_MAPPED[nat.mapping]} mod 65536 seed {seed % 2**32} & {mask:#x} | {first:#x}"
+
+
+def _memory(nat: Nat, outer_ports: Iterable[_OuterPort]) -> Iterator[str]:
+    """What is learnt, and forgotten with time.
+
+    taken      outer ports that a mapping has. Two with the same one and the same remote end would
+               be one connection to Linux, which drops without a word what comes second.
+    held_N     the mappings that have got their Nth port
+    mappings   who is behind an outer port
+    contacted  who was sent to, as far as filtering looks at it
+    """
     flags = f"flags dynamic, timeout; timeout {nat.udp_timeout_s}s; size {_ENTRIES_MAX};"
-    yield f"map mappings {{ type inet_service : ipv4_addr . inet_service; {flags} }}"
-    if nat.filtering != "endpoint-independent":
-        yield f"set contacted {{ type {_CONTACTED_TYPE[nat.filtering]}; {flags} }}"
-    if _preserves(nat):
-        yield f"set taken {{ type inet_service; {flags} }}"
-        yield f"set holders {{ type inet_service . ipv4_addr; {flags} }}"
+    yield f"set taken {{ type inet_service; {flags} }}"
+    if _lets_in(nat):
+        yield f"map mappings {{ type inet_service : ipv4_addr . inet_service; {flags} }}"
+        if nat.filtering != "endpoint-independent":
+            yield f"set contacted {{ type {_CONTACTED_TYPE[nat.filtering]}; {flags} }}"
+    for port, held, hold in outer_ports:
+        yield f"set {held} {{ type {_MAPPED_TYPE[nat.mapping]}; {flags} }}"
+        keep = f"{_UDP} update @{held} {{ {_MAPPED[nat.mapping]} }}"
+        if _lets_in(nat):
+            keep += f" update @mappings {{ {port} : ip saddr . udp sport }}"
+        # Last, for it ends the rule.
+        yield f"chain {hold} {{ {keep} update @taken {{ {port} {_FIRST_TIME} }}; }}"
 
 
-def _learning(nat: Nat, *, drawn: str) -> Iterator[str]:
+def _learning(nat: Nat, outer_ports: Iterable[_OuterPort]) -> Iterator[str]:
+    """A mapping keeps its port; a new one gets the first that nobody has.
+
+    When every one is taken, none is held: Linux finds a port then, for that connection alone.
+    """
     sent = f"{_FROM_LAN} {_UDP}"
-    if nat.filtering != "endpoint-independent":
+    if _lets_in(nat) and nat.filtering != "endpoint-independent":
         yield f"{sent} update @contacted {{ {_CONTACTED[nat.filtering]} }}"
-    inner = "ip saddr . udp sport"
-    if _preserves(nat):
-        # The first to use a port has it outside as well; for the others one is drawn.
-        held = f"{sent} udp sport . ip saddr @holders update @taken {{ udp sport }}"
-        yield f"{sent} udp sport != @taken update @holders {{ udp sport . ip saddr }}"
-        yield (
-            f"{held} update @holders {{ udp sport . ip saddr }}"
-            f" update @mappings {{ udp sport : {inner} }} accept"
-        )
-    yield f"{sent} update @mappings {{ {drawn} : {inner} }}"
+    for _, held, hold in outer_ports:
+        yield f"{sent} {_MAPPED[nat.mapping]} @{held} goto {hold}"
+    for port, _, hold in outer_ports:
+        yield f"{sent} add @taken {{ {port} {_FIRST_TIME} }} goto {hold}"
 
 
 def _inbound(nat: Nat, *, address: IPv4Address) -> Iterator[str]:
@@ -161,22 +202,18 @@ def _inbound(nat: Nat, *, address: IPv4Address) -> Iterator[str]:
         yield f"{_FROM_LAN} ip daddr {address} {to}"
 
 
-def _outbound(nat: Nat, *, address: IPv4Address, drawn: str) -> Iterator[str]:
+def _outbound(
+    nat: Nat, outer_ports: Iterable[_OuterPort], *, address: IPv4Address
+) -> Iterator[str]:
     ways = [_TO_WAN]
     if nat.hairpin:
         ways.append(f"{_FROM_LAN} {_TO_LAN} ct status dnat")
     for way in ways:
-        yield from _leaving(nat, way=way, address=address, drawn=drawn)
-
-
-def _leaving(nat: Nat, *, way: str, address: IPv4Address, drawn: str) -> Iterator[str]:
-    if not _preserves(nat):
-        yield f"{way} {_UDP} snat ip to {address}:{drawn}"
-        yield f"{way} meta nfproto ipv4 snat ip to {address} fully-random"
-        return
-    if _learns(nat):
-        yield f"{way} {_UDP} udp sport . ip saddr != @holders snat ip to {address}:{drawn}"
-    yield f"{way} meta nfproto ipv4 snat ip to {address}"
+        for port, held, _ in outer_ports:
+            is_held = f"{_UDP} {_MAPPED[nat.mapping]} @{held}"
+            yield f"{way} {is_held} snat ip to {address}:{port}"
+        rest = f"{way} meta nfproto ipv4 snat ip to {address}"
+        yield rest if nat.ports == "preserve" else f"{rest} fully-random"
 
 
 def _chain(name: str, kind: str, hook: str, priority: str, rules: Iterable[str]) -> str:

@@ -6,8 +6,8 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import product
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from netlab.lab_node import LabNode
 from netlab.nat import NATS, Nat
 from netlab.probe import Observed, Vantage, find_vantage, observe
 from netlab.topology import Link, Node, Router, Topology
+from netlab.wiring import ruleset
 from overlay.errors import Rejected
 
 PATIENCE_S = 20.0
@@ -90,16 +91,57 @@ async def test_a_mapping_is_forgotten_after_its_time_and_kept_until_then(tmp_pat
             place = (vantage.first.ipv4, server.getsockname()[1])
             forgotten.sendto(b"once", place)
             _, outer_forgotten = await receive(server)
+            kept.sendto(b"again", place)
+            _, outer_kept = await receive(server)
             began = time.monotonic()
             while time.monotonic() - began < 3 * nat.udp_timeout_s:
                 kept.sendto(b"again", place)
-                _, outer_kept = await receive(server)
                 await asyncio.sleep(0.1)
+            with suppress(BlockingIOError):
+                while True:
+                    assert server.recvfrom(64) == (b"again", outer_kept)
             server.sendto(b"lost", outer_forgotten)
             server.sendto(b"found", outer_kept)
             assert (await receive(kept))[0] == b"found"
             with pytest.raises(BlockingIOError):
                 forgotten.recv(64)
+
+
+@pytest.mark.parametrize(
+    "nat",
+    [
+        NATS["full-cone"],
+        NATS["symmetric"],
+        Nat(ports="random"),
+        Nat(ports="random", filtering="endpoint-independent"),
+        Nat(mapping="address-dependent", ports="random"),
+    ],
+    ids=lambda nat: f"{nat.mapping}-{nat.filtering}-{nat.ports}",
+)
+async def test_no_two_get_the_same_outer_port(tmp_path: Path, nat):  # LAB-323
+    """Of 16 384 ports 800 draws meet twenty times; who came second would be mute."""
+    async with Lab.create(topology(Router("r", nat=nat)), workdir=tmp_path / "lab") as lab:
+        vantage = find_vantage(lab, lab.topology.routers[0])
+        ends = [(host, port) for host in vantage.inside for port in range(5000, 5400)]
+        outers = await outer_ends(vantage, ends)
+        assert len(set(outers)) == len(ends)
+        drawn = range(ruleset.PORTS_FIRST, ruleset.PORTS_FIRST + ruleset.PORTS_COUNT)
+        own = range(5000, 5400) if nat.ports == "preserve" else ()
+        assert {port for _, port in outers} <= {*drawn, *own}
+        # Each keeps what it has.
+        assert await outer_ends(vantage, ends[::50]) == outers[::50]
+
+
+@pytest.mark.parametrize("ports", ["preserve", "random"])
+async def test_who_finds_every_port_taken_gets_through_all_the_same(
+    tmp_path: Path, monkeypatch, ports
+):  # LAB-323
+    monkeypatch.setattr(ruleset, "PORTS_COUNT", 2)
+    nat = Nat(ports=ports, filtering="endpoint-independent")
+    async with Lab.create(topology(Router("r", nat=nat)), workdir=tmp_path / "lab") as lab:
+        vantage = find_vantage(lab, lab.topology.routers[0])
+        ends = [(host, port) for host in vantage.inside for port in range(5000, 5008)]
+        assert len(set(await outer_ends(vantage, ends))) == len(ends)
 
 
 async def test_a_router_that_starts_again_has_forgotten_and_draws_other_ports(tmp_path: Path):
@@ -177,6 +219,21 @@ def udp(node: LabNode, port: int = 0) -> Iterator[socket.socket]:
         opened.setblocking(False)
         opened.bind(("", port))
         yield opened
+
+
+async def outer_ends(
+    vantage: Vantage, ends: Sequence[tuple[LabNode, int]], *, port: int = 5000
+) -> list[tuple[str, int]]:
+    """From where each of `ends` is heard on the internet."""
+    heard = []
+    with udp(vantage.first, port) as server:
+        for host, inner in ends:
+            with udp(host, inner) as sock:
+                sock.sendto(f"{host.name} {inner}".encode(), (vantage.first.ipv4, port))
+                data, outer = await receive(server)
+                assert data == f"{host.name} {inner}".encode()
+                heard.append(outer)
+    return heard
 
 
 async def receive(sock: socket.socket) -> tuple[bytes, tuple[str, int]]:
