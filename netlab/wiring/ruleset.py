@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
-from typing import NamedTuple
 
 from netlab.nat import Nat
 from netlab.topology import WAN, Router
 
 _TABLE = "inet netlab"
 
-# Where ports are drawn from: below those that Linux gives to sockets. Both are powers of two.
-PORTS_FIRST, PORTS_COUNT = 0x4000, 0x4000
+# Where ports are drawn from: below those that Linux gives to sockets. Each takes time and memory
+# of every router that draws (see `ports`).
+PORTS_FIRST, PORTS_COUNT = 16_384, 1_024
 # How often one is drawn for a mapping until a free one is found.
-DRAWS = 4
+DRAWS = 8
 _ENTRIES_MAX = 65_535
 
 # What comes in when a mapping is there, and from whom: RFC 4787 section 5.
@@ -39,10 +39,6 @@ _CONTACTED_TYPE = {
 # What has a mapping of its own: section 4.1.
 _MAPPED = {"endpoint-independent": "ip saddr . udp sport", **_CONTACTED}
 _MAPPED_TYPE = {"endpoint-independent": "ipv4_addr . inet_service", **_CONTACTED_TYPE}
-
-# Matches once in the life of an element: who puts it into a set goes on, who finds it there does
-# not. An element that lives for a week would match once more.
-_FIRST_TIME = "limit rate 1/week burst 1 packets"
 
 _UDP = "meta nfproto ipv4 meta l4proto udp"
 _FROM_WAN, _FROM_LAN = f'iifname "{WAN}"', f'iifname != "{WAN}"'
@@ -113,105 +109,86 @@ def _lets_in(nat: Nat) -> bool:
     return nat.hairpin or nat.filtering != "address-and-port-dependent"
 
 
+def _remembers(nat: Nat) -> bool:
+    """Whether outer ports are given out here: Linux's own NAT preserves them where it can."""
+    return _lets_in(nat) or nat.ports == "random"
+
+
 def _translation(nat: Nat, *, address: IPv4Address, seed: int) -> Iterator[str]:
-    outer_ports = [*_outer_ports(nat, seed=seed)]
-    if outer_ports:
-        yield from _memory(nat, outer_ports)
-        yield _chain("learn", "filter", "prerouting", "mangle", [*_learning(nat, outer_ports)])
+    if _remembers(nat):
+        yield from _memory(nat)
+        yield _chain("learn", "filter", "prerouting", "mangle", _learning(nat, seed=seed))
     if _lets_in(nat):
-        yield _chain("inbound", "nat", "prerouting", "dstnat", [*_inbound(nat, address=address)])
+        yield _chain("inbound", "nat", "prerouting", "dstnat", _inbound(nat, address=address))
         if nat.filtering != "endpoint-independent":
             # Last of all, where a sender from inside has got its outer address already.
             rule = f"{_TO_LAN} {_UDP} ct state new ct status dnat {_FROM[nat.filtering]}"
             rules = [f"{rule} != @contacted drop"]
             yield _chain("filtering", "filter", "postrouting", "srcnat + 50", rules)
-    outbound = [*_outbound(nat, outer_ports, address=address)]
-    yield _chain("outbound", "nat", "postrouting", "srcnat", outbound)
+    yield _chain("outbound", "nat", "postrouting", "srcnat", _outbound(nat, address=address))
 
 
-class _OuterPort(NamedTuple):
-    """A port that a mapping may get, as nftables says it, and who holds it."""
+def _memory(nat: Nat) -> Iterator[str]:
+    """What is learnt, and forgotten with time. A port is a number here: a mark, as nftables says.
 
-    port: str
-    held: str
-    hold: str
-
-
-def _outer_ports(nat: Nat, *, seed: int) -> Iterator[_OuterPort]:
-    """In the order in which they are tried; none where Linux does by itself what is asked for."""
-    if nat.ports == "preserve":
-        if not _lets_in(nat):
-            return
-        yield _OuterPort("udp sport", "held_own", "hold_own")
-    for number in range(DRAWS):
-        yield _OuterPort(_drawn(nat, seed + number), f"held_{number}", f"hold_{number}")
-
-
-def _drawn(nat: Nat, seed: int) -> str:
-    # nft takes the two lower bytes of the hash as they lie in memory for a port, which is the
-    # other way round on a machine that stores the lower byte first.
-    mask, first = (
-        int.from_bytes(value.to_bytes(2, "big"), "little")
-        for value in (PORTS_COUNT - 1, PORTS_FIRST)
-    )
-    return f"jhash {_MAPPED[nat.mapping]} mod 65536 seed {seed % 2**32} & {mask:#x} | {first:#x}"
-
-
-def _memory(nat: Nat, outer_ports: Iterable[_OuterPort]) -> Iterator[str]:
-    """What is learnt, and forgotten with time.
-
+    outers     the outer port of a mapping
     taken      outer ports that a mapping has. Two with the same one and the same remote end would
                be one connection to Linux, which drops without a word what comes second.
-    held_N     the mappings that have got their Nth port
     mappings   who is behind an outer port
     contacted  who was sent to, as far as filtering looks at it
+    ports      what nftables takes for a port and not for a number, for each that can be drawn
     """
     flags = f"flags dynamic, timeout; timeout {nat.udp_timeout_s}s; size {_ENTRIES_MAX};"
-    yield f"set taken {{ type inet_service; {flags} }}"
+    keep = f"{_UDP} update @outers {{ {_MAPPED[nat.mapping]} : meta mark }}"
+    yield f"map outers {{ type {_MAPPED_TYPE[nat.mapping]} : mark; {flags} }}"
+    yield f"set taken {{ type mark; {flags} }}"
+    keep += " update @taken { meta mark }"
     if _lets_in(nat):
-        yield f"map mappings {{ type inet_service : ipv4_addr . inet_service; {flags} }}"
+        yield f"map mappings {{ type mark : ipv4_addr . inet_service; {flags} }}"
+        keep += " update @mappings { meta mark : ip saddr . udp sport }"
         if nat.filtering != "endpoint-independent":
             yield f"set contacted {{ type {_CONTACTED_TYPE[nat.filtering]}; {flags} }}"
-    for port, held, hold in outer_ports:
-        yield f"set {held} {{ type {_MAPPED_TYPE[nat.mapping]}; {flags} }}"
-        keep = f"{_UDP} update @{held} {{ {_MAPPED[nat.mapping]} }}"
-        if _lets_in(nat):
-            keep += f" update @mappings {{ {port} : ip saddr . udp sport }}"
-        # Last, for it ends the rule.
-        yield f"chain {hold} {{ {keep} update @taken {{ {port} {_FIRST_TIME} }}; }}"
+    drawn = range(PORTS_FIRST, PORTS_FIRST + PORTS_COUNT)
+    elements = ", ".join(f"{port} : {port}" for port in drawn)
+    yield f"map ports {{ type mark : inet_service; elements = {{ {elements} }}; }}"
+    yield f"chain keep {{ {keep}; }}"
 
 
-def _learning(nat: Nat, outer_ports: Iterable[_OuterPort]) -> Iterator[str]:
+def _learning(nat: Nat, *, seed: int) -> Iterator[str]:
     """A mapping keeps its port; a new one gets the first that nobody has.
 
-    When every one is taken, none is held: Linux finds a port then, for that connection alone.
+    When every one is taken, there is no mapping: Linux finds a port for that connection alone.
     """
     sent = f"{_FROM_LAN} {_UDP}"
     if _lets_in(nat) and nat.filtering != "endpoint-independent":
         yield f"{sent} update @contacted {{ {_CONTACTED[nat.filtering]} }}"
-    for _, held, hold in outer_ports:
-        yield f"{sent} {_MAPPED[nat.mapping]} @{held} goto {hold}"
-    for port, _, hold in outer_ports:
-        yield f"{sent} add @taken {{ {port} {_FIRST_TIME} }} goto {hold}"
+    mapped = _MAPPED[nat.mapping]
+    yield f"{sent} meta mark set {mapped} map @outers goto keep"
+    tries = ["@th,0,32 >> 16"] if nat.ports == "preserve" else []
+    for number in range(DRAWS):
+        limits = f"mod {PORTS_COUNT} seed {(seed + number) % 2**32} offset {PORTS_FIRST}"
+        tries.append(f"jhash {mapped} {limits}")
+    for port in tries:
+        yield f"{sent} meta mark set {port} meta mark != @taken goto keep"
 
 
 def _inbound(nat: Nat, *, address: IPv4Address) -> Iterator[str]:
-    to = f"{_UDP} dnat ip to udp dport map @mappings"
+    # The port that a packet is sent to, as a number.
+    to = f"{_UDP} meta mark set @th,16,32 >> 16 dnat ip to meta mark map @mappings"
     yield f"{_FROM_WAN} {to}"
     if nat.hairpin:
         yield f"{_FROM_LAN} ip daddr {address} {to}"
 
 
-def _outbound(
-    nat: Nat, outer_ports: Iterable[_OuterPort], *, address: IPv4Address
-) -> Iterator[str]:
+def _outbound(nat: Nat, *, address: IPv4Address) -> Iterator[str]:
     ways = [_TO_WAN]
     if nat.hairpin:
         ways.append(f"{_FROM_LAN} {_TO_LAN} ct status dnat")
     for way in ways:
-        for port, held, _ in outer_ports:
-            is_held = f"{_UDP} {_MAPPED[nat.mapping]} @{held}"
-            yield f"{way} {is_held} snat ip to {address}:{port}"
+        if _remembers(nat):
+            outer = f"meta mark set {_MAPPED[nat.mapping]} map @outers"
+            yield f"{way} {_UDP} {outer} snat ip to {address}:meta mark map @ports"
+        # Also who keeps its own port.
         rest = f"{way} meta nfproto ipv4 snat ip to {address}"
         yield rest if nat.ports == "preserve" else f"{rest} fully-random"
 
