@@ -16,6 +16,7 @@ import pytest
 NOBODY = 65_534
 TREE = Path(__file__).resolve().parent.parent
 PYTHONS = (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}", "/usr/bin/python3")
+IMPORTS = "import netlab.lab, netlab.pytest, zos_core.cli.main, zos_core.cli.root"
 PATIENCE_S = 50.0
 
 
@@ -37,9 +38,9 @@ def home() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def python(home: Path) -> str:
     for candidate in PYTHONS:
-        if Path(candidate).exists() and run(home, candidate, "import netlab.lab").returncode == 0:
+        if Path(candidate).exists() and run(home, candidate, IMPORTS).returncode == 0:
             return candidate
-    pytest.skip("no Python with what zos needs can be read by others than root")
+    pytest.skip(f"nobody but root can read what zos needs: is {TREE} below /root?")
 
 
 def run(

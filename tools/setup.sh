@@ -11,8 +11,8 @@ cd "$(dirname "$0")/.."
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 exec </dev/null
 
-NODE_PACKAGES=(wireguard-go wireguard-tools nftables libnftables1 iproute2 iputils-ping util-linux dnsmasq-base passt udhcpc
-    patch)
+NODE_PACKAGES=(wireguard-go wireguard-tools nftables libnftables1 iproute2 iputils-ping util-linux procps dnsmasq-base passt
+    udhcpc patch)
 VM_PACKAGES=(qemu-system-x86 kmod file udev) # without udev the guest has no way to say anything
 PAGE_PACKAGES=(chromium)
 BENCH_PACKAGES=(iperf3 nebula tinc mininet bridge-utils)

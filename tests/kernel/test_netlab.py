@@ -491,7 +491,7 @@ def lab_processes(running: Lab) -> list[int]:
         try:
             if link.readlink() == own:
                 found.append(int(link.parts[2]))
-        except (FileNotFoundError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
     return found
 

@@ -64,7 +64,7 @@ def inhabitants(space: Path) -> dict[int, int]:
                 status = (link.parent.parent / "status").read_text()
                 numbers = status.partition("NSpid:")[2].partition("\n")[0].split()
                 found[int(numbers[0])] = int(numbers[-1])
-        except (FileNotFoundError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
     return found
 
