@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -28,6 +29,9 @@ def file_schema(name: str, model: type[msgspec.Struct]) -> dict[str, Any]:
     for definition in schema.get("$defs", {}).values():
         if definition.get("type") == "object" and "properties" in definition:
             definition["additionalProperties"] = False
+        if (doc := definition.get("description")) is not None:
+            # From Python 3.13 on a docstring has lost its indentation already.
+            definition["description"] = inspect.cleandoc(doc)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"zos {name} file",
