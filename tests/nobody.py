@@ -17,6 +17,7 @@ NOBODY = 65_534
 TREE = Path(__file__).resolve().parent.parent
 PYTHONS = (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}", "/usr/bin/python3")
 IMPORTS = "import netlab.lab, netlab.pytest, zos_core.cli.main, zos_core.cli.root"
+PACKAGES = "site-packages"
 PATIENCE_S = 50.0
 
 
@@ -29,6 +30,9 @@ def home() -> Iterator[Path]:
         shutil.copytree(
             TREE / package, made / package, ignore=shutil.ignore_patterns("__pycache__")
         )
+    packages = Path(sysconfig.get_path("purelib"))
+    if not _is_for_everybody(packages):  # a clone below /root
+        shutil.copytree(packages, made / PACKAGES)
     (made / "lab").mkdir()
     os.chown(made / "lab", NOBODY, NOBODY)
     yield made
@@ -40,13 +44,17 @@ def python(home: Path) -> str:
     for candidate in PYTHONS:
         if Path(candidate).exists() and run(home, candidate, IMPORTS).returncode == 0:
             return candidate
-    pytest.skip(f"nobody but root can read what zos needs: is {TREE} below /root?")
+    pytest.skip(f"nobody but root can run what zos needs, by none of {', '.join(PYTHONS)}")
+
+
+def _is_for_everybody(directory: Path) -> bool:
+    return all(each.stat().st_mode & 0o005 == 0o005 for each in (directory, *directory.parents))
 
 
 def run(
     home: Path, python: str, code: str, *argv: str, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    path = f"{home}:{sysconfig.get_path('purelib')}"
+    path = f"{home}:{home / PACKAGES}:{sysconfig.get_path('purelib')}"
     try:
         return subprocess.run(
             [python, "-c", code, *argv],
