@@ -1,9 +1,10 @@
 """What a router does to packets, as one nftables table. Pure.
 
-Linux's own NAT maps by endpoint and filters by address and port (RFC 4787). Every other kind needs
-to know what was sent: the chain `learn` writes down who sent what from where, before anything is
-translated, and the maps and sets that it fills decide about what comes in. All of it holds for
-UDP; TCP and ping are masqueraded and let nothing new in.
+Linux's own NAT gives one port to two who send to different ends, and lets in by address and port
+only (RFC 4787 sections 4.1 and 5). So who sent what from where is written down here: the chain
+`give` finds a port for it, the chain `contact` who was sent to, and what they fill decides which
+port a packet leaves with and what comes in. All of it holds for UDP; TCP and ping are masqueraded
+and let nothing new in.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from netlab.topology import WAN, Router
 
 _TABLE = "inet netlab"
 
-# Where ports are drawn from: below those that Linux gives to sockets. Each takes time and memory
-# of every router that draws (see `ports`).
-PORTS_FIRST, PORTS_COUNT = 16_384, 1_024
+# Where ports are drawn from: below those that Linux gives to sockets. Few, for each is in `ports`.
+PORTS_FIRST, PORTS_COUNT = 16_384, 512
 # How often one is drawn for a mapping until a free one is found.
 DRAWS = 8
-_ENTRIES_MAX = 65_535
+# Of each map and set of a router, which takes memory for so many from the beginning.
+_ENTRIES_MAX = 8_192
 
 # What comes in when a mapping is there, and from whom: RFC 4787 section 5.
 _CONTACTED = {
@@ -109,67 +110,71 @@ def _lets_in(nat: Nat) -> bool:
     return nat.hairpin or nat.filtering != "address-and-port-dependent"
 
 
-def _remembers(nat: Nat) -> bool:
-    """Whether outer ports are given out here: Linux's own NAT preserves them where it can."""
-    return _lets_in(nat) or nat.ports == "random"
-
-
 def _translation(nat: Nat, *, address: IPv4Address, seed: int) -> Iterator[str]:
-    if _remembers(nat):
-        yield from _memory(nat)
-        yield _chain("learn", "filter", "prerouting", "mangle", _learning(nat, seed=seed))
+    yield from _memory(nat, seed=seed)
+    # After the firewall, so that only what leaves takes a port.
+    rules = (f"{_FROM_LAN} {way} {_UDP} goto give" for way in _ways(nat))
+    yield _chain("learn", "filter", "forward", "filter + 10", rules)
     if _lets_in(nat):
-        yield _chain("inbound", "nat", "prerouting", "dstnat", _inbound(nat, address=address))
         if nat.filtering != "endpoint-independent":
+            # First of all, where an outer address is not that of a host behind it yet.
+            contacts = f"{_FROM_LAN} {_UDP} update @contacted {{ {_CONTACTED[nat.filtering]} }}"
+            yield _chain("contact", "filter", "prerouting", "mangle", [contacts])
             # Last of all, where a sender from inside has got its outer address already.
-            rule = f"{_TO_LAN} {_UDP} ct state new ct status dnat {_FROM[nat.filtering]}"
-            rules = [f"{rule} != @contacted drop"]
-            yield _chain("filtering", "filter", "postrouting", "srcnat + 50", rules)
+            uninvited = f"{_TO_LAN} {_UDP} ct state new ct status dnat {_FROM[nat.filtering]}"
+            drops = f"{uninvited} != @contacted drop"
+            yield _chain("filtering", "filter", "postrouting", "srcnat + 50", [drops])
+        yield _chain("inbound", "nat", "prerouting", "dstnat", _inbound(nat, address=address))
     yield _chain("outbound", "nat", "postrouting", "srcnat", _outbound(nat, address=address))
 
 
-def _memory(nat: Nat) -> Iterator[str]:
-    """What is learnt, and forgotten with time. A port is a number here: a mark, as nftables says.
+def _ways(nat: Nat) -> Iterator[str]:
+    """What is translated."""
+    yield _TO_WAN
+    if nat.hairpin:
+        yield f"{_FROM_LAN} {_TO_LAN} ct status dnat"
+
+
+def _memory(nat: Nat, *, seed: int) -> Iterator[str]:
+    """What is learnt, and forgotten with time. A port is a mark here, and no port: nftables lets a
+    number that is drawn into a map as nothing else.
 
     outers     the outer port of a mapping
     taken      outer ports that a mapping has. Two with the same one and the same remote end would
                be one connection to Linux, which drops without a word what comes second.
     mappings   who is behind an outer port
     contacted  who was sent to, as far as filtering looks at it
-    ports      what nftables takes for a port and not for a number, for each that can be drawn
+    ports      marks as ports again, for each that can be drawn
     """
     flags = f"flags dynamic, timeout; timeout {nat.udp_timeout_s}s; size {_ENTRIES_MAX};"
-    keep = f"{_UDP} update @outers {{ {_MAPPED[nat.mapping]} : meta mark }}"
+    keep = f"update @outers {{ {_MAPPED[nat.mapping]} : meta mark }} update @taken {{ meta mark }}"
     yield f"map outers {{ type {_MAPPED_TYPE[nat.mapping]} : mark; {flags} }}"
     yield f"set taken {{ type mark; {flags} }}"
-    keep += " update @taken { meta mark }"
     if _lets_in(nat):
-        yield f"map mappings {{ type mark : ipv4_addr . inet_service; {flags} }}"
         keep += " update @mappings { meta mark : ip saddr . udp sport }"
+        yield f"map mappings {{ type mark : ipv4_addr . inet_service; {flags} }}"
         if nat.filtering != "endpoint-independent":
             yield f"set contacted {{ type {_CONTACTED_TYPE[nat.filtering]}; {flags} }}"
     drawn = range(PORTS_FIRST, PORTS_FIRST + PORTS_COUNT)
     elements = ", ".join(f"{port} : {port}" for port in drawn)
     yield f"map ports {{ type mark : inet_service; elements = {{ {elements} }}; }}"
-    yield f"chain keep {{ {keep}; }}"
+    yield f"chain keep {{ {_UDP} {keep}; }}"
+    yield "\n".join(("chain give {", *_giving(nat, seed=seed), "}"))
 
 
-def _learning(nat: Nat, *, seed: int) -> Iterator[str]:
+def _giving(nat: Nat, *, seed: int) -> Iterator[str]:
     """A mapping keeps its port; a new one gets the first that nobody has.
 
-    When every one is taken, there is no mapping: Linux finds a port for that connection alone.
+    When all that are tried are taken, there is none: Linux finds one for that connection alone.
     """
-    sent = f"{_FROM_LAN} {_UDP}"
-    if _lets_in(nat) and nat.filtering != "endpoint-independent":
-        yield f"{sent} update @contacted {{ {_CONTACTED[nat.filtering]} }}"
     mapped = _MAPPED[nat.mapping]
-    yield f"{sent} meta mark set {mapped} map @outers goto keep"
+    yield f"{_UDP} meta mark set {mapped} map @outers goto keep"
     tries = ["@th,0,32 >> 16"] if nat.ports == "preserve" else []
     for number in range(DRAWS):
         limits = f"mod {PORTS_COUNT} seed {(seed + number) % 2**32} offset {PORTS_FIRST}"
         tries.append(f"jhash {mapped} {limits}")
     for port in tries:
-        yield f"{sent} meta mark set {port} meta mark != @taken goto keep"
+        yield f"{_UDP} meta mark set {port} meta mark != @taken goto keep"
 
 
 def _inbound(nat: Nat, *, address: IPv4Address) -> Iterator[str]:
@@ -181,16 +186,17 @@ def _inbound(nat: Nat, *, address: IPv4Address) -> Iterator[str]:
 
 
 def _outbound(nat: Nat, *, address: IPv4Address) -> Iterator[str]:
-    ways = [_TO_WAN]
-    if nat.hairpin:
-        ways.append(f"{_FROM_LAN} {_TO_LAN} ct status dnat")
-    for way in ways:
-        if _remembers(nat):
-            outer = f"meta mark set {_MAPPED[nat.mapping]} map @outers"
-            yield f"{way} {_UDP} {outer} snat ip to {address}:meta mark map @ports"
-        # Also who keeps its own port.
+    preserves = nat.ports == "preserve"
+    for way in _ways(nat):
+        outer = f"{way} {_UDP} meta mark set {_MAPPED[nat.mapping]} map @outers"
+        yield f"{outer} snat ip to {address}:meta mark map @ports"
+        if preserves:
+            yield f"{outer} snat ip to {address}"
+        # One that nobody draws.
+        rest = f"{PORTS_FIRST + PORTS_COUNT}-65535 fully-random"
+        yield f"{way} {_UDP} snat ip to {address}:{rest}"
         rest = f"{way} meta nfproto ipv4 snat ip to {address}"
-        yield rest if nat.ports == "preserve" else f"{rest} fully-random"
+        yield rest if preserves else f"{rest} fully-random"
 
 
 def _chain(name: str, kind: str, hook: str, priority: str, rules: Iterable[str]) -> str:

@@ -110,10 +110,12 @@ async def test_a_mapping_is_forgotten_after_its_time_and_kept_until_then(tmp_pat
                 forgotten.recv(64)
 
 
+@pytest.mark.parametrize("first", [5000, ruleset.PORTS_FIRST])
 @pytest.mark.parametrize(
     "nat",
     [
         NATS["full-cone"],
+        NATS["port-restricted"],
         NATS["symmetric"],
         Nat(ports="random"),
         Nat(ports="random", filtering="endpoint-independent"),
@@ -121,18 +123,23 @@ async def test_a_mapping_is_forgotten_after_its_time_and_kept_until_then(tmp_pat
     ],
     ids=lambda nat: f"{nat.mapping}-{nat.filtering}-{nat.ports}",
 )
-async def test_no_two_get_the_same_outer_port(tmp_path: Path, nat):  # LAB-323
-    """Of 1 024 ports 400 draws meet seventy times; who came second would be mute."""
+async def test_no_two_get_the_same_outer_port(tmp_path: Path, nat, first):  # LAB-323
+    """Of 512 ports 200 draws meet thirty times; who came second would be mute."""
     async with Lab.create(topology(Router("r", nat=nat)), workdir=tmp_path / "lab") as lab:
         vantage = find_vantage(lab, lab.topology.routers[0])
-        ends = [(host, port) for host in vantage.inside for port in range(5000, 5200)]
-        outers = await outer_ends(vantage, ends)
+        own = range(first, first + 100)
+        ends = [(host, port) for host in vantage.inside for port in own]
+        outers = await outer_ends(vantage.first, ends)
         assert len(set(outers)) == len(ends)
+        ports = [port for _, port in outers]
         drawn = range(ruleset.PORTS_FIRST, ruleset.PORTS_FIRST + ruleset.PORTS_COUNT)
-        own = range(5000, 5200) if nat.ports == "preserve" else ()
-        assert {port for _, port in outers} <= {*drawn, *own}
-        # Each keeps what it has.
-        assert await outer_ends(vantage, ends[::25]) == outers[::25]
+        if nat.ports == "preserve":
+            assert ports[:100] == [*own]
+            assert set(ports[100:]) <= {*drawn}
+        else:
+            assert set(ports) <= {*drawn}
+        if nat.mapping == "endpoint-independent":
+            assert await outer_ends(vantage.second, ends[::20]) == outers[::20]
 
 
 @pytest.mark.parametrize("ports", ["preserve", "random"])
@@ -144,7 +151,46 @@ async def test_who_finds_every_port_taken_gets_through_all_the_same(
     async with Lab.create(topology(Router("r", nat=nat)), workdir=tmp_path / "lab") as lab:
         vantage = find_vantage(lab, lab.topology.routers[0])
         ends = [(host, port) for host in vantage.inside for port in range(5000, 5008)]
-        assert len(set(await outer_ends(vantage, ends))) == len(ends)
+        outers = await outer_ends(vantage.first, ends)
+        assert len(set(outers)) == len(ends)
+        # It takes nobody's: who has a mapping keeps it.
+        mapped = 8 if ports == "preserve" else 3
+        assert await outer_ends(vantage.second, ends[:mapped]) == outers[:mapped]
+
+
+async def test_a_port_is_somebody_elses_after_its_time_and_not_before(tmp_path: Path, monkeypatch):
+    """LAB-322, LAB-323: there is one port only, and two who want it."""
+    monkeypatch.setattr(ruleset, "PORTS_COUNT", 1)
+    nat = Nat(ports="random", udp_timeout_s=4)
+    only = ruleset.PORTS_FIRST
+    async with Lab.create(topology(Router("r", nat=nat)), workdir=tmp_path / "lab") as lab:
+        vantage = find_vantage(lab, lab.topology.routers[0])
+        one, two = ((host, 5000) for host in vantage.inside)
+        began = time.monotonic()
+        while time.monotonic() - began < 0.75 * nat.udp_timeout_s:
+            assert (await outer_ends(vantage.first, [one]))[0][1] == only
+            await asyncio.sleep(0.1)
+        # Later than its time after the first packet, sooner after the last.
+        await asyncio.sleep(0.5 * nat.udp_timeout_s)
+        assert (await outer_ends(vantage.first, [two]))[0][1] != only
+        await asyncio.sleep(1.5 * nat.udp_timeout_s)
+        assert (await outer_ends(vantage.second, [two]))[0][1] == only
+        assert (await outer_ends(vantage.second, [one]))[0][1] != only
+
+
+async def test_what_does_not_leave_takes_no_port(tmp_path: Path, monkeypatch):  # LAB-323
+    monkeypatch.setattr(ruleset, "PORTS_COUNT", 1)
+    async with Lab.create(
+        topology(Router("r", nat=NATS["symmetric"])), workdir=tmp_path / "lab"
+    ) as lab:
+        vantage = find_vantage(lab, lab.topology.routers[0])
+        one, two = vantage.inside
+        gateway = (await one.run("ip", "-4", "route", "show", "default")).text.split()[2]
+        with udp(one) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            for place in (gateway, str(vantage.inside[1].ipv4), "255.255.255.255", "224.0.0.1"):
+                sock.sendto(b"x", (place, 7))
+        assert (await outer_ends(vantage.first, [(two, 5000)]))[0][1] == ruleset.PORTS_FIRST
 
 
 async def test_a_router_that_starts_again_has_forgotten_and_draws_other_ports(tmp_path: Path):
@@ -152,8 +198,9 @@ async def test_a_router_that_starts_again_has_forgotten_and_draws_other_ports(tm
         topology(Router("r", nat=NATS["symmetric"])), workdir=tmp_path / "lab"
     ) as lab:
         vantage = find_vantage(lab, lab.topology.routers[0])
-        with udp(vantage.inside[0]) as inner, udp(vantage.first) as server:
-            place = (vantage.first.ipv4, server.getsockname()[1])
+        # With the same ports the same ones are drawn each time.
+        with udp(vantage.inside[0], 4000) as inner, udp(vantage.first, 5000) as server:
+            place = (vantage.first.ipv4, 5000)
             before = await heard(server, b"x", by=lambda: inner.sendto(b"x", place))
             await lab.reboot_nat("r")
             server.sendto(b"lost", before)
@@ -222,13 +269,11 @@ def udp(node: LabNode, port: int = 0) -> Iterator[socket.socket]:
         yield opened
 
 
-async def outer_ends(
-    vantage: Vantage, ends: Sequence[tuple[LabNode, int]], *, port: int = 5000
-) -> list[tuple[str, int]]:
-    """From where each of `ends` is heard on the internet."""
+async def outer_ends(remote: LabNode, ends: Sequence[tuple[LabNode, int]]) -> list[tuple[str, int]]:
+    """From where `remote` hears each of `ends`."""
     outers = []
-    place = (vantage.first.ipv4, port)
-    with udp(vantage.first, port) as server:
+    place = (remote.ipv4, 5000)
+    with udp(remote, 5000) as server:
         for host, inner in ends:
             text = f"{host.name} {inner}".encode()
             with udp(host, inner) as sock:
