@@ -28,7 +28,7 @@ help: ## list the targets
 
 setup: ## install what a node needs, and the Python environment
 	@tools/setup.sh venv node
-	@# Sixty nodes that each compile what they import are late by ten seconds.
+	@# Sixty nodes that each compile what they import are late by ten seconds, one in QEMU by thirty.
 	@$(BIN)/python -m compileall -q $(SOURCES)
 
 demo: setup ## the lab of demo/demo.lab.toml: two tenants on this machine, end to end (root)
@@ -65,8 +65,8 @@ page: ## the page of `zos lab watch`, in headless Chromium (root)
 lab: setup ## the suite on several nodes (root)
 	$(SUITE) --timeout $(HANG_S) -m lab --must-run $(LAB_TESTS)
 
-test-vm: ## the kernel suite on a real Debian kernel in QEMU (root)
-	@tools/setup.sh venv node vm
+test-vm: setup ## the kernel suite on a real Debian kernel in QEMU (root)
+	@tools/setup.sh vm
 	@tools/test_vm.sh
 
 bench: setup ## every figure we claim; JSON in build/bench
