@@ -426,5 +426,8 @@ class FakeNameServers:
     async def retire(self, netns: str) -> None:
         self._machine.names.pop(netns, None)
 
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(self._machine.names))
+
     def follow(self, on_end: Callable[[str], None]) -> None:
         self._machine.on_name_server_end = on_end

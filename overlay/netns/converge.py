@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -22,7 +20,7 @@ from overlay.netns.state import (
     absent_resource,
     netns_of_birth,
 )
-from overlay.netns.waiting import in_thread
+from overlay.netns.waiting import Turns, in_thread
 from overlay.ports import Clock, Secret
 
 T = TypeVar("T")
@@ -45,7 +43,7 @@ class Configurator:
     def __init__(self, shell: Shell, *, clock: Clock) -> None:
         self._shell = shell
         self._clock = clock
-        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turns = Turns()
 
     async def converge(self, desired: Resource, *, private_key: Secret | None = None) -> Report:
         """The kernel holds `desired`; nothing is written when it did already.
@@ -62,7 +60,7 @@ class Configurator:
 
         What is reported as actual is what was there before.
         """
-        async with self._turns[desired.netns]:
+        async with self._turns.of(desired.netns):
             before, made = await self._difference(desired)
             if made:
                 await apply(made, self._shell, netns=desired.netns, private_key=private_key)
@@ -70,7 +68,7 @@ class Configurator:
 
     async def confirm(self, desired: Resource, made: Report) -> Report:
         """The kernel holds `desired`. Raises Diverged when it does not."""
-        async with self._turns[desired.netns]:
+        async with self._turns.of(desired.netns):
             after, left = await self._difference(desired)
         if left:
             raise Diverged(f"{desired.netns}: still to do: {left[0].describe()}")
@@ -78,7 +76,7 @@ class Configurator:
 
     async def plan(self, desired: Resource) -> tuple[Change, ...]:
         """What `converge` would do now."""
-        async with self._turns[desired.netns]:
+        async with self._turns.of(desired.netns):
             return (await self._difference(desired))[1]
 
     async def observe(self, desired: Resource) -> Observation:
@@ -100,25 +98,25 @@ class Configurator:
     ) -> tuple[Change, ...]:
         """Write these peers without looking at the others; see `plan_peer_delta`."""
         made = plan_peer_delta(put=put, drop=drop, draining=draining)
-        async with self._turns[netns]:
+        async with self._turns.of(netns):
             await apply(made, self._shell, netns=netns)
         return made
 
     async def remove(self, netns: str) -> Report:
         """Nothing of the resource is left."""
-        # A process in it would keep the netns alive.
-        await self._shell.name_servers.retire(netns)
         report = await self.converge(absent_resource(netns))
         # Killed between the two steps of it, a node leaves a pin's file that is no pin any more.
         self._shell.pins.remove(netns)
-        self._turns.pop(netns, None)
+        # A process in it keeps the netns alive. Last: where there is no pin none is started.
+        await self._shell.name_servers.retire(netns)
         return report
 
     async def list_owned(self) -> tuple[str, ...]:
-        """Tenant netns of which there is anything, even if only a link that was just born."""
+        """Tenant netns of which there is anything: a link that was just born, a name server."""
         underlay = await self._shell.kernel.read(None)
         newborn = {netns for link in underlay.links if (netns := netns_of_birth(link.name))}
-        return tuple(sorted(newborn.union(self._shell.pins.names())))
+        served = self._shell.name_servers.names()
+        return tuple(sorted(newborn.union(self._shell.pins.names(), served)))
 
     async def _difference(self, desired: Resource) -> tuple[Observation, tuple[Change, ...]]:
         seen = await self.observe(desired)

@@ -12,7 +12,6 @@ import os
 import pwd
 import shutil
 import signal
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ from overlay.errors import Unavailable
 from overlay.netns import dns, spawn
 from overlay.netns.dns import NameService
 from overlay.netns.ports import Pins
-from overlay.netns.waiting import in_thread
+from overlay.netns.state import NETNS_PREFIX
+from overlay.netns.waiting import Turns, in_thread
 
 PROGRAM = "dnsmasq"
 INSTALL_REMEDY = "apt-get install dnsmasq-base"
@@ -49,7 +49,7 @@ class Dnsmasq:
     def __init__(self, pins: Pins) -> None:
         self._pins = pins
         self._servers: dict[str, _Server] = {}
-        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turns = Turns()
         self._on_end: Callable[[str], None] = lambda _: None
 
     def close(self) -> None:
@@ -61,7 +61,9 @@ class Dnsmasq:
         self._on_end = on_end
 
     async def serve(self, netns: str, service: NameService) -> None:
-        async with self._turns[netns]:
+        async with self._turns.of(netns):
+            if self._pins.path(netns) is None:
+                raise Unavailable(f"netns {netns} is gone")
             argv = _command_line(netns, service)
             if netns not in self._servers:
                 await self._adopt(netns)
@@ -82,10 +84,15 @@ class Dnsmasq:
             server.service = service
 
     async def retire(self, netns: str) -> None:
-        async with self._turns[netns]:
+        async with self._turns.of(netns):
             await self._end(netns)
             await in_thread(shutil.rmtree, _directory(netns), ignore_errors=True)
-        self._turns.pop(netns, None)
+
+    def names(self) -> tuple[str, ...]:
+        found: set[str] = set()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found.update(entry.name for entry in Path(dns.DIRECTORY).iterdir())
+        return tuple(sorted(name for name in found if name.startswith(NETNS_PREFIX)))
 
     def _is_fit(self, netns: str, server: _Server, argv: tuple[str, ...]) -> bool:
         path = self._pins.path(netns)

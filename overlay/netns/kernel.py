@@ -6,11 +6,10 @@ another netns takes the kernel 20 to 40 ms, which a thread waits for.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import socket
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
@@ -27,7 +26,7 @@ from overlay.netns.flows import WHERE_MASK
 from overlay.netns.lean_pyroute2 import AsyncIPRoute, IPRoute, NetlinkError, NFCTSocket
 from overlay.netns.namespaces import PIN_DIR, hop, open_socket
 from overlay.netns.state import MAIN_TABLE, NETNS_PREFIX, ROUTE_PROTOCOL, Rule
-from overlay.netns.waiting import in_thread
+from overlay.netns.waiting import Turns, in_thread
 
 MAX_SOCKETS = 64  # kept open; each is 2 file descriptors and 40 KiB
 _LISTING_BYTES = 64 * 1024  # twice what the kernel puts into one datagram
@@ -54,7 +53,7 @@ class Rtnetlink:
     def __init__(self) -> None:
         self._kept: OrderedDict[str | None, _Kept] = OrderedDict()
         # A netlink socket answers one dump at a time: a second one is refused with EBUSY.
-        self._turns: defaultdict[str | None, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turns = Turns()
 
     async def __aenter__(self) -> Self:
         return self
@@ -75,7 +74,6 @@ class Rtnetlink:
         identity = _identity(netns)
         for path in [path for path, kept in self._kept.items() if kept.identity == identity]:
             self._kept.pop(path).ipr.close()
-            self._turns.pop(path, None)
 
     async def read(self, netns: str | None) -> Snapshot:
         """It waits for nobody: the kernel makes a listing while it is read."""
@@ -251,7 +249,7 @@ class Rtnetlink:
             finally:
                 ipr.close()
             return
-        async with self._turns[netns]:
+        async with self._turns.of(netns):
             yield await self._keep(netns)
 
     async def _keep(self, netns: str | None) -> Any:
@@ -266,7 +264,7 @@ class Rtnetlink:
         return kept.ipr
 
     def _close_oldest(self) -> None:
-        idle = (path for path in self._kept if not self._turns[path].locked())
+        idle = (path for path in self._kept if not self._turns.of(path).locked())
         if len(self._kept) > MAX_SOCKETS and (oldest := next(idle, "")) != "":
             self._kept.pop(oldest).ipr.close()
 

@@ -146,6 +146,9 @@ class NameServers(Protocol):
     async def retire(self, netns: str) -> None:
         """Nothing of it is left, whoever started it. Idempotent."""
 
+    def names(self) -> tuple[str, ...]:
+        """Tenant netns of which anything is left of a name server, sorted."""
+
     def follow(self, on_end: Callable[[str], None]) -> None:
         """From now on `on_end` hears of each that ends by itself, by the name of its netns."""
 

@@ -1,4 +1,4 @@
-"""Wait for several things at once, and in a thread for kernel calls that take their time.
+"""Wait for several things at once, for one's turn, and in a thread for kernel calls that take time.
 
 A grace period of the kernel is 10 to 40 ms, in which nobody else's network should stand still.
 """
@@ -9,9 +9,24 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Turns:
+    """A lock for each name, all the time that somebody holds or awaits it.
+
+    Taken out by hand at the end of what it was for, it would let in a newcomer with a lock of its
+    own beside one who still waits for this one.
+    """
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
+
+    def of(self, name: str | None) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
 
 
 async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

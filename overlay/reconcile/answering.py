@@ -118,11 +118,16 @@ class Answering:
         if not loop.is_wanted or nr is None or document is None:
             self._forget(loop.network)
             return True
-        answers = self.answers.get(loop.network)
         # Before the first pass there are no addresses to answer at.
         outcome = loop.record.outcome
-        if answers is None and (outcome is None or outcome.error is not None):
+        if loop.network not in self.answers and (outcome is None or outcome.error is not None):
             return True
+        return await self._serve_wanted(loop, document, nr)
+
+    async def _serve_wanted(
+        self, loop: ResourceLoop, document: Network, nr: NetworkResource
+    ) -> bool:
+        answers = self.answers.get(loop.network)
         before = _told(answers)
         now = asyncio.get_running_loop().time()
         if answers is None or (loop.network in self._renamed and now >= answers.next_at):
@@ -135,6 +140,9 @@ class Answering:
             answers.service, resolvers=usable_resolvers(self._way_out(loop))
         )
         await self._apply(loop.netns, answers)
+        if not loop.is_wanted:  # any more: there may be no netns to serve in
+            self._forget(loop.network)
+            return True
         if answers.error is not None:
             self._due[loop.network] = now + self._backoff.next_s()
         if _told(answers) != before:

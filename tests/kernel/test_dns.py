@@ -17,8 +17,10 @@ from overlay.addressing import address_of
 from overlay.errors import Unavailable
 from overlay.model import Address
 from overlay.netns import dns, dnsmasq, namespaces
+from overlay.netns.converge import Configurator
 from overlay.netns.dns import NameService
 from tests.asking import NEVER_S, NO_SUCH_NAME, REFUSED, ask, ask_name_of, said
+from tests.convergence import FixedClock
 from tests.real_machine import RealMachine
 from tests.two_nodes import Node, Pair, two_nodes
 
@@ -276,6 +278,40 @@ async def test_nothing_is_left_of_it_with_the_network(pair: Pair) -> None:  # DN
         await pair.a.remove()
     assert not is_there(pid)
     assert not files.exists()
+    assert left_behind(pair.a) == []
+
+
+@pytest.mark.parametrize("first", ["serve", "remove"])
+async def test_nothing_is_left_of_one_that_begins_while_the_network_goes(
+    pair: Pair, first: str
+) -> None:  # DNS-027
+    node = pair.a
+
+    async def begin() -> None:
+        with suppress(Unavailable):  # too late
+            await serve(node)
+
+    works = (begin, node.remove) if first == "serve" else (node.remove, begin)
+    for pause_ms in range(0, 40, 2):
+        await node.converge()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(works[0](), name="first")
+            await asyncio.sleep(pause_ms / 1_000)
+            group.create_task(works[1](), name="second")
+        assert left_behind(node) == []
+        assert not files_of(node).exists()
+
+
+async def test_a_name_server_that_is_all_there_is_left_is_owned(pair: Pair) -> None:
+    # DNS-027, NET-056
+    await serve(pair.a)
+    netns = pair.a.resource.netns
+    pair.a.machine.unpin(netns)
+    pair.a.machine.restart()
+    configurator = Configurator(pair.a.machine.shell, clock=FixedClock())
+    assert netns in await configurator.list_owned()
+    await configurator.remove(netns)
+    assert netns not in await configurator.list_owned()
     assert left_behind(pair.a) == []
 
 

@@ -1,10 +1,11 @@
 import asyncio
 import threading
+import weakref
 
 import pytest
 
 from overlay.errors import Unavailable
-from overlay.netns.waiting import in_thread, side_by_side
+from overlay.netns.waiting import Turns, in_thread, side_by_side
 
 
 async def test_in_thread_leaves_the_loop_to_others() -> None:
@@ -56,3 +57,30 @@ async def test_side_by_side_raises_the_first_failure_and_cancels_the_rest() -> N
     with pytest.raises(Unavailable, match="no"):
         await side_by_side(one=wait(), other=fail())
     assert ended == ["cancelled"]
+
+
+async def test_who_comes_late_waits_behind_who_waits_already() -> None:
+    turns, order, freed = Turns(), [], asyncio.Event()
+
+    async def take(name: str) -> None:
+        async with turns.of("a"):
+            order.append(f"{name} in")
+            await asyncio.sleep(0)
+            order.append(f"{name} out")
+        freed.set()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(take("first"), name="first")
+        group.create_task(take("second"), name="second")
+        await freed.wait()
+        group.create_task(take("third"), name="third")
+    assert order == [
+        f"{name} {way}" for name in ("first", "second", "third") for way in ("in", "out")
+    ]
+
+
+async def test_a_turn_is_forgotten_when_nobody_has_or_awaits_it() -> None:
+    turns = Turns()
+    async with turns.of("a"):
+        held = weakref.ref(turns.of("a"))
+    assert held() is None
