@@ -19,6 +19,7 @@ from overlay.model import Address
 from overlay.netns import dns, dnsmasq, namespaces
 from overlay.netns.converge import Configurator
 from overlay.netns.dns import NameService
+from overlay.netns.state import birth_link
 from tests.asking import NEVER_S, NO_SUCH_NAME, REFUSED, ask, ask_name_of, said
 from tests.convergence import FixedClock
 from tests.real_machine import RealMachine
@@ -80,6 +81,10 @@ def status_of(pid: int) -> dict[str, str]:
 
 def is_there(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
+
+
+def is_controlled(netns: str) -> bool:
+    return Path("/run/wireguard", f"{birth_link(netns)}.sock").exists()
 
 
 def left_behind(node: Node) -> list[Path]:
@@ -313,6 +318,8 @@ async def test_a_name_server_that_is_all_there_is_left_is_owned(pair: Pair) -> N
     await configurator.remove(netns)
     assert netns not in await configurator.list_owned()
     assert left_behind(pair.a) == []
+    while is_controlled(netns):  # noqa: ASYNC110 - wireguard-go ends with the netns and tells nobody
+        await asyncio.sleep(0.01)
 
 
 async def test_what_keeps_it_from_starting_is_said(pair: Pair) -> None:
