@@ -7,8 +7,9 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest -q
-# The suites on real namespaces have no use for its slow import.
-SUITE := $(PYTEST) -p no:schemathesis
+# The suites on real namespaces have no use for its slow import. Their tests do not know of each
+# other, and wait for most of their time.
+SUITE := $(PYTEST) -p no:schemathesis -n 2 --dist worksteal
 SIM := $(BIN)/python -m netlab.sim
 SOURCES := overlay zos_core netlab
 # The better one that tools/setup.sh makes; empty when it could not.
@@ -60,7 +61,7 @@ kernel: setup ## the suite on real namespaces and links (root)
 
 page: ## the page of `zos lab watch`, in headless Chromium (root)
 	@tools/setup.sh venv node page
-	$(SUITE) -m page --must-run $(PAGE_TESTS)
+	$(SUITE) -n 0 -m page --must-run $(PAGE_TESTS)
 
 lab: setup ## the suite on several nodes (root)
 	$(SUITE) --timeout $(HANG_S) -m lab --must-run $(LAB_TESTS)

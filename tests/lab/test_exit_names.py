@@ -62,6 +62,7 @@ async def test_names_outside_are_asked_by_way_of_the_exit_and_move_with_it(lab):
             await until(look, f"{OUTSIDE} is {expected}")
 
         await becomes(REFUSED)
+        await until(lambda: is_said("web.home.zos", said(web)), "web has its name")
         netns = fleet.inside["alice/home/web"].netns
         look_up = ("ip", "netns", "exec", netns, "getent", "ahosts", "web")
         assert web in (await fleet.lab.node("n1").run(*look_up)).text  # it has a resolv.conf
