@@ -192,11 +192,10 @@ def _outbound(nat: Nat, *, address: IPv4Address) -> Iterator[str]:
         yield f"{outer} snat ip to {address}:meta mark map @ports"
         if preserves:
             yield f"{outer} snat ip to {address}"
-        # One that nobody draws.
-        rest = f"{PORTS_FIRST + PORTS_COUNT}-65535 fully-random"
-        yield f"{way} {_UDP} snat ip to {address}:{rest}"
-        rest = f"{way} meta nfproto ipv4 snat ip to {address}"
-        yield rest if preserves else f"{rest} fully-random"
+        undrawn = f"{PORTS_FIRST + PORTS_COUNT}-65535 fully-random"
+        yield f"{way} {_UDP} snat ip to {address}:{undrawn}"
+        others = f"{way} meta nfproto ipv4 snat ip to {address}"
+        yield others if preserves else f"{others} fully-random"
 
 
 def _chain(name: str, kind: str, hook: str, priority: str, rules: Iterable[str]) -> str:

@@ -188,7 +188,7 @@ async def test_what_does_not_leave_takes_no_port(tmp_path: Path, monkeypatch):  
         gateway = (await one.run("ip", "-4", "route", "show", "default")).text.split()[2]
         with udp(one) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-            for place in (gateway, str(vantage.inside[1].ipv4), "255.255.255.255", "224.0.0.1"):
+            for place in (gateway, str(two.ipv4), "255.255.255.255", "224.0.0.1"):
                 sock.sendto(b"x", (place, 7))
         assert (await outer_ends(vantage.first, [(two, 5000)]))[0][1] == ruleset.PORTS_FIRST
 
