@@ -10,7 +10,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -287,8 +288,9 @@ class FakeKernel:
             raise Unavailable(f"no sysctl {key}")
         known[key] = value
 
-    def forget(self, netns: str) -> None:
-        pass
+    @asynccontextmanager
+    async def forgotten(self, netns: str) -> AsyncIterator[None]:
+        yield
 
 
 def _delete(netns: FakeNetns, name: str) -> None:

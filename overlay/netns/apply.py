@@ -203,5 +203,5 @@ class _Writer:
 
     @write.register
     async def _(self, change: changes.RemoveNetns) -> None:
-        self._shell.kernel.forget(self._path)
-        self._shell.pins.remove(change.netns)
+        async with self._shell.kernel.forgotten(self._path):
+            self._shell.pins.remove(change.netns)

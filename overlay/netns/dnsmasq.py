@@ -141,7 +141,12 @@ class Dnsmasq:
             return
         for pid in await in_thread(lambda: list(_processes(netns))):
             with suppress(ProcessLookupError):
-                await _end_held(os.pidfd_open(pid))
+                pidfd = os.pidfd_open(pid)
+                # Between the look and the grip the number may have become another's.
+                if _is_of(netns, pid, _argv(pid)):
+                    await _end_held(pidfd)
+                else:
+                    os.close(pidfd)
 
     def _hold(self, netns: str, pid: int, argv: tuple[str, ...], *, serves: bool) -> _Server:
         pidfd = os.pidfd_open(pid)

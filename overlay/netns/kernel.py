@@ -11,7 +11,7 @@ import os
 import socket
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -70,10 +70,17 @@ class Rtnetlink:
         while self._kept:
             self._kept.popitem()[1].ipr.close()
 
-    def forget(self, netns: str) -> None:
+    @asynccontextmanager
+    async def forgotten(self, netns: str) -> AsyncIterator[None]:
         identity = _identity(netns)
-        for path in [path for path, kept in self._kept.items() if kept.identity == identity]:
-            self._kept.pop(path).ipr.close()
+        paths = {path for path, kept in self._kept.items() if kept.identity == identity}
+        async with AsyncExitStack() as turns:
+            for path in sorted(paths | {netns}, key=str):
+                # Closed under somebody who waits for its answer, a socket never gives one.
+                await turns.enter_async_context(self._turns.of(path))
+                if (kept := self._kept.get(path)) is not None and kept.identity == identity:
+                    self._kept.pop(path).ipr.close()
+            yield
 
     async def read(self, netns: str | None) -> Snapshot:
         """It waits for nobody: the kernel makes a listing while it is read."""

@@ -7,6 +7,7 @@ Every `netns` is a path; None is the underlay netns, which is the one of this pr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -95,8 +96,8 @@ class Kernel(Protocol):
 
     def write_sysctl(self, netns: str, key: str, value: str) -> None: ...
 
-    def forget(self, netns: str) -> None:
-        """Let go of whatever would keep this netns alive."""
+    def forgotten(self, netns: str) -> AbstractAsyncContextManager[None]:
+        """Nothing here keeps this netns alive, and nobody writes to it within."""
 
 
 class PacketFilter(Protocol):

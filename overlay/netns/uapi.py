@@ -60,10 +60,13 @@ class UserspaceWireGuard:
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self._wait_answer(birth_name, pid)
-        except TimeoutError as exc:
+        except (TimeoutError, asyncio.CancelledError) as exc:
+            # Nobody knows of it yet.
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-            raise Unavailable(f"wireguard-go {birth_name}: no control socket") from exc
+            if isinstance(exc, TimeoutError):
+                raise Unavailable(f"wireguard-go {birth_name}: no control socket") from exc
+            raise
 
     async def read(self, ref: DeviceRef) -> WgDevice | None:
         if (reply := await self._get(ref)) is None:

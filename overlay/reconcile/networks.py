@@ -188,7 +188,6 @@ class Networks:
     def forget(self, network: NetworkId) -> None:
         """Nothing of the network is on disk any more, but the floors."""
         self._publisher.withdraw(f"member/{network}/{self._own}")
-        del self.loops[network]
         with self._cache.batch():
             if not self._relaying.holds(network):
                 self._cache.forget_below(f"member/{network}/")
@@ -200,6 +199,7 @@ class Networks:
             self._cache.drop_setting(f"rotation/{network}")
             self._machine.heard.forget(network)
         self._keys.forget(network)
+        del self.loops[network]
         self._journal.forget_below(f"member/{network}/")
         self._share_polls()
 

@@ -307,8 +307,18 @@ class NodeLoop:
             self._group.create_task(self._serve(loop), name=name)
 
     async def _serve(self, loop: ResourceLoop) -> None:
-        await self._supervise(loop.passes.run, f"network {loop.network}")
-        self._retire(loop)
+        while True:
+            await self._supervise(loop.passes.run, f"network {loop.network}")
+            if loop.is_ours:  # once more, named while the last of it went
+                continue
+            try:
+                self._retire(loop)
+            except Unavailable as exc:
+                said = {"network": loop.network, "reason": str(exc)}
+                log.warning("network not forgotten yet", extra=said)
+                await asyncio.sleep(RESTART_S)
+            else:
+                return
 
     def adopt(
         self, network: NetworkId, documents: Iterable[Document], *, invitation: Identity
@@ -326,8 +336,8 @@ class NodeLoop:
     def _retire(self, loop: ResourceLoop) -> None:
         """Nothing is left in the kernel: nor is anything on disk, but the floors."""
         network = loop.network
-        log.info("network removed", extra={"network": network})
         self.networks.forget(network)
+        log.info("network removed", extra={"network": network})
         if self.refused:
             # There is room for a network that was turned away; ask for everything again.
             self.refused.clear()

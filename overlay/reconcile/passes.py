@@ -62,7 +62,7 @@ class Passes:
         self._leaving = leaving
         self._on_outcome = on_outcome
         self._on_way_out = on_way_out
-        self._finished = asyncio.Event()
+        self._is_gone = False  # nothing of it is in the kernel, and it was not ours
         self._goal_changed = True
         self._is_writing = False  # what documents ask for is on its way into the kernel
         self._repairing = False  # a pass over drift alone failed: the next one goes on with it
@@ -106,7 +106,7 @@ class Passes:
     async def run(self) -> None:
         """Passes until the network is no longer ours and nothing of it is left."""
         async with self._last_resort.running():
-            while not self._finished.is_set():
+            while self._wanted.is_ours or not self._is_gone:
                 reasons = await self._schedule.next_reasons()
                 try:
                     async with asyncio.timeout(PASS_DEADLINE_S):
@@ -123,7 +123,9 @@ class Passes:
     async def _pass(self, reasons: set[str]) -> None:
         if not self._wanted.is_wanted:
             await self._remove()
-        elif reasons <= {DOCUMENTS} and not self._goal_changed:
+            return
+        self._is_gone = False
+        if reasons <= {DOCUMENTS} and not self._goal_changed:
             await self._write_peers()
         elif reasons <= {DOCUMENTS, POLL} and not self._goal_changed:
             await self._write_peers()
@@ -144,8 +146,7 @@ class Passes:
         self._succeeded(version)
         self._goal_changed = True  # should the gate open: everything is to be made
         self._schedule.rest()
-        if not self._wanted.is_ours:
-            self._finished.set()
+        self._is_gone = not self._wanted.is_ours
 
     async def _converge(self, *, by: str) -> None:
         started = time.process_time()

@@ -130,7 +130,7 @@ class Rotating:
         found = rotation.record_for(known, device=loop.device_key.id, coming=coming, now=self._now)
         if coming and not found.held_since and self._is_known(loop, coming):
             found = msgspec.structs.replace(found, held_since=self._now)
-        if found != known:
+        if found != known and self._networks.loops.get(loop.network) is loop:
             with suppress(Unavailable):  # what is not remembered delays the next step, no more
                 self._cache.set_setting(_setting(loop.network), msgspec.json.encode(found).decode())
         return found

@@ -123,11 +123,11 @@ async def opened(machine: RealMachine) -> AsyncIterator[World]:
     yield world
     await world.configurator.converge(None)
     for leg in world.legs:
-        machine.shell.kernel.forget(world.tenant(world.legs.index(leg)))
-        machine.shell.pins.remove(leg.netns)
+        async with machine.shell.kernel.forgotten(world.tenant(world.legs.index(leg))):
+            machine.shell.pins.remove(leg.netns)
     await machine.shell.kernel.delete_link(None, "eth0")
-    machine.shell.kernel.forget(wan)
-    namespaces.remove(WAN)
+    async with machine.shell.kernel.forgotten(wan):
+        namespaces.remove(WAN)
 
 
 @contextmanager

@@ -178,5 +178,5 @@ async def open_world(machine: RealMachine) -> AsyncIterator[World]:
     for nr in (client, exit_):
         await Configurator(machine.shell, clock=FixedClock()).remove(nr.netns)
     await kernel.delete_link(None, "eth0")
-    kernel.forget(wan)
-    namespaces.remove(WAN)
+    async with kernel.forgotten(wan):
+        namespaces.remove(WAN)

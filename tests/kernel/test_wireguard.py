@@ -456,6 +456,20 @@ class TestWireguardGo:
         with pytest.raises(Unavailable, match=site.ref.birth_name):
             await site.wireguard.create(site.ref.birth_name)
 
+    async def test_a_start_that_is_given_up_leaves_no_process(self, site: Site) -> None:
+        # SPW-003
+        for pause_ms in range(0, 30, 3):
+            async with asyncio.TaskGroup() as group:
+                starting = group.create_task(
+                    site.wireguard.create(site.ref.birth_name), name="starts"
+                )
+                await asyncio.sleep(pause_ms / 1_000)
+                starting.cancel()
+            await site.wireguard.retire(site.ref.birth_name)
+            async with asyncio.timeout(10):
+                while list_processes():  # noqa: ASYNC110 - nobody is told of the reaping
+                    await asyncio.sleep(0.01)
+
     async def test_a_binary_that_is_not_there_is_rejected(self, site: Site) -> None:
         absent = UserspaceWireGuard(Path("/absent/wireguard-go"), underlay=site.underlay)
         with pytest.raises(Rejected, match="/absent"):

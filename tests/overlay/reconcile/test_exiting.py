@@ -193,6 +193,21 @@ async def test_what_cannot_be_made_is_told_and_tried_again() -> None:
         assert there.exiting.service(NET) is None
 
 
+async def test_what_a_first_pass_left_midway_goes_with_its_network() -> None:  # EXIT-041
+    async with playing() as there:
+        there.configurator.error = Unavailable("netns n-x is gone")
+        there.networks = [NET]
+        there.exiting.put_offer(OFFER)
+        await there.settle()
+        assert there.configurator.asked[-1] is not None
+        there.configurator.error = None
+        there.networks = []
+        there.exiting.wake()
+        await there.settle()
+        assert there.configurator.asked[-1] is None
+        assert there.exiting.error is None
+
+
 async def test_a_start_takes_nothing_back_before_it_has_looked() -> None:
     with situation() as there:
         there.networks = [NET]

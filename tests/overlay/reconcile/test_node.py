@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -19,10 +19,12 @@ from overlay.documents.envelope import Envelope, encode_envelope
 from overlay.errors import Refused, Rejected, Unavailable
 from overlay.keys import store
 from overlay.keys.identity import Identity, Kind
-from overlay.model import Address, Endpoint, InterfaceAddress
+from overlay.model import Address, Endpoint, InterfaceAddress, NetworkId
 from overlay.peers.cache import Cache
 from overlay.reconcile import following, joining, membership, workloads
+from overlay.reconcile import node as node_module
 from overlay.reconcile.keyring import Keyring
+from overlay.reconcile.lastresort import LastResort
 from tests import fake_machine
 from tests.fake_machine import FakeFilter, FakeKernel, FakeMachine
 from tests.node_world import (
@@ -326,6 +328,56 @@ async def test_a_network_that_is_no_longer_ours_leaves_nothing(
             lambda: (r := registry.last("result")) and r.document_version == 2 and r, "a result"
         )
         assert result.ok
+
+
+async def test_a_network_that_comes_back_while_the_last_of_it_goes_is_built_again(
+    world: World, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # NODE-007
+    running_now, is_asked = LastResort.running, False
+
+    @asynccontextmanager
+    async def slow_to_end(resort: LastResort) -> AsyncIterator[None]:
+        nonlocal is_asked
+        async with running_now(resort):
+            yield
+        if not is_asked:
+            is_asked = True
+            registry.send(world.network("own", "n2", version=3))
+            await node.until(lambda: node.loop.loops[HOME].document.version == 3, "its return")
+
+    monkeypatch.setattr(LastResort, "running", slow_to_end)
+    async with running(tmp_path, registry=registry) as node:
+        registry.send(world.farm(OWN), world.network("own", "n2"), world.member("n2", 2))
+        await node.until(node.peers, "a peer")
+        registry.send(world.network("n2", version=2))
+        await node.until(lambda: is_asked, "its end")
+        await node.until(node.peers, "a peer again")
+        assert node.loop.loops[HOME].document.version == 3
+
+
+async def test_a_network_that_the_disk_does_not_forget_is_forgotten_when_it_does(
+    world: World, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # NODE-007, NODE-011
+    monkeypatch.setattr(node_module, "RESTART_S", 0.01)
+    tries, forget = 0, Cache.free_port
+
+    def full_at_first(cache: Cache, network: NetworkId) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise Unavailable("disk full")
+        forget(cache, network)
+
+    monkeypatch.setattr(Cache, "free_port", full_at_first)
+    async with running(tmp_path, registry=registry) as node:
+        registry.send(world.farm(OWN), world.network("own"))
+        await node.until(node.device, "a device")
+        registry.send(world.network("n2", version=2))
+        await node.until(lambda: not node.loop.loops, "the network's end")
+        assert tries == 3
+        assert node.cache.ports() == {}
 
 
 async def test_what_a_kill_kept_of_a_forgotten_network_goes_at_the_next_start(
