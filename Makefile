@@ -66,7 +66,7 @@ page: ## the page of `zos lab watch`, in headless Chromium (root)
 lab: setup ## the suite on several nodes (root)
 	$(SUITE) --timeout $(HANG_S) -m lab --must-run $(LAB_TESTS)
 
-test-vm: setup ## the kernel suite on a real Debian kernel in QEMU (root)
+test-vm: setup ## what WireGuard has a part in, on a real Debian kernel in QEMU (root)
 	@tools/setup.sh vm
 	@tools/test_vm.sh
 

@@ -16,7 +16,7 @@ from netlab.lab import Lab
 from netlab.topology import Link, Node, Router, Topology
 from overlay.errors import Rejected
 
-pytestmark = [pytest.mark.kernel, pytest.mark.blocking]
+pytestmark = [pytest.mark.any_backend, pytest.mark.kernel, pytest.mark.blocking]
 
 PATIENCE_S = 30.0
 LINK = "n1:eth0"

@@ -25,6 +25,8 @@ from tests.convergence import FixedClock
 from tests.real_machine import RealMachine
 from tests.two_nodes import Node, Pair, two_nodes
 
+pytestmark = pytest.mark.any_backend
+
 WEB_4, WEB_6 = "10.7.4.2", "fd07:1:2:4::2"
 HOSTS = f"{WEB_4} web.home.zos web.b.home.zos\n{WEB_6} web.home.zos web.b.home.zos\n"
 WAYS = pytest.mark.parametrize("by", ["udp", "tcp"])

@@ -47,6 +47,8 @@ from tests.kernel.egress_world import (
 )
 from tests.real_machine import RealMachine, run
 
+pytestmark = pytest.mark.any_backend
+
 KINDS = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 

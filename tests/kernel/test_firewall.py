@@ -318,6 +318,7 @@ def send_frame(node: Node, raw: bytes) -> None:
         sender.send(raw)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("what", sorted(SPOOFED))
 async def test_a_workload_cannot_send(pair: Pair, what: str) -> None:  # NET-075, NET-076
     mac, ethertype, payload, counter = SPOOFED[what]

@@ -27,7 +27,7 @@ from netlab.topology import Lan, Link, Node, Router, Topology
 from netlab.wiring import impairing
 from overlay.errors import Rejected, Unavailable
 
-pytestmark = [pytest.mark.kernel, pytest.mark.blocking]
+pytestmark = [pytest.mark.any_backend, pytest.mark.kernel, pytest.mark.blocking]
 
 PATIENCE_S = 30.0
 LINK = "n1:eth0"

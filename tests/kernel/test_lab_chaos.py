@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.any_backend
+
 TREE = Path(__file__).resolve().parent.parent.parent
 PATIENCE_S = 240.0
 

@@ -20,6 +20,8 @@ import pytest
 from netlab.supervisor import places
 from zos_core.cli.exits import Exit
 
+pytestmark = pytest.mark.any_backend
+
 ZOS = str(Path(sys.executable).parent / "zos")
 # Far more than anything takes: it ends a hang and measures nothing.
 PATIENCE_S = 40.0

@@ -31,6 +31,8 @@ from tests.kernel.egress_world import (
 from tests.lan_servers import giving
 from tests.real_machine import RealMachine, run
 
+pytestmark = pytest.mark.any_backend
+
 LEARNT = Uplink("macvlan", "eth0", ipv4="dhcp", ipv6="slaac")
 POOL = {4: Prefix("192.0.2.128/25"), 6: Prefix("2001:db8::/64")}
 OTHER = {4: Prefix("203.0.113.0/24"), 6: Prefix("2001:db8:0:2::/64")}

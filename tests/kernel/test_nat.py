@@ -22,6 +22,8 @@ from netlab.topology import Link, Node, Router, Topology
 from netlab.wiring import ruleset
 from overlay.errors import Rejected
 
+pytestmark = pytest.mark.any_backend
+
 PATIENCE_S = 20.0
 MAPPINGS = FILTERINGS = (
     "endpoint-independent",

@@ -23,6 +23,8 @@ from netlab.process import CommandFailed
 from netlab.topology import Lan, Link, Node, Router, Topology
 from overlay.errors import Rejected, Unavailable
 
+pytestmark = pytest.mark.any_backend
+
 # Far more than it takes: these end a hang, they measure nothing.
 PATIENCE_S = 60.0
 PUBLIC = Topology(nodes=(Node("n1"), Node("n2")))

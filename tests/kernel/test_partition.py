@@ -13,6 +13,8 @@ from netlab.leaks import observe_footprint
 from netlab.nat import NATS
 from netlab.topology import Link, Node, Router, Topology
 
+pytestmark = pytest.mark.any_backend
+
 TOPOLOGY = Topology(
     nodes=(
         Node("alice", (Link(to="home"),)),

@@ -19,6 +19,8 @@ from netlab.lab_node import LabNode
 from netlab.topology import Lan, Link, Node, Topology
 from overlay.errors import Rejected, Unavailable
 
+pytestmark = pytest.mark.any_backend
+
 # Far more than it takes: it ends a hang, it measures nothing.
 PATIENCE_S = 20.0
 PAIR = Topology(nodes=(Node("n1"), Node("n2")))

@@ -34,6 +34,8 @@ from tests.kernel.egress_world import (
 )
 from tests.real_machine import RealMachine, pings, run
 
+pytestmark = pytest.mark.any_backend
+
 SILENCE_S = 1.5  # a way that stands takes milliseconds
 UPLINK = Uplink("interface", "eth0")
 

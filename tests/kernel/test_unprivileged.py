@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from netlab.keeper import gate
 from netlab.supervisor import places
 from tests.nobody import home, python, run
+
+pytestmark = pytest.mark.any_backend
 
 __all__ = ("home", "python")  # fixtures, used by their names
 
