@@ -88,8 +88,7 @@ class Cache:
             yield
         except BaseException:
             self._depth = 0
-            self._db.execute("ROLLBACK")
-            self._documents = self._count("documents")
+            self._roll_back()
             raise
         self._depth = 0
         with _explained(self._path):
@@ -99,10 +98,14 @@ class Cache:
         try:
             self._db.execute("COMMIT")
         except sqlite3.Error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            self._documents = self._count("documents")
+            self._roll_back()
             raise
+
+    def _roll_back(self) -> None:
+        """What SQLite may have done by itself, where the disk takes nothing."""
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        self._documents = self._count("documents")
 
     def floor(self, key: str) -> Floor | None:
         """The newest version of a document that was ever accepted."""

@@ -186,8 +186,10 @@ class Networks:
             self._results.report(network, document.version, error)
 
     def forget(self, network: NetworkId) -> None:
-        """Nothing of the network is on disk any more, but the floors."""
-        self._publisher.withdraw(f"member/{network}/{self._own}")
+        """Nothing of the network is on disk any more, but the floors.
+
+        Raises what the cache raises, and then nothing has changed.
+        """
         with self._cache.batch():
             if not self._relaying.holds(network):
                 self._cache.forget_below(f"member/{network}/")
@@ -198,8 +200,12 @@ class Networks:
             self._cache.drop_setting(f"joined/{network}")
             self._cache.drop_setting(f"rotation/{network}")
             self._machine.heard.forget(network)
-        self._keys.forget(network)
         del self.loops[network]
+        self._publisher.withdraw(f"member/{network}/{self._own}")
+        try:
+            self._keys.forget(network)
+        except OverlayError as exc:  # `forget_strangers` will, at the next start
+            log.warning("keys not forgotten", extra={"network": network, "reason": str(exc)})
         self._journal.forget_below(f"member/{network}/")
         self._share_polls()
 

@@ -17,7 +17,7 @@ from overlay.documents.exits import ExitOffer
 from overlay.documents.published import PortSpan
 from overlay.documents.relays import endpoints_of
 from overlay.documents.schema import Farm
-from overlay.errors import Unavailable
+from overlay.errors import OverlayError, Unavailable
 from overlay.exitnode.converge import EgressConfigurator
 from overlay.exitnode.named import is_exit
 from overlay.exitnode.publishing import reserved_ports
@@ -311,14 +311,9 @@ class NodeLoop:
             await self._supervise(loop.passes.run, f"network {loop.network}")
             if loop.is_ours:  # once more, named while the last of it went
                 continue
-            try:
-                self._retire(loop)
-            except Unavailable as exc:
-                said = {"network": loop.network, "reason": str(exc)}
-                log.warning("network not forgotten yet", extra=said)
-                await asyncio.sleep(RESTART_S)
-            else:
+            if self._retire(loop):
                 return
+            await asyncio.sleep(RESTART_S)
 
     def adopt(
         self, network: NetworkId, documents: Iterable[Document], *, invitation: Identity
@@ -333,16 +328,23 @@ class NodeLoop:
     def _take_conflict(self, document: Document) -> None:
         self.documents.take_conflict(document)
 
-    def _retire(self, loop: ResourceLoop) -> None:
-        """Nothing is left in the kernel: nor is anything on disk, but the floors."""
+    def _retire(self, loop: ResourceLoop) -> bool:
+        """Nothing is left in the kernel: nor is anything on disk, but the floors; or nothing has
+        changed, because the disk takes nothing."""
         network = loop.network
-        self.networks.forget(network)
+        try:
+            self.networks.forget(network)
+        except OverlayError as exc:
+            log.warning("network not forgotten", extra={"network": network, "reason": str(exc)})
+            return False
         log.info("network removed", extra={"network": network})
         if self.refused:
             # There is room for a network that was turned away; ask for everything again.
-            self.refused.clear()
-            self._ask_again()
+            with suppress(OverlayError):  # who goes next asks
+                self._ask_again()
+                self.refused.clear()
         self._bump()
+        return True
 
     # What others hear of us.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from overlay.documents.trust import Floor
-from overlay.errors import Refused, Rejected
+from overlay.errors import Refused, Rejected, Unavailable
 from overlay.peers import cache as cache_module
 from overlay.peers.cache import Cache, StoredAttachment, open_cache
 
@@ -178,6 +178,19 @@ def test_ports_and_attachments_are_kept(path: Path) -> None:
         cache.free_port("net1a")
         assert cache.attachments("net1a") == ()
         assert cache.ports() == {}
+
+
+def test_a_batch_that_sqlite_has_taken_back_itself_says_why(path: Path) -> None:
+    """As it does when the disk takes nothing (sqlite.org/lang_transaction.html, section 3)."""
+    with open_cache(path) as cache:
+        with pytest.raises(Unavailable, match="disk full"), cache.batch():  # noqa: PT012
+            cache.set_setting("a", "b")
+            cache._db.execute("ROLLBACK")
+            raise Unavailable("disk full")
+        assert cache.setting("a") is None
+        with cache.batch():
+            cache.set_setting("a", "c")
+        assert cache.setting("a") == "c"
 
 
 def test_a_kill_leaves_whole_batches(path: Path) -> None:

@@ -380,6 +380,29 @@ async def test_a_network_that_the_disk_does_not_forget_is_forgotten_when_it_does
         assert node.cache.ports() == {}
 
 
+async def test_a_key_that_cannot_be_deleted_stops_nothing_and_goes_at_the_next_start(
+    world: World, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # NODE-007
+    key = store.device_key_path(tmp_path / "keys", HOME)
+
+    def refuse(*_: object) -> None:
+        raise Refused("not allowed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keyring, "forget", refuse)
+        async with running(tmp_path, registry=registry) as node:
+            registry.send(world.farm(OWN), world.network("own"))
+            await node.until(node.device, "a device")
+            registry.send(world.network("n2", version=2))
+            await node.until(lambda: not node.loop.loops, "the network's end")
+            registry.send(world.network("own", name="work"))
+            await node.until(lambda: node.loop.loops, "the next network")
+            assert key.exists()
+    async with running(tmp_path, registry=registry) as node:
+        assert not key.exists()
+
+
 async def test_what_a_kill_kept_of_a_forgotten_network_goes_at_the_next_start(
     world: World, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
