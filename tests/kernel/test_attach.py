@@ -41,6 +41,15 @@ def attachment(machine: RealMachine) -> Attachment:
     return ALONE.on(machine).attachments["p-2"]
 
 
+async def settled(machine: RealMachine, netns: str) -> Snapshot:
+    """What is there once the kernel's own link-local addresses are known to be nobody else's."""
+    while True:
+        snapshot = await machine.shell.kernel.read(netns)
+        if all(address.usable for address in snapshot.addresses):
+            return snapshot
+        await asyncio.sleep(0.01)
+
+
 def links(snapshot: Snapshot) -> set[str]:
     return {link.name for link in snapshot.links}
 
@@ -62,7 +71,7 @@ async def test_the_gateway_answers_at_once_without_any_workload(
 
 
 async def test_attach_twice_changes_nothing(machine: RealMachine, workload: str) -> None:  # NET-080
-    before = await machine.shell.kernel.read(workload)
+    before = await settled(machine, workload)
     path = machine.shell.pins.path(NETNS)
     assert path is not None
     await attach(machine.shell.kernel, path, attachment(machine))

@@ -41,7 +41,7 @@ if [ $# = 0 ]; then
 fi
 # Emulation is about twenty times slower than the machine itself.
 .venv/bin/python -m pytest -v -n 2 --durations=10 -p no:cacheprovider -p no:schemathesis \
-    --timeout=600 --must-run "${ZOS_VM_TESTS:-250}" "$@"
+    --timeout=600 --must-run "${ZOS_VM_TESTS:-200}" "$@"
 status=$?
 
 devices=$(dmesg | grep -c 'wireguard: .*Interface created')
