@@ -7,9 +7,10 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest -q
-# The suites on real namespaces have no use for its slow import. Their tests do not know of each
-# other, and wait for most of their time.
-SUITE := $(PYTEST) -p no:schemathesis -n 2 --dist worksteal
+# The suites on real namespaces have no use for its slow import.
+SUITE := $(PYTEST) -p no:schemathesis
+# For tests that wait for most of their time.
+SIDE_BY_SIDE := -n 2 --dist worksteal
 SIM := $(BIN)/python -m netlab.sim
 SOURCES := overlay zos_core netlab
 # The better one that tools/setup.sh makes; empty when it could not.
@@ -57,14 +58,14 @@ sim: ## worlds of many nodes in virtual time: 1 000 seeds of 1 000 nodes, then s
 	$(SIM) --seeds 400 --first 1000000 --nodes 150 --keep build/sim
 
 kernel: setup ## the suite on real namespaces and links (root)
-	$(SUITE) --timeout $(HANG_S) -m kernel --must-run $(KERNEL_TESTS)
+	$(SUITE) $(SIDE_BY_SIDE) --timeout $(HANG_S) -m kernel --must-run $(KERNEL_TESTS)
 
 page: ## the page of `zos lab watch`, in headless Chromium (root)
 	@tools/setup.sh venv node page
-	$(SUITE) -n 0 -m page --must-run $(PAGE_TESTS)
+	$(SUITE) -m page --must-run $(PAGE_TESTS)
 
 lab: setup ## the suite on several nodes (root)
-	$(SUITE) --timeout $(HANG_S) -m lab --must-run $(LAB_TESTS)
+	$(SUITE) $(SIDE_BY_SIDE) --timeout $(HANG_S) -m lab --must-run $(LAB_TESTS)
 
 test-vm: setup ## what WireGuard has a part in, on a real Debian kernel in QEMU (root)
 	@tools/setup.sh vm

@@ -6,7 +6,6 @@ the same way as one of this life. Decides nothing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -36,16 +35,7 @@ async def stop(argv: Argv, *, netns: str | None) -> None:
     """It has ended, if it was there."""
     if (pid := (await in_thread(observe, netns)).get(argv)) is None:
         return
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        # Between the look and the grip the number may have become another's.
-        if _argv(pid) == argv:
-            await spawn.end(pidfd, patience_s=PATIENCE_S)
-    finally:
-        os.close(pidfd)
+    await spawn.end_found(pid, lambda it: _argv(it) == argv, patience_s=PATIENCE_S)
 
 
 def _marked() -> Iterator[tuple[int, Argv]]:

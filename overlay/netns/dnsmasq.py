@@ -136,17 +136,14 @@ class Dnsmasq:
         if (server := self._servers.get(netns)) is not None:
             pidfd = os.dup(server.pidfd)
             self._let_go(netns)
-            await _end_held(pidfd)
+            try:
+                await spawn.end(pidfd, patience_s=0)
+            finally:
+                os.close(pidfd)
         if not _directory(netns).exists():
             return
         for pid in await in_thread(lambda: list(_processes(netns))):
-            with suppress(ProcessLookupError):
-                pidfd = os.pidfd_open(pid)
-                # Between the look and the grip the number may have become another's.
-                if _is_of(netns, pid, _argv(pid)):
-                    await _end_held(pidfd)
-                else:
-                    os.close(pidfd)
+            await spawn.end_found(pid, lambda it: _is_of(netns, it, _argv(it)), patience_s=0)
 
     def _hold(self, netns: str, pid: int, argv: tuple[str, ...], *, serves: bool) -> _Server:
         pidfd = os.pidfd_open(pid)
@@ -293,10 +290,3 @@ async def _ask_why(argv: tuple[str, ...], netns_path: str) -> str:
     ended = await spawn.run(argv, timeout_s=START_TIMEOUT_S, netns=netns_path)
     lines = ended.stderr.decode(errors="replace").strip().splitlines()
     return lines[-1].removeprefix(f"{PROGRAM}: ") if lines else f"exit code {ended.code}"
-
-
-async def _end_held(pidfd: int) -> None:
-    try:
-        await spawn.end(pidfd, patience_s=0)
-    finally:
-        os.close(pidfd)

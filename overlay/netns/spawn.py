@@ -11,7 +11,7 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -155,6 +155,22 @@ async def end(pidfd: int, *, patience_s: float) -> None:
     except ProcessLookupError:  # gone, and reaped by its parent, just before the signal
         return
     raise Unavailable("a process does not end, not even when it is killed")
+
+
+async def end_found(pid: int, is_it: Callable[[int], bool], *, patience_s: float) -> None:
+    """The process that was found by looking at `pid` has ended, as `end` does it.
+
+    Between the look and the grip the number may have become another's: that one is left alone.
+    """
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if is_it(pid):
+            await end(pidfd, patience_s=patience_s)
+    finally:
+        os.close(pidfd)
 
 
 def _start(

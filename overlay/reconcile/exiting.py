@@ -65,7 +65,7 @@ class Exiting:
         self.publishing = publishing
         self._on_change = on_change
         self._work = asyncio.Event()
-        self._is_standing = True  # something of it, perhaps of an earlier life, that may have to go
+        self._may_be_there = True  # something of it, perhaps of an earlier life
         self.offer: ExitOffer | None = None
         self.standing: frozenset[NetworkId] = frozenset()  # whose way out stands
         self.error: OverlayError | None = None  # why none does
@@ -140,9 +140,9 @@ class Exiting:
         self._route(offer, networks)
         before = self.publishing.decision
         open_ports = self._decide(offer, networks)
-        if not networks and not self._is_standing:
+        if not networks and not self._may_be_there:
             return LOOK_S
-        self._is_standing = True  # even when it fails midway
+        self._may_be_there = True  # even when it fails midway
         try:
             made = await self._configurator.converge(self._desired(offer, networks, open_ports))
         except OverlayError as exc:
@@ -154,7 +154,7 @@ class Exiting:
         if made:
             log.info("exit converged", extra={"changes": len(made), "networks": len(networks)})
         self._backoff.reset()
-        self._is_standing = bool(networks)
+        self._may_be_there = bool(networks)
         self._stand(networks, None, before)
         if offer is None:
             return LOOK_S

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from _pytest.mark import ParameterSet
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -46,12 +45,17 @@ ON_A_DEVICE = {
 }
 
 
-def _blow(name: str) -> ParameterSet:
-    on_a_device = name in ON_A_DEVICE or "wg" in name or "peer" in name
-    return pytest.param(name, marks=() if on_a_device else pytest.mark.any_backend)
+def is_on_a_device(blow: str) -> bool:
+    return blow in ON_A_DEVICE or "wg" in blow or "peer" in blow
 
 
-@pytest.mark.parametrize("blow", [*map(_blow, sorted(BLOWS))])
+@pytest.mark.parametrize(
+    "blow",
+    [
+        pytest.param(blow, marks=() if is_on_a_device(blow) else pytest.mark.any_backend)
+        for blow in sorted(BLOWS)
+    ],
+)
 def test_converge_repairs_each_blow(blow: str) -> None:  # NET-053
     goal = Goal(
         present=True,

@@ -16,7 +16,7 @@ import pytest
 from overlay.addressing import address_of
 from overlay.errors import Unavailable
 from overlay.model import Address
-from overlay.netns import dns, dnsmasq, namespaces
+from overlay.netns import control, dns, dnsmasq, namespaces
 from overlay.netns.converge import Configurator
 from overlay.netns.dns import NameService
 from overlay.netns.state import birth_link
@@ -86,7 +86,7 @@ def is_there(pid: int) -> bool:
 
 
 def is_controlled(netns: str) -> bool:
-    return Path("/run/wireguard", f"{birth_link(netns)}.sock").exists()
+    return control.socket_path(birth_link(netns)).exists()
 
 
 def left_behind(node: Node) -> list[Path]:

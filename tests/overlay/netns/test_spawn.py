@@ -197,6 +197,15 @@ def foreground(argv: list[str], *, given: str = "") -> subprocess.CompletedProce
     )
 
 
+async def test_only_what_was_found_is_ended() -> None:  # SPW-003
+    pid = spawn.start_daemon(["/bin/sleep", "60"])
+    await spawn.end_found(pid, lambda it: it != pid, patience_s=0)
+    assert is_alive(pid)
+    await spawn.end_found(pid, lambda it: it == pid, patience_s=0)
+    await until_gone(pid)
+    await spawn.end_found(pid, lambda _: True, patience_s=0)  # gone already
+
+
 def python_path() -> dict[str, str]:
     return {**ENV, "PYTHONPATH": str(Path(__file__).parents[3])}
 

@@ -356,6 +356,14 @@ async def test_a_network_that_comes_back_while_the_last_of_it_goes_is_built_agai
         assert node.loop.loops[HOME].document.version == 3
 
 
+async def comes_and_goes(node: RunningNode, world: World, registry: FakeRegistry) -> None:
+    """A network of ours is built, and then it names us no more."""
+    registry.send(world.farm(OWN), world.network("own"))
+    await node.until(node.device, "a device")
+    registry.send(world.network("n2", version=2))
+    await node.until(lambda: not node.loop.loops, "the network's end")
+
+
 async def test_a_network_that_the_disk_does_not_forget_is_forgotten_when_it_does(
     world: World, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,10 +380,7 @@ async def test_a_network_that_the_disk_does_not_forget_is_forgotten_when_it_does
 
     monkeypatch.setattr(Cache, "free_port", full_at_first)
     async with running(tmp_path, registry=registry) as node:
-        registry.send(world.farm(OWN), world.network("own"))
-        await node.until(node.device, "a device")
-        registry.send(world.network("n2", version=2))
-        await node.until(lambda: not node.loop.loops, "the network's end")
+        await comes_and_goes(node, world, registry)
         assert tries == 3
         assert node.cache.ports() == {}
 
@@ -392,10 +397,7 @@ async def test_a_key_that_cannot_be_deleted_stops_nothing_and_goes_at_the_next_s
     with monkeypatch.context() as patch:
         patch.setattr(Keyring, "forget", refuse)
         async with running(tmp_path, registry=registry) as node:
-            registry.send(world.farm(OWN), world.network("own"))
-            await node.until(node.device, "a device")
-            registry.send(world.network("n2", version=2))
-            await node.until(lambda: not node.loop.loops, "the network's end")
+            await comes_and_goes(node, world, registry)
             registry.send(world.network("own", name="work"))
             await node.until(lambda: node.loop.loops, "the next network")
             assert key.exists()
